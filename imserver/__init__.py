@@ -1,0 +1,27 @@
+"""imserver: an instant-messaging server.
+
+The path of a message, socket to socket:
+
+    wire.tcp.Connection.on_readable      bytes from the sender's socket
+    protocol.framing                     bytes -> frames
+    session.session.Session.receive      frame -> command, by protocol.codec; allowed in this state?
+    routing.messages.Messages.send       the rule: recipient's log first, then the sender's own
+    store.calls.Store.append             one function call on the shard of the log's owner
+      => Redis (store/functions/im.lua)  dedupe, append, publish to the nodes that host the owner's sessions
+    store.redis_link.RedisLink           the reply and the push come back on one link, in the order Redis made them
+    routing.messages.Messages.on_entry   whose sessions are here?  (session.registry)
+    session.session.Session.offer        forward, duplicate or gap?  (session.cursor)
+    wire.reactor.Reactor.turn            one send for each touched socket
+
+Everything that must survive lives in the store; a worker can be killed at any moment.
+
+The import rule (tests/test_layers.py keeps it):
+
+    protocol            sans-IO: imports nothing of the server but `model` and `errors`
+    store               knows Redis; gives typed results to its callers
+    routing, session    the rules; know neither sockets, nor Redis, nor JSON
+    wire                sockets; knows sessions only as something that receives frames
+    worker              the only place that puts the parts together
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,230 @@
+"""What an operator does to the accounts and tokens of a deployment: the commands of `imserver user|token|node`.
+
+Works on the store directly, through the same functions as the workers, with Redis's synchronous client: whether a
+server runs does not matter. Sessions that must close are told through the same channels.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+import redis
+
+from imserver.config import Settings
+from imserver.errors import BadRequest, ImError, NotFound, Unavailable
+from imserver.model import UserId, parse_device, parse_user
+from imserver.security import tokens
+from imserver.security.passwords import hash_now
+from imserver.store import calls, embedded
+from imserver.store.calls import Packed
+from imserver.store.nodes import NODES_KEY_PREFIX, NodeInfo
+from imserver.store.partitions import UserKeys, deployment_key, user_keys
+from imserver.store.shards import Shard, find_shards
+
+_PIPELINE = 500  # accounts imported at a time
+
+
+class AccountInfo(NamedTuple):
+    """`created`: unix seconds."""
+
+    user: UserId
+    created: int
+    disabled: bool
+
+
+class ImportLine(msgspec.Struct, forbid_unknown_fields=True):
+    """One account to import. With neither `password` nor `hash` it logs in by token only."""
+
+    user: str
+    password: str | None = None
+    hash: str | None = None  # argon2id, as the store keeps it
+
+
+@contextmanager
+def open_admin(settings: Settings) -> Iterator["Admin"]:
+    """Commands for the store that these settings name: a Redis, or the embedded one, started if it does not run.
+
+    Raises SetupError where the store can't be used.
+    """
+    url = settings.redis or embedded.running_store_url(settings.data)
+    if url:
+        yield from _with_admin(url, settings)
+    else:
+        with embedded.temporary_store(settings) as url:
+            yield from _with_admin(url, settings)
+
+
+def _with_admin(url: str, settings: Settings) -> Iterator["Admin"]:
+    admin = Admin(find_shards(url), settings)
+    try:
+        admin.load_functions()
+        yield admin
+    except redis.RedisError as error:
+        raise Unavailable(f"the store can't do this: {error}") from error
+    finally:
+        admin.close()
+
+
+class Admin:
+    """Raises ImError from every method; its str() can be shown."""
+
+    def __init__(self, shards: list[Shard], settings: Settings) -> None:
+        self._settings = settings
+        self._clients = [redis.Redis.from_url(shard.url) for shard in shards]
+        self._by_partition: dict[int, redis.Redis] = {
+            partition: client
+            for client, shard in zip(self._clients, shards, strict=True)
+            for partition in shard.partitions
+        }
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+    def load_functions(self) -> None:
+        """A deployment that no worker has touched yet does not have them."""
+        for client in self._clients:
+            client.function_load(calls.library(), replace=True)
+
+    def _ask(self, keys: UserKeys, command: Packed) -> Any:
+        return _send(self._by_partition[keys.partition], [command])[0]
+
+    # -- users
+
+    def user_add(self, user: str, password: str) -> None:
+        """Raises Exists."""
+        name = parse_user(user)
+        keys = user_keys(name)
+        calls.registered(self._ask(keys, calls.register(keys, self._hash(password), time.time())), name)
+
+    def user_set_password(self, user: str, password: str) -> None:
+        """Tokens given out before stop working, and sessions are closed. Raises NotFound."""
+        self._set(user, "password", self._hash(password))
+        self.token_revoke(user, None)
+
+    def user_disable(self, user: str) -> None:
+        """No login any more, and sessions are closed; messages are still kept for it. Raises NotFound."""
+        self._set(user, "disabled", "1")
+        self.token_revoke(user, None)
+
+    def user_enable(self, user: str) -> None:
+        """Raises NotFound."""
+        keys = self._known(user)
+        self._by_partition[keys.partition].hdel(keys.account, "disabled")
+
+    def user_delete(self, user: str) -> None:
+        """The account, its log and all it kept. Raises NotFound."""
+        name = parse_user(user)
+        keys = user_keys(name)
+        calls.found(self._ask(keys, calls.erase(keys, name)), name)
+
+    def user_list(self, prefix: str = "") -> Iterator[AccountInfo]:
+        """In no order: a walk over all keys of the store, a little at a time."""
+        for client in self._clients:
+            for key in client.scan_iter(match="{???}a:" + prefix + "*", count=1000):
+                created, disabled = client.hmget(key, "created", "disabled")
+                if created is not None:
+                    yield AccountInfo(UserId(key.decode().partition("}a:")[2]), int(created), disabled is not None)
+
+    def user_import(self, lines: Iterable[str]) -> int:
+        """JSON objects, one a line (ImportLine); returns how many accounts were new. Existing ones are left alone."""
+        new, batch = 0, []
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                batch.append(self._parse_import(number, line))
+            if len(batch) == _PIPELINE:
+                new += self._import(batch)
+                batch = []
+        return new + self._import(batch)
+
+    def _parse_import(self, number: int, line: str) -> tuple[UserId, str]:
+        try:
+            parsed = msgspec.json.decode(line, type=ImportLine)
+            user = parse_user(parsed.user)
+        except (msgspec.DecodeError, ImError) as error:
+            raise BadRequest(f"line {number}: {error}") from None
+        if parsed.password is not None:
+            return user, self._hash(parsed.password)
+        return user, parsed.hash or ""
+
+    def _import(self, accounts: list[tuple[UserId, str]]) -> int:
+        by_client: dict[int, list[Packed]] = {}
+        for user, password_hash in accounts:
+            keys = user_keys(user)
+            client = self._clients.index(self._by_partition[keys.partition])
+            by_client.setdefault(client, []).append(calls.register(keys, password_hash, time.time()))
+        answers = [
+            answer for client, commands in by_client.items() for answer in _send(self._clients[client], commands)
+        ]
+        return sum(answer[0] == b"ok" for answer in answers)
+
+    # -- tokens
+
+    def token_mint(self, user: str, device: str, lifetime_seconds: int | None = None) -> str:
+        """A token that logs this device in without a password. Raises NotFound."""
+        keys = self._known(user)
+        name, device_id = parse_user(user), parse_device(device)
+        fields = ("generation", f"generation:{device_id}")
+        user_generation, device_generation = self._by_partition[keys.partition].hmget(keys.account, *fields)
+        generations = f"{_text(user_generation)}.{_text(device_generation)}"
+        expires = int(time.time()) + (lifetime_seconds or self._settings.token_lifetime_seconds)
+        return tokens.sign(self._signing_keys(rotate=False), name, device_id, expires, generations)
+
+    def token_revoke(self, user: str, device: str | None) -> None:
+        """All tokens of the user, or of one device, given out so far; their sessions are closed. Raises NotFound."""
+        name = parse_user(user)
+        keys = user_keys(name)
+        device_id = None if device is None else parse_device(device)
+        calls.found(self._ask(keys, calls.revoke(keys, name, device_id)), name)
+
+    def token_rotate(self) -> str:
+        """New tokens are signed with a new key, whose id is returned; old ones stay good until they expire."""
+        return self._signing_keys(rotate=True)[tokens.CURRENT]
+
+    def _signing_keys(self, *, rotate: bool) -> dict[str, str]:
+        command = calls.signing_keys(deployment_key("keys"), *tokens.new_key(), rotate=rotate)
+        return calls.signing_keys_known(_send(self._by_partition[0], [command])[0])
+
+    # -- nodes
+
+    def nodes(self) -> list[NodeInfo]:
+        """The workers that are alive."""
+        client = self._by_partition[0]
+        keys = list(client.scan_iter(match=deployment_key(NODES_KEY_PREFIX).decode() + "*", count=1000))
+        infos = [client.get(key) for key in keys]
+        return [msgspec.json.decode(info, type=NodeInfo) for info in infos if info is not None]
+
+    # -- helpers
+
+    def _hash(self, password: str) -> str:
+        settings = self._settings
+        return hash_now(password, memory_kib=settings.password_memory_kib, rounds=settings.password_rounds)
+
+    def _known(self, user: str) -> UserKeys:
+        name = parse_user(user)
+        keys = user_keys(name)
+        if not self._by_partition[keys.partition].exists(keys.account):
+            raise NotFound(f"there is no user {name}")
+        return keys
+
+    def _set(self, user: str, field: str, value: str) -> None:
+        keys = self._known(user)
+        self._by_partition[keys.partition].hset(keys.account, field, value)
+
+
+def _send(client: "redis.Redis", commands: list[Packed]) -> list[Any]:
+    """Packed commands over a connection of the synchronous client, which has no method for ready-made bytes."""
+    if not commands:
+        return []
+    connection = client.connection_pool.get_connection()
+    try:
+        connection.send_packed_command(commands)  # type: ignore[no-untyped-call]
+        return [connection.read_response() for _ in commands]
+    finally:
+        client.connection_pool.release(connection)
+
+
+def _text(generation: Any) -> str:
+    return "0" if generation is None else str(generation.decode())

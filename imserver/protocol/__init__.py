@@ -1,0 +1,11 @@
+"""The native protocol, sans-IO: bytes to typed commands and back, with no socket, no task and no store in sight.
+
+    framing      bytes <-> frames (lines, WebSocket messages)
+    codec        frames <-> commands, replies and pushes
+    commands     what a client may ask: one row per command
+    pushes       what the server says unasked, and the replies' contents
+    lifecycle    the states of a session, as a literal table
+    limits       token buckets
+
+Imports nothing of the server but `model` and `errors`. The client library is built on the same modules.
+"""

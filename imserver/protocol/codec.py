@@ -1,0 +1,210 @@
+"""Frames to commands, replies and pushes, and back.
+
+A frame is one JSON object. Errors name the field, as msgspec reports it: ``Expected `str`, got `int` - at `$.to` ``.
+"""
+
+import re
+from typing import Any, Union
+
+import msgspec
+
+from imserver.errors import BadFrame, BadRequest, FramingError, ImError, RequestError, UnknownOp
+from imserver.model import Entry
+from imserver.protocol.commands import COMMANDS, Command, Ref, Send
+from imserver.protocol.pushes import EMPTY, AnyPush, Bye, ErrorPush, Failure, Push, Reply, UnknownPush
+
+# Union[...] over a tuple made at run time has no operator form.
+_commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Union[tuple(COMMANDS)])  # noqa: UP007
+_replies = msgspec.json.Decoder(Reply)
+_pushes = msgspec.json.Decoder(AnyPush)
+
+
+# What may stand in a JSON string and yet is nothing that XML 1.0 can carry: as an escape (\b, \f, \uXXXX), or, for the
+# two non-characters, as it is. A plain control character is no JSON. Seldom matched, so the slow look behind it is rare.
+_SUSPICIOUS = re.compile(rb"\\[bfu]|\xef\xbf[\xbe\xbf]")
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LINE_ENDS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
+MAX_DEPTH = 64
+
+
+# -- the server's side ---------------------------------------------------------------------------------------------
+
+
+def decode_command(frame: bytes) -> Command:
+    """The command in a frame.
+
+    Raises FramingError where the frame is not UTF-8 (the connection must be closed), BadFrame where it is no JSON
+    object, UnknownOp, and BadRequest where a field is missing, of the wrong type or too long.
+    """
+    try:
+        if not frame.isascii():
+            frame.decode()
+        command = _commands.decode(frame)
+    except msgspec.ValidationError as error:
+        raise _validation_error(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise BadFrame(f"not a JSON object: {error}") from None
+    except UnicodeDecodeError as error:
+        raise FramingError(f"a frame is not UTF-8: {error.reason} at byte {error.start}") from None
+    except RecursionError:
+        raise BadFrame("not a JSON object: nested too deeply") from None
+    if type(command) is Send:
+        command.body = checked_body(command.body)
+    return command
+
+
+def _validation_error(text: str) -> RequestError:
+    if not text.endswith("`") or "`$" not in text:
+        return BadRequest(text) if "required field" in text else BadFrame(f"not a JSON object: {text}")
+    if text.startswith("Invalid value") and text.endswith("`$.op`"):
+        return UnknownOp(f"unknown op: {text.removeprefix('Invalid value ').removesuffix(' - at `$.op`')}")
+    return BadRequest(text)
+
+
+class _JustRef(msgspec.Struct):
+    ref: Any = None
+
+
+_refs = msgspec.json.Decoder(_JustRef)
+
+
+def ref_of(frame: bytes) -> Ref:
+    """The `ref` of a frame that could not be decoded whole; None where there is none to be found."""
+    try:
+        ref = _refs.decode(frame).ref
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return ref if isinstance(ref, int | str) and not isinstance(ref, bool) else None
+
+
+def checked_body(body: msgspec.Raw) -> msgspec.Raw:
+    """The body on one line: a string or an object, not too deep, whose text XML 1.0 could carry. Raises BadRequest."""
+    raw = bytes(body)
+    if raw[:1] not in (b'"', b"{"):
+        raise BadRequest("body: a string or an object is allowed")
+    if raw[:1] == b'"' and _SUSPICIOUS.search(raw) is None:
+        return body
+    try:
+        check_text(msgspec.json.decode(raw), "body")
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRequest(f"body: not text: {error}") from None
+    # Between tokens JSON may have line ends, which would end the frame of a client on TCP. Strings can't hold any.
+    return msgspec.Raw(raw.translate(_LINE_ENDS_TO_SPACES)) if b"\n" in raw or b"\r" in raw else body
+
+
+def check_text(value: object, field: str, depth: int = MAX_DEPTH) -> None:
+    """Raises BadRequest that names `field` where a string in `value` has a character that XML 1.0 can't carry."""
+    if depth == 0:
+        raise BadRequest(f"{field}: nested more than {MAX_DEPTH} deep")
+    if isinstance(value, str):
+        found = _NOT_XML.search(value)
+        if found is not None:
+            raise BadRequest(f"{field}: the character U+{ord(found.group()):04X} is not allowed in text")
+    elif isinstance(value, list):
+        for item in value:
+            check_text(item, field, depth - 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_text(key, field, depth - 1)
+            check_text(item, field, depth - 1)
+
+
+def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
+    return b'{"re":%b,"ok":%b}' % (_encoder.encode(ref), _encoder.encode(content))
+
+
+def encode_failure(ref: Ref, error: ImError) -> bytes:
+    """The reply where there is a `ref`, else the push that says the same."""
+    if ref is None:
+        return _encoder.encode(ErrorPush(error.code, str(error), error.retry))
+    return _encoder.encode({"re": ref, "err": Failure(error.code, str(error), error.retry)})
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """The push of an entry. The store keeps this push without `at` and `prev`: they are put behind `ev`."""
+    if entry.encoded is None:
+        content = entry.content
+        behind_ev = content.index(b",")
+        entry.encoded = b'%b,"at":"%b","prev":"%b"%b' % (content[:behind_ev], entry.at, entry.prev, content[behind_ev:])
+    return entry.encoded
+
+
+def _encode_field(value: object) -> msgspec.Raw:
+    """For the one type in replies that is not msgspec's own: an entry in a page."""
+    if isinstance(value, Entry):
+        return msgspec.Raw(encode_entry(value))
+    raise TypeError(f"{type(value).__name__} can't be encoded")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_encode_field)
+
+
+def encode_push(push: Push) -> bytes:
+    return _encoder.encode(push)
+
+
+# -- the client's side ---------------------------------------------------------------------------------------------
+
+
+class _Kind(msgspec.Struct):
+    re: Ref = None
+    ev: str | None = None
+
+
+class UnknownEntry(UnknownPush):
+    """An entry of a newer server: its content is to be ignored, its place in the log (None: the user's own) is not."""
+
+    at: str
+    prev: str
+    log: str | None = None
+
+
+_kinds = msgspec.json.Decoder(_Kind)
+_unknown_pushes = msgspec.json.Decoder(UnknownPush)
+_unknown_entries = msgspec.json.Decoder(UnknownEntry)
+_KNOWN_PUSHES = frozenset(push.__struct_config__.tag for push in AnyPush.__args__)
+
+
+def encode_command(command: Command) -> bytes:
+    return _encoder.encode(command)
+
+
+def encode_body(body: str | dict[str, Any]) -> msgspec.Raw:
+    return msgspec.Raw(_encoder.encode(body))
+
+
+def decode_server_frame(frame: bytes) -> Reply | AnyPush | UnknownPush:
+    """What the server said; raises BadFrame where it is not the protocol."""
+    try:
+        kind = _kinds.decode(frame)
+        if kind.ev is None:
+            return _replies.decode(frame)
+        return _pushes.decode(frame) if kind.ev in _KNOWN_PUSHES else _decode_unknown(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadFrame(f"not a frame of the server: {error}") from None
+
+
+def _decode_unknown(frame: bytes) -> UnknownPush:
+    """Every entry, whatever its `ev`, carries `at` and `prev`; nothing else does."""
+    try:
+        return _unknown_entries.decode(frame)
+    except msgspec.ValidationError:
+        return _unknown_pushes.decode(frame)
+
+
+__all__ = [
+    "EMPTY",
+    "Bye",
+    "UnknownEntry",
+    "checked_body",
+    "check_text",
+    "decode_command",
+    "decode_server_frame",
+    "encode_body",
+    "encode_command",
+    "encode_entry",
+    "encode_failure",
+    "encode_push",
+    "encode_reply",
+    "ref_of",
+]

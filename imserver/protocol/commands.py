@@ -1,0 +1,95 @@
+"""What a client may ask. A new command is one schema and one row here, and a handler named in `worker.HANDLERS`."""
+
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from imserver.protocol.lifecycle import State
+
+Ref = int | str | None
+Name = Annotated[str, Meta(min_length=1, max_length=65)]
+PositionText = Annotated[str, Meta(max_length=40)]
+Secret = Annotated[str, Meta(min_length=1, max_length=1024)]
+PageLimit = Annotated[int, Meta(ge=1, le=200)]
+
+
+class Command(msgspec.Struct, tag_field="op", omit_defaults=True, kw_only=True, gc=False):
+    """A request; `ref` asks for a reply and is repeated in it."""
+
+    ref: Ref = None
+
+
+class Register(Command, tag="register"):
+    user: Name
+    password: Secret
+
+
+class Login(Command, tag="login"):
+    """By `user` and `password`, or by `token`. `since` overrules the device's stored cursor."""
+
+    device: Name
+    user: Name | None = None
+    password: Secret | None = None
+    token: Annotated[str, Meta(max_length=1024)] | None = None
+    since: PositionText | dict[str, PositionText] | None = None
+
+
+class Send(Command, tag="send"):
+    id: str
+    to: str
+    body: msgspec.Raw
+
+
+class Ack(Command, tag="ack"):
+    """This device has kept everything of the log up to `upto`."""
+
+    upto: PositionText
+    log: Name | None = None
+
+
+class History(Command, tag="history"):
+    """The conversation with `partner` (`with` on the wire), newest entries first in time, newest last in the reply."""
+
+    partner: Name = msgspec.field(name="with")
+    before: PositionText | None = None
+    limit: PageLimit = 50
+
+
+class Ping(Command, tag="ping"):
+    pass
+
+
+class Logout(Command, tag="logout"):
+    pass
+
+
+class Row(NamedTuple):
+    """How a command is treated.
+
+    `hot`: answered by plain functions; else by a task of its own while the session's reading is paused.
+    `cost`: what it takes out of the session's token bucket.
+    """
+
+    schema: type[Command]
+    states: frozenset[State]
+    hot: bool
+    cost: float
+
+
+OUTSIDE = frozenset({State.NEW})
+INSIDE = frozenset({State.INSIDE})
+
+COMMANDS: dict[type[Command], Row] = {
+    row.schema: row
+    for row in (
+        #   schema    states            hot    cost
+        Row(Register, OUTSIDE,          False, 10),
+        Row(Login,    OUTSIDE,          False, 10),
+        Row(Send,     INSIDE,           True,  1),
+        Row(Ack,      INSIDE,           True,  0.5),
+        Row(History,  INSIDE,           False, 10),
+        Row(Ping,     OUTSIDE | INSIDE, True,  0.5),
+        Row(Logout,   INSIDE,           False, 1),
+    )
+}  # fmt: skip

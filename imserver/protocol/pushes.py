@@ -1,0 +1,118 @@
+"""What the server says: the contents of replies, and pushes. A receiver ignores fields and events it does not know."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from imserver.model import Entry
+from imserver.protocol.commands import Ref
+
+
+class Empty(msgspec.Struct, gc=False):
+    """The `ok` of a request that has nothing to tell."""
+
+
+EMPTY = Empty()
+
+
+class Welcome(msgspec.Struct, gc=False):
+    """The `ok` of `login`. `token` logs this device in again on any node until `expires` (unix seconds)."""
+
+    user: str
+    device: str
+    token: str
+    expires: int
+    at: str
+    ping: float
+    max_frame: int
+
+
+class Sent(msgspec.Struct, gc=False):
+    """The `ok` of `send`: stored for recipient and sender; `at` in the sender's own log (or the group's)."""
+
+    id: str
+    at: str
+
+
+class Page(msgspec.Struct, omit_defaults=True):
+    """The `ok` of `history`, newest last. Where `more`, ask again with `before` set to `next`."""
+
+    messages: list[Entry]
+    more: bool
+    next: str | None = None
+
+
+class Failure(msgspec.Struct, omit_defaults=True, gc=False):
+    """The `err` of a reply; `retry`: seconds after which the same request may succeed."""
+
+    code: str
+    text: str
+    retry: float | None = None
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """Exactly one of `ok` and `err` is there."""
+
+    re: Ref
+    ok: msgspec.Raw | UnsetType = UNSET
+    err: Failure | UnsetType = UNSET
+
+
+class Push(msgspec.Struct, tag_field="ev", omit_defaults=True, gc=False):
+    """Base of all that comes unasked."""
+
+
+class MessagePush(Push, tag="msg", kw_only=True):
+    """An entry that is a message. `log` names the group's log; without it the entry is of the user's own."""
+
+    at: str
+    prev: str
+    sender: str = msgspec.field(name="from")
+    device: str
+    to: str
+    id: str
+    body: Any
+    log: str | None = None
+
+
+class Synced(Push, tag="synced"):
+    """The backlog ends at `at`; what follows is live."""
+
+    at: str
+
+
+class Truncated(Push, tag="truncated"):
+    """Entries before `at` are no longer kept; the session goes on from there."""
+
+    at: str
+
+
+class PingPush(Push, tag="ping"):
+    """The server asks whether the client is there; any frame answers it."""
+
+
+class ErrorPush(Push, tag="error"):
+    """An error that answers no `ref`."""
+
+    code: str
+    text: str
+    retry: float | None = None
+
+
+class Bye(Push, tag="bye"):
+    """The server closes the connection. Where `reconnect`, come back after `after` seconds and resume."""
+
+    code: str
+    text: str
+    reconnect: bool
+    after: float = 0.0
+
+
+class UnknownPush(msgspec.Struct):
+    """An event of a newer server: to be ignored."""
+
+    ev: str
+
+
+AnyPush = MessagePush | Synced | Truncated | PingPush | ErrorPush | Bye

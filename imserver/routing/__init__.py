@@ -1,0 +1,6 @@
+"""The rules: what each command means. One module for each part of the messenger; no sockets, no JSON, no Redis.
+
+messages   send, ack, and what happens to a published entry
+accounts   register, login, logout
+history    reading a conversation back
+"""

@@ -1,0 +1,113 @@
+"""Coming in and leaving: register, login by password or token, logout."""
+
+import time
+
+from imserver.errors import BadCredentials, BadRequest, NotAllowed
+from imserver.model import START, DeviceId, Position, UserId, parse_device, parse_position, parse_user
+from imserver.protocol.commands import Login, Logout, Register
+from imserver.protocol.pushes import EMPTY, Welcome
+from imserver.security import tokens
+from imserver.security.passwords import Passwords
+from imserver.session.context import Context
+from imserver.session.cursor import is_newer
+from imserver.session.session import Identity, Session
+from imserver.store.calls import Attached
+
+
+class Accounts:
+    """Handlers of `register`, `login` and `logout`. `load_keys` MUST have run before a login."""
+
+    def __init__(self, context: Context, passwords: Passwords) -> None:
+        self._context = context
+        self._passwords = passwords
+        self._keys: dict[str, str] = {}
+
+    async def load_keys(self) -> None:
+        """Reads the signing keys, and again now and then: they can be rotated. Raises ServiceError."""
+        self._keys = await self._context.store.signing_keys(*tokens.new_key())
+
+    # -- commands
+
+    async def register(self, session: Session, command: Register) -> None:
+        policy = self._context.settings.registration
+        if policy == "closed" or (policy == "loopback" and not session.channel.is_local):
+            raise NotAllowed("registration is closed here")
+        user = parse_user(command.user)
+        await self._context.store.register(user, await self._passwords.hash(command.password))
+        session.reply(command.ref, EMPTY)
+
+    async def login(self, session: Session, command: Login) -> None:
+        device = parse_device(command.device)
+        since = _since(command)
+        session.enter()
+        try:
+            user, generations = await self._authenticate(command, device)
+            identity = Identity(user, device, session.new_place())
+            attached = await self._context.store.attach(user, device, identity.place, generations)
+        except BaseException:
+            session.refused()
+            raise
+        if session.is_closed:
+            self._context.store.detach(user, device, identity.place, None)
+            return
+        start = _start(since, attached)
+        session.welcome(identity, start, new_device=since is None and attached.cursor is None)
+        session.reply(command.ref, self._welcome(identity, attached))
+        assert session.tail is not None
+        session.tail.begin()
+
+    async def logout(self, session: Session, command: Logout) -> None:
+        session.reply(command.ref, EMPTY)
+        session.leave()
+
+    # -- by what right
+
+    async def _authenticate(self, command: Login, device: DeviceId) -> tuple[UserId, str | None]:
+        """The user, and the token's generations, None where a password was given. Raises BadCredentials, ExpiredToken."""
+        if command.token is not None:
+            claims = await self._check_token(command.token)
+            if claims.device != device or (command.user is not None and parse_user(command.user) != claims.user):
+                raise BadCredentials("token: made for another user or device")
+            return claims.user, claims.generations
+        if command.user is None or command.password is None:
+            raise BadRequest("login needs `user` and `password`, or `token`")
+        user = parse_user(command.user)
+        known = await self._context.store.password_hash(user)
+        if not await self._passwords.is_right(known, command.password):
+            raise BadCredentials("user or password is wrong")
+        return user, None
+
+    async def _check_token(self, token: str) -> tokens.Claims:
+        try:
+            return tokens.check(self._keys, token, time.time())
+        except tokens.UnknownKey:
+            await self.load_keys()  # rotated since they were read, perhaps
+            return tokens.check(self._keys, token, time.time())
+
+    def _welcome(self, identity: Identity, attached: Attached) -> Welcome:
+        settings = self._context.settings
+        expires = int(time.time()) + settings.token_lifetime_seconds
+        token = tokens.sign(self._keys, identity.user, identity.device, expires, attached.generations)
+        return Welcome(
+            identity.user,
+            identity.device,
+            token,
+            expires,
+            attached.last.decode(),
+            settings.ping_seconds,
+            settings.max_frame_bytes,
+        )
+
+
+def _since(command: Login) -> Position | None:
+    """The position in the user's own log from which the client wants to go on."""
+    since = command.since
+    if isinstance(since, dict):
+        since = since.get("")
+    return None if since is None else parse_position(since, "since")
+
+
+def _start(since: Position | None, attached: Attached) -> Position:
+    """Never past the log's end: a position from elsewhere must not hide what comes next."""
+    start = since or attached.cursor or START
+    return attached.last if is_newer(start, attached.last) else start

@@ -1,0 +1,140 @@
+"""One-to-one messages: the straight line from the sender's command to the recipient's sessions.
+
+**Invariant: stored, then acknowledged.** The entry goes into the recipient's log first, into the sender's own second,
+and only then is the sender told. Were it the other way round, a worker that dies in between would leave a message that
+its sender's devices show as sent and nobody received. This way a repeat of the send (same id) finds the first half done
+and completes it; a client that gets no answer repeats.
+"""
+
+from collections.abc import Callable
+
+from imserver.errors import ImError, NotFound
+from imserver.model import Entry, GroupId, Message, UserId, parse_address, parse_message_id, parse_position
+from imserver.protocol.commands import Ack, Ping, Ref, Send
+from imserver.protocol.pushes import EMPTY, Sent
+from imserver.session.context import Context
+from imserver.session.session import Session
+from imserver.store.calls import Appended, Replaced
+from imserver.store.store import NOBODY
+from imserver.store.stored import dedupe_field, encode_message
+
+
+class Sending:
+    """One send on its way: recipient's log, sender's log, reply."""
+
+    __slots__ = ("_content", "_message", "_ref", "_session")
+
+    def __init__(self, session: Session, message: Message, ref: Ref) -> None:
+        self._session = session
+        self._message = message
+        self._ref = ref
+        self._content = encode_message(message)
+
+    def start(self) -> None:
+        message, session = self._message, self._session
+        session.started_sending(message.id)
+        if message.to == message.sender:
+            self._record()
+        else:
+            session.context.store.append(
+                UserId(message.to), dedupe_field(message), self._content, NOBODY, self._on_delivered
+            )
+
+    def _on_delivered(self, result: Appended | ImError) -> None:
+        if isinstance(result, ImError):
+            self._finish(result)
+            return
+        if result.prev is None:
+            self._session.context.counters.repeats += 1
+        self._record()
+
+    def _record(self) -> None:
+        message = self._message
+        self._session.context.store.append(
+            message.sender, dedupe_field(message), self._content, self._session.place, self._on_recorded
+        )
+
+    def _on_recorded(self, result: Appended | ImError) -> None:
+        if not isinstance(result, ImError) and self._session.tail is not None:
+            self._session.tail.answered(result.at, result.prev)
+        self._finish(result)
+
+    def _finish(self, result: Appended | ImError) -> None:
+        session, message = self._session, self._message
+        if isinstance(result, ImError):
+            session.fail(self._ref, result)
+        else:
+            session.reply(self._ref, Sent(message.id, result.at.decode()))
+        session.finished_sending(message.id)
+
+
+class Messages:
+    """Handlers of `send`, `ack` and `ping`, and the listener of the store."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    # -- commands
+
+    def send(self, session: Session, command: Send) -> None:
+        message = Message(
+            session.user, session.device, parse_address(command.to), parse_message_id(command.id), command.body
+        )
+        if message.to.startswith("#"):
+            raise NotFound(f"there is no group {message.to}")
+        self._context.counters.messages_in += 1
+        Sending(session, message, command.ref).start()
+        self._context.store.hold_if_saturated(message.to, session)
+
+    def ack(self, session: Session, command: Ack) -> None:
+        """With `ref` it is answered once the cursor is stored; without, it is stored within a second."""
+        upto = parse_position(command.upto, "upto")
+        if command.log is not None:
+            raise NotFound(f"there is no group {GroupId(command.log)}")
+        if command.ref is None:
+            session.keep(upto)
+            return
+
+        def stored(reply: object) -> None:
+            if isinstance(reply, ImError):
+                session.fail(command.ref, reply)
+            else:
+                session.reply(command.ref, EMPTY)
+
+        self._context.store.ack(session.user, session.device, upto, stored)
+
+    def ping(self, session: Session, command: Ping) -> None:
+        session.reply(command.ref, EMPTY)
+
+    # -- what the store says
+
+    def on_entry(self, user: UserId, entry: Entry, origin: bytes) -> None:
+        for session in self._context.registry.sessions_of(user):
+            assert session.tail is not None
+            if session.place == origin:
+                session.tail.answered(entry.at, entry.prev)
+            else:
+                session.tail.offer(entry)
+
+    def on_expelled(self, user: UserId, place: bytes, why: str) -> None:
+        for session in self._context.registry.sessions_of(user):
+            if session.place == place:
+                text = "this device has logged in elsewhere" if why == "replaced" else "this login was revoked"
+                session.expel(why, text, reconnect=False)
+
+    def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
+        """What was published while a shard was out of reach never came: its sessions read from where they are."""
+        for session in self._context.registry:
+            if holds(session.user):
+                self._return_to_directory(session)
+
+    def _return_to_directory(self, session: Session) -> None:
+        def attached(result: object) -> None:
+            if isinstance(result, Replaced):
+                session.expel("replaced", "this device has logged in elsewhere", reconnect=False)
+            elif isinstance(result, ImError):
+                session.expel("unavailable", "this session can't go on", reconnect=True, after=1.0)
+            elif session.tail is not None:
+                session.tail.catch_up()
+
+        self._context.store.attach_again(session.user, session.device, session.place, attached)

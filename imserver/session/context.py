@@ -1,0 +1,73 @@
+"""What all sessions of a worker share. Put together in `worker` and nowhere else."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from imserver.config import Settings
+from imserver.errors import ImError
+from imserver.model import Entry
+from imserver.observe.metrics import Counters
+from imserver.protocol.commands import Command, Ref
+from imserver.protocol.pushes import Push
+from imserver.session.keepalive import TimerWheel
+from imserver.session.registry import Registry
+from imserver.store.store import Store
+
+if TYPE_CHECKING:
+    from imserver.session.session import Session
+
+
+class Clock(Protocol):
+    now: float  # seconds, monotonic; advanced once per turn
+
+
+class Channel(Protocol):
+    """The way to one client, whatever it is made of. Nothing here waits: what can't be sent yet is kept."""
+
+    out_bytes: int  # kept for a client that has not taken it yet
+    is_local: bool  # the client is on this machine
+
+    @property
+    def is_websocket(self) -> bool: ...
+
+    def reply(self, ref: Ref, content: msgspec.Struct) -> None: ...
+    def fail(self, ref: Ref, error: ImError) -> None: ...
+    def push(self, push: Push) -> None: ...
+    def forward(self, entry: Entry) -> None: ...
+    def keepalive(self) -> None: ...
+    def pause(self) -> None:
+        """Stops taking commands, which wait in the client's and the kernel's buffers."""
+
+    def resume(self) -> None: ...
+    def stuck_seconds(self, now: float) -> float:
+        """For how long the client has taken nothing of what is kept for it."""
+
+    def drop(self, why: str) -> None:
+        """Ends the connection at once."""
+
+    def close(self) -> None:
+        """Sends what it can of what is kept, then closes."""
+
+
+Handler = Callable[["Session", Any], None]
+RareHandler = Callable[["Session", Any], Awaitable[None]]
+Handlers = dict[type[Command], Handler | RareHandler]
+
+
+@dataclass(slots=True)
+class Context:
+    settings: Settings
+    counters: Counters
+    clock: Clock
+    store: Store
+    registry: Registry
+    wheel: TimerWheel
+    spawn: Callable[..., None]  # starts a task: (async function, *arguments)
+    handlers: Handlers = field(default_factory=dict)
+    cursors: "dict[Session, None]" = field(
+        default_factory=dict
+    )  # sessions whose acknowledged position is not stored yet
+    opened: int = 0  # sessions since start: numbers their places

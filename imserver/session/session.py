@@ -1,0 +1,281 @@
+"""One device's session, from its first byte to its last.
+
+It takes commands from its channel, decides whether they are allowed now, and hands them to the rule that knows (a row
+of `protocol.commands`, a handler of `routing`). It passes on what its tail forwards. However it ends, it ends in
+`_end`, once.
+"""
+
+import msgspec
+
+from imserver.errors import ImError, NotAllowed, NotLoggedIn, RateLimited, Unavailable
+from imserver.model import DeviceId, Entry, Position, UserId
+from imserver.observe.log import get_logger
+from imserver.protocol.commands import COMMANDS, Command, Ref
+from imserver.protocol.lifecycle import SESSION, Event, State, advance
+from imserver.protocol.limits import TokenBucket
+from imserver.protocol.pushes import Bye, Push
+from imserver.session.context import Channel, Context, RareHandler
+from imserver.session.tail import Tail
+
+log = get_logger("session")
+
+
+class Identity:
+    """Who has logged in, and where the directory says that it is."""
+
+    __slots__ = ("device", "place", "user")
+
+    def __init__(self, user: UserId, device: DeviceId, place: bytes) -> None:
+        self.user = user
+        self.device = device
+        self.place = place
+
+
+class Session:
+    __slots__ = (
+        "_bad_frames",
+        "_bucket",
+        "_holds",
+        "acked",
+        "channel",
+        "context",
+        "heard",
+        "identity",
+        "opened",
+        "sending",
+        "state",
+        "tail",
+    )
+
+    def __init__(self, channel: Channel, context: Context) -> None:
+        now = context.clock.now
+        self.channel = channel
+        self.context = context
+        self.state = State.NEW
+        self.identity: Identity | None = None
+        self.tail: Tail | None = None
+        self.opened = self.heard = now
+        self.acked: Position | None = None  # kept by the device, not stored yet
+        self.sending: list[str] | None = None  # ids of the sends without an answer; None at rest
+        self._bad_frames = 0
+        self._holds = 0  # reasons not to take commands
+        self._bucket = TokenBucket(context.settings.rate_burst, now)
+        context.counters.sessions_opened += 1
+        context.wheel.add(self, now + context.settings.login_timeout_seconds)
+
+    # -- who it is
+
+    @property
+    def is_closed(self) -> bool:
+        return self.state is State.CLOSED
+
+    @property
+    def user(self) -> UserId:
+        assert self.identity is not None
+        return self.identity.user
+
+    @property
+    def device(self) -> DeviceId:
+        assert self.identity is not None
+        return self.identity.device
+
+    @property
+    def place(self) -> bytes:
+        assert self.identity is not None
+        return self.identity.place
+
+    # -- commands
+
+    def handle(self, command: Command) -> None:
+        """One command, in the order in which the client sent them."""
+        row = COMMANDS[type(command)]
+        try:
+            self._check(command, row.states, row.cost)
+            handler = self.context.handlers[type(command)]
+            if row.hot:
+                handler(self, command)
+            else:
+                self.hold()
+                self.context.spawn(self._run_rare, handler, command)
+        except ImError as error:
+            self.fail(command.ref, error)
+
+    def _check(self, command: Command, states: frozenset[State], cost: float) -> None:
+        if self.state not in states:
+            if self.state is State.INSIDE:
+                raise NotAllowed(f"already logged in as {self.user}")
+            raise NotLoggedIn("log in first")
+        settings = self.context.settings
+        wait = self._bucket.take(cost, settings.rate_per_second, settings.rate_burst, self.context.clock.now)
+        if wait:
+            self._misbehaved("flood", "requests came faster than allowed for too long")
+            raise RateLimited("too many requests", round(wait, 3) + 0.001)
+
+    async def _run_rare(self, handler: RareHandler, command: Command) -> None:
+        """While it runs, the client's next commands wait: they take effect in the order sent."""
+        try:
+            await handler(self, command)
+        except ImError as error:
+            self.fail(command.ref, error)
+        except Exception:
+            log.exception("a command failed", op=type(command).__name__)
+            self.fail(command.ref, Unavailable("the server made a mistake; it has been noted"))
+        finally:
+            self.release()
+
+    def refuse(self, ref: Ref, error: ImError) -> None:
+        """A frame that is no command."""
+        self._misbehaved("bad-frame", "too many bad frames")
+        self.fail(ref, error)
+
+    def _misbehaved(self, code: str, text: str) -> None:
+        self._bad_frames += 1
+        if self._bad_frames > self.context.settings.max_bad_frames:
+            self.expel(code, text, reconnect=False)
+
+    def hold(self) -> None:
+        """Stops taking commands until `release` has been called as often as this."""
+        self._holds += 1
+        if self._holds == 1 and not self.is_closed:
+            self.channel.pause()
+
+    def release(self) -> None:
+        self._holds -= 1
+        if self._holds == 0 and not self.is_closed:
+            self.channel.resume()
+
+    # -- what the client is told
+
+    def reply(self, ref: Ref, content: msgspec.Struct) -> None:
+        if ref is not None and not self.is_closed:
+            self.channel.reply(ref, content)
+
+    def fail(self, ref: Ref, error: ImError) -> None:
+        errors = self.context.counters.errors
+        errors[error.code] = errors.get(error.code, 0) + 1
+        if not self.is_closed:
+            self.channel.fail(ref, error)
+
+    def push(self, push: Push) -> None:
+        if not self.is_closed:
+            self.channel.push(push)
+
+    def forward(self, entry: Entry) -> None:
+        self.context.counters.messages_out += 1
+        self.channel.forward(entry)
+
+    @property
+    def is_full(self) -> bool:
+        """The client takes less than it is sent."""
+        return self.channel.out_bytes > self.context.settings.out_buffer_bytes
+
+    def on_drained(self) -> None:
+        """The channel has sent all that was kept."""
+        if self.tail is not None:
+            self.tail.drained()
+
+    # -- logging in
+
+    def enter(self) -> None:
+        self.state = advance(SESSION, self.state, Event.ENTER)
+
+    def refused(self) -> None:
+        if not self.is_closed:
+            self.state = advance(SESSION, self.state, Event.REFUSED)
+
+    def new_place(self) -> bytes:
+        """A name for where this session is, never used before: node and number."""
+        self.context.opened += 1
+        return b"%b.%x" % (self.context.store.node.encode(), self.context.opened)
+
+    def welcome(self, identity: Identity, position: Position, *, new_device: bool) -> None:
+        """Logged in and in the directory: what is published from now on comes here. Call `tail.begin` after the reply."""
+        self.state = advance(SESSION, self.state, Event.WELCOMED)
+        self.identity = identity
+        self.tail = Tail(self, identity.user, position, new_device=new_device)
+        self.context.registry.add(identity.user, self)
+        self.context.counters.logins += 1
+
+    # -- sending
+
+    def started_sending(self, message_id: str) -> None:
+        """A send is on its way. With too many of them the client has to wait: nobody buffers for it."""
+        if self.sending is None:
+            self.sending = []
+        self.sending.append(message_id)
+        if len(self.sending) == self.context.settings.in_flight_sends:
+            self.hold()
+
+    def finished_sending(self, message_id: str) -> None:
+        assert self.sending is not None
+        was_full = len(self.sending) == self.context.settings.in_flight_sends
+        self.sending.remove(message_id)
+        if not self.sending:
+            self.sending = None
+        if was_full:
+            self.release()
+
+    # -- acknowledging
+
+    def keep(self, position: Position) -> None:
+        """The device has kept everything up to `position`; stored within a second, many at once."""
+        self.acked = position
+        self.context.cursors[self] = None
+
+    # -- time
+
+    def on_timer(self, now: float) -> float | None:
+        """Login time-out, keepalive, a client that takes nothing. Called by the timer wheel."""
+        settings = self.context.settings
+        if self.is_closed:
+            return None
+        if self.state is not State.INSIDE:
+            due = self.opened + settings.login_timeout_seconds
+            if now < due:
+                return due
+            self.expel("login-timeout", f"no login within {settings.login_timeout_seconds:g} s", reconnect=True)
+            return None
+        if self.channel.stuck_seconds(now) >= settings.stuck_seconds:
+            self.channel.drop("took nothing for too long")
+            return None
+        silent = now - self.heard
+        if silent >= 2 * settings.ping_seconds:
+            self.expel("idle", f"nothing heard for {silent:.0f} s", reconnect=True)
+            return None
+        if silent < settings.ping_seconds:
+            return self.heard + settings.ping_seconds
+        self.channel.keepalive()
+        return self.heard + 2 * settings.ping_seconds
+
+    # -- the end
+
+    def expel(self, code: str, text: str, *, reconnect: bool, after: float = 0.0) -> None:
+        """The server ends it: says why, then closes."""
+        if self.is_closed:
+            return
+        byes = self.context.counters.byes
+        byes[code] = byes.get(code, 0) + 1
+        self.channel.push(Bye(code, text, reconnect, after))
+        self._end(code)
+        self.channel.close()
+
+    def leave(self) -> None:
+        """The client ends it."""
+        if not self.is_closed:
+            self._end("logout")
+            self.channel.close()
+
+    def lost(self, why: str) -> None:
+        """The connection is gone; the channel has closed itself."""
+        if not self.is_closed:
+            self._end(why)
+
+    def _end(self, why: str) -> None:
+        self.state = advance(SESSION, self.state, Event.CLOSE)
+        context, identity = self.context, self.identity
+        context.counters.sessions_closed += 1
+        context.cursors.pop(self, None)
+        if identity is not None:
+            context.registry.remove(identity.user, self)
+            context.store.detach(identity.user, identity.device, identity.place, self.acked)
+            log.info("session closed", user=identity.user, device=identity.device, why=why)

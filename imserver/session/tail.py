@@ -1,0 +1,147 @@
+"""Following one log for one session, from a position on.
+
+A tail is LIVE while it forwards entries as they are published. It leaves that state whenever it can't be sure: an entry
+does not fit behind the last one, the client does not take more, the link to the shard was lost. Then it reads the log
+from its position until it has reached the end, and is LIVE again. Calls, replies and published entries of a shard come
+over one link in the order in which they happened, so what is published behind the last page read is not lost.
+"""
+
+from typing import TYPE_CHECKING
+
+from imserver.errors import ImError
+from imserver.model import Entry, Position, UserId
+from imserver.protocol.lifecycle import TAIL, Event, TailState, advance
+from imserver.protocol.pushes import Synced, Truncated
+from imserver.session.cursor import Verdict, is_newer, judge
+from imserver.store.stored import head_of
+
+if TYPE_CHECKING:
+    from imserver.session.session import Session
+
+
+class Tail:
+    """`position`: everything up to there was forwarded, or needs not be."""
+
+    __slots__ = ("_answered", "_may_be_cut", "_page", "_session", "_synced", "log", "position", "state")
+
+    def __init__(self, session: "Session", log: UserId, position: Position, *, new_device: bool) -> None:
+        """`new_device`: that entries before the oldest kept one are gone is no news to it."""
+        self.log = log
+        self.position = position
+        self.state = TailState.CATCHING_UP
+        self._session = session
+        self._may_be_cut = not new_device
+        self._synced = False
+        self._page = 0  # entries asked for by the read under way; 0: none is
+        self._answered: set[Position] | None = None
+
+    # -- what is published
+
+    def offer(self, entry: Entry) -> None:
+        """A published entry: forwarded, or left to be read."""
+        if self.state is not TailState.LIVE:
+            return
+        counters = self._session.context.counters
+        verdict = judge(self.position, entry.at, entry.prev)
+        if verdict is Verdict.FORWARD:
+            self._forward(entry)
+        elif verdict is Verdict.DUPLICATE:
+            counters.duplicates_dropped += 1
+        else:
+            counters.gaps += 1
+            self.catch_up()
+
+    def answered(self, at: Position, prev: Position | None) -> None:
+        """The session got a reply that stands for the entry at `at`: it must not be forwarded as well."""
+        if prev == self.position and self.state is TailState.LIVE:
+            self.position = at
+        elif is_newer(at, self.position):
+            if self._answered is None:
+                self._answered = set()
+            self._answered.add(at)
+            if prev is not None:
+                self.catch_up()
+
+    def _forward(self, entry: Entry) -> None:
+        self.position = entry.at
+        self._session.forward(entry)
+        if self._session.is_full:
+            self.state = advance(TAIL, self.state, Event.OVERFLOWED)
+
+    # -- what is read
+
+    def begin(self) -> None:
+        """Reads from the position, for the first time."""
+        self._read()
+
+    def catch_up(self) -> None:
+        """Reads from the position on, unless that is being done or the client takes nothing anyway."""
+        if self.state is TailState.LIVE:
+            self.state = advance(TAIL, self.state, Event.GAP)
+            self._read()
+
+    def drained(self) -> None:
+        """The client has taken everything that was kept for it."""
+        if self.state is TailState.BEHIND:
+            self.state = advance(TAIL, self.state, Event.DRAINED)
+            self._read()
+
+    def _read(self) -> None:
+        """One read at a time: a read that is under way when the tail falls behind and drains again serves both."""
+        if self._page:
+            return
+        context = self._session.context
+        context.counters.log_reads += 1
+        self._page = context.settings.page_entries
+        context.store.read(self.log, self.position, self._page, self._on_page)
+
+    def _on_page(self, page: list[Entry] | ImError) -> None:
+        asked, self._page = self._page, 0
+        if self._session.is_closed:
+            return
+        if isinstance(page, ImError):
+            self._session.expel("unavailable", "the log can't be read now", reconnect=True, after=1.0)
+            return
+        if page:
+            self._tell_if_cut(page[0])
+        for entry in page:
+            if self.state is not TailState.CATCHING_UP:
+                return  # fell behind: the rest is read when the client has taken what it has
+            self._take(entry)
+        if self.state is TailState.CATCHING_UP:
+            if len(page) == asked:
+                self._read()
+            else:
+                self._caught_up()
+
+    def _tell_if_cut(self, oldest: Entry) -> None:
+        """The log keeps a bounded past. Each entry names the one before it, so a cut shows."""
+        if self._may_be_cut and is_newer(oldest.prev, self.position):
+            self._session.push(Truncated(oldest.at.decode()))
+        self._may_be_cut = True
+
+    def _take(self, entry: Entry) -> None:
+        if not is_newer(entry.at, self.position):
+            return  # answered or forwarded while the page was on its way
+        if self._is_own(entry):
+            self.position = entry.at
+        else:
+            self._forward(entry)
+
+    def _is_own(self, entry: Entry) -> bool:
+        """Sent by this very session: its reply has said so, or will."""
+        if self._answered and entry.at in self._answered:
+            self._answered.discard(entry.at)
+            return True
+        if not self._session.sending:
+            return False
+        head = head_of(entry.content)
+        return head.sender == self.log and head.device == self._session.device and head.id in self._session.sending
+
+    def _caught_up(self) -> None:
+        self.state = advance(TAIL, self.state, Event.CAUGHT_UP)
+        if self._answered:
+            self._answered = {at for at in self._answered if is_newer(at, self.position)}
+        if not self._synced:
+            self._synced = True
+            self._session.push(Synced(self.position.decode()))

@@ -1,0 +1,155 @@
+"""The functions of the library as commands, and their replies as types. Pure: the same calls serve a worker's link, the
+synchronous client of the admin commands, and tests."""
+
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from hiredis import pack_command
+
+from imserver.errors import BadCredentials, ExpiredToken, Exists, NotAllowed, NotFound
+from imserver.model import Entry, Position, UserId
+from imserver.store.partitions import UserKeys
+
+Packed = bytes
+
+
+def pack(*parts: bytes | str | int) -> Packed:
+    """A command as Redis reads it."""
+    packed: bytes = pack_command(parts)  # type: ignore[arg-type]  # its stub knows tuples of one element only
+    return packed
+
+
+def _call(function: bytes, keys: tuple[bytes, ...], *arguments: bytes | str | int) -> Packed:
+    return pack(b"FCALL", function, len(keys), *keys, *arguments)
+
+
+def library() -> str:
+    """The source of the function library."""
+    return files("imserver.store").joinpath("functions/im.lua").read_text()
+
+
+class Appended(NamedTuple):
+    """Where an entry stands. `prev` is None for a repeat: the entry was there already."""
+
+    at: Position
+    prev: Position | None
+
+
+class Attached(NamedTuple):
+    """A session is in the directory. `last`: the log's end; `cursor`: what the device has kept, None for a new device."""
+
+    last: Position
+    cursor: Position | None
+    generations: str
+
+
+class Replaced(NotAllowed):
+    """Another session of the same device has taken this one's place."""
+
+
+def append(keys: UserKeys, user: UserId, dedupe: bytes, content: bytes, origin: bytes) -> Packed:
+    return pack(b"FCALL", b"im_append_1", b"2", keys.state, keys.log, keys.channels, user, dedupe, content, origin)
+
+
+def appended(reply: list[Any], user: UserId) -> Appended:
+    """Raises NotFound."""
+    if len(reply) == 2:
+        return Appended(reply[0], reply[1])
+    if reply[0] == b"not-found":
+        raise NotFound(f"there is no user {user}")
+    return Appended(reply[0], None)
+
+
+def read(keys: UserKeys, after: Position, count: int) -> Packed:
+    return pack(b"XRANGE", keys.log, b"(" + after, b"+", b"COUNT", count)
+
+
+def read_back(keys: UserKeys, before: Position | None, count: int) -> Packed:
+    end = b"+" if before is None else b"(" + before
+    return pack(b"XREVRANGE", keys.log, end, b"-", b"COUNT", count)
+
+
+def entries(reply: list[Any]) -> list[Entry]:
+    return [Entry(at, fields[1], fields[3]) for at, fields in reply]
+
+
+def attach(keys: UserKeys, user: UserId, device: str, place: bytes, generations: str | None, *, again: bool) -> Packed:
+    mode = b"again" if again else b"new"
+    return _call(
+        b"im_attach_1", (keys.state, keys.account), keys.channels, user, device, place, generations or b"-", mode
+    )
+
+
+def attached(reply: list[Any]) -> Attached:
+    """Raises BadCredentials, NotAllowed (disabled), ExpiredToken (revoked), Replaced."""
+    match reply[0]:
+        case b"ok":
+            return Attached(reply[1], reply[2], reply[3].decode())
+        case b"disabled":
+            raise NotAllowed("this account is disabled")
+        case b"revoked":
+            raise ExpiredToken("this token was revoked; log in by password")
+        case b"replaced":
+            raise Replaced("another session of this device has logged in")
+        case _:
+            raise BadCredentials("user or password is wrong")
+
+
+def detach(keys: UserKeys, device: str, place: bytes, cursor: Position | None) -> Packed:
+    return _call(b"im_detach_1", (keys.state,), device, place, cursor or b"-")
+
+
+def ack(keys: UserKeys, device: str, upto: Position) -> Packed:
+    return _call(b"im_ack_1", (keys.state,), device, upto)
+
+
+class Bounds(NamedTuple):
+    """What a log and its dedupe index may hold."""
+
+    most_entries: int
+    longest_age_seconds: int
+    dedupe_seconds: int
+
+
+TRIM_STEPS = 256  # entries looked at in one call: bounds how long it holds up the store
+
+
+def trim(keys: UserKeys, now: float, bounds: Bounds) -> Packed:
+    age, window = bounds.longest_age_seconds * 1000, bounds.dedupe_seconds * 1000
+    return _call(b"im_trim_1", (keys.state, keys.log), int(now * 1000), bounds.most_entries, age, window, TRIM_STEPS)
+
+
+def register(keys: UserKeys, password_hash: str, now: float) -> Packed:
+    return _call(b"im_register_1", (keys.state, keys.account), password_hash, int(now))
+
+
+def registered(reply: list[Any], user: UserId) -> None:
+    """Raises Exists."""
+    if reply[0] != b"ok":
+        raise Exists(f"there is a user {user} already")
+
+
+def password_hash(keys: UserKeys) -> Packed:
+    return pack(b"HGET", keys.account, b"password")
+
+
+def revoke(keys: UserKeys, user: UserId, device: str | None) -> Packed:
+    return _call(b"im_revoke_1", (keys.state, keys.account), keys.channels, user, device or b"-")
+
+
+def erase(keys: UserKeys, user: UserId) -> Packed:
+    return _call(b"im_erase_1", (keys.state, keys.account, keys.log), keys.channels, user)
+
+
+def found(reply: list[Any], user: UserId) -> None:
+    """Raises NotFound."""
+    if reply[0] != b"ok":
+        raise NotFound(f"there is no user {user}")
+
+
+def signing_keys(key: bytes, key_id: str, secret: str, *, rotate: bool) -> Packed:
+    return _call(b"im_signing_keys_1", (key,), key_id, secret, b"rotate" if rotate else b"first")
+
+
+def signing_keys_known(reply: list[Any]) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in zip(reply[::2], reply[1::2], strict=True)}

@@ -1,0 +1,218 @@
+#!lua name=im_1
+-- The functions of the server's store, library version 1.
+--
+-- Each is one atomic step on the keys of one user (one slot). Each can be called again with the same arguments after a
+-- lost link: the second call finds the first one's work and gives the same answer. All keys are declared; channels
+-- carry the tag of the keys.
+--
+-- The state hash of a user ({T}u:<user>):
+--   last                    position of the newest entry of the log; it exists exactly while the account does
+--   on                      connected devices: "device=node.session device=node.session"
+--   c:<device>              cursor: the device has kept all entries up to there
+--   low                     entries before this position have left the dedupe index
+--   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
+--
+-- An entry of the log: p = position of the entry before it, e = content.
+
+local NOT_FOUND = { 'not-found' }
+
+local function newer(a, b)
+  local am, ac = string.match(a, '^(%d+)-(%d+)$')
+  local bm, bc = string.match(b, '^(%d+)-(%d+)$')
+  am, ac, bm, bc = tonumber(am), tonumber(ac), tonumber(bm), tonumber(bc)
+  return am > bm or (am == bm and ac > bc)
+end
+
+-- Publishes to every node that hosts a device of `on`, once each. pcall: an entry that is stored stays stored, whatever
+-- happens to the hint that carries it early.
+local function publish(on, prefix, message)
+  local told = {}
+  for node in string.gmatch(on, '=([^.]+)%.') do
+    if not told[node] then
+      told[node] = true
+      redis.pcall('SPUBLISH', prefix .. node, message)
+    end
+  end
+end
+
+-- append: one entry at the end of a user's log.
+-- KEYS  1 state  2 log
+-- ARGV  1 channel prefix  2 user  3 dedupe field  4 content  5 origin (the session whose reply stands for the entry, or -)
+-- Returns {position, prev}; {position} for a repeat: nothing is stored, the position is the first answer's;
+--         {'not-found'} where the user does not exist.
+-- Atomic, since dedupe, order and `prev` hold only if nothing comes between reading `last` and writing it.
+local function append(keys, args)
+  local state = redis.call('HMGET', keys[1], 'last', 'on', args[3])
+  local prev = state[1]
+  if not prev then return NOT_FOUND end
+  if state[3] then return { state[3] } end
+  local at = redis.call('XADD', keys[2], '*', 'p', prev, 'e', args[4])
+  redis.call('HSET', keys[1], 'last', at, args[3], at)
+  local on, origin = state[2], args[5]
+  -- Nobody but the origin is there to be told: the common case for the sender's own copy.
+  if on and on ~= '' and (origin == '-' or string.find(on, ' ', 1, true) or not string.find(on, origin, 1, true)) then
+    publish(on, args[1], 'e ' .. args[2] .. ' ' .. at .. ' ' .. prev .. ' ' .. origin .. ' ' .. args[4])
+  end
+  return { at, prev }
+end
+
+-- Rewrites `on` without `device`; returns it and the device's former place (node.session), if any.
+local function without(on, device)
+  local rest, place = {}, nil
+  for name, where in string.gmatch(on or '', '([^= ]+)=([^ ]+)') do
+    if name == device then place = where else rest[#rest + 1] = name .. '=' .. where end
+  end
+  return rest, place
+end
+
+-- attach: a session enters the directory and learns where the log stands, in one step: an entry is either before the
+-- position returned here, or it is published to this session's node.
+-- KEYS  1 state  2 account
+-- ARGV  1 channel prefix  2 user  3 device  4 place (node.session)  5 token's generations ("user.device"), or -
+--       6 "new": replaces another session of this device   "again": after a lost link; must not replace
+-- Returns {'ok', last, cursor or false, generations}; or {'not-found'} {'disabled'} {'revoked'} {'replaced'}.
+local function attach(keys, args)
+  local user, device, place = args[2], args[3], args[4]
+  local state = redis.call('HMGET', keys[1], 'last', 'on', 'c:' .. device)
+  local account = redis.call('HMGET', keys[2], 'disabled', 'generation', 'generation:' .. device)
+  if not state[1] then return NOT_FOUND end
+  if account[1] then return { 'disabled' } end
+  local generations = (account[2] or '0') .. '.' .. (account[3] or '0')
+  if args[5] ~= '-' and args[5] ~= generations then return { 'revoked' } end
+  local rest, former = without(state[2], device)
+  if former and former ~= place then
+    if args[6] == 'again' then return { 'replaced' } end
+    local node = string.match(former, '^[^.]+')
+    redis.pcall('SPUBLISH', args[1] .. node, 'x ' .. user .. ' ' .. former .. ' replaced')
+  end
+  if former ~= place then
+    rest[#rest + 1] = device .. '=' .. place
+    redis.call('HSET', keys[1], 'on', table.concat(rest, ' '))
+  end
+  return { 'ok', state[1], state[3], generations }
+end
+
+local function keep_cursor(state, device, position)
+  local known = redis.call('HMGET', state, 'last', 'c:' .. device)
+  if known[1] and not newer(position, known[1]) and (not known[2] or newer(position, known[2])) then
+    redis.call('HSET', state, 'c:' .. device, position)
+  end
+end
+
+-- ack: a device's cursor moves forward, never back, and never past the log's end.
+-- KEYS  1 state   ARGV  1 device  2 position   Returns 1.
+local function ack(keys, args)
+  keep_cursor(keys[1], args[1], args[2])
+  return 1
+end
+
+-- detach: a session leaves the directory, unless another one has taken its device's place. Its cursor is kept.
+-- KEYS  1 state   ARGV  1 device  2 place (node.session)  3 position, or -   Returns 1.
+local function detach(keys, args)
+  if args[3] ~= '-' then keep_cursor(keys[1], args[1], args[3]) end
+  local rest, former = without(redis.call('HGET', keys[1], 'on'), args[1])
+  if former == args[2] then
+    if #rest > 0 then
+      redis.call('HSET', keys[1], 'on', table.concat(rest, ' '))
+    else
+      redis.call('HDEL', keys[1], 'on')
+    end
+  end
+  return 1
+end
+
+-- The dedupe field of an entry, from its content; nil where it has none. Only the head is parsed: a body can be of any
+-- size and depth.
+local function dedupe_field(content)
+  local head = string.match(content, '^(.-),"body":')
+  if not head then return nil end
+  local entry = cjson.decode(head .. '}')
+  return entry.from .. '/' .. entry.device .. '/' .. entry.id
+end
+
+-- trim: the log and its dedupe index are cut to their bounds. Called now and then, after an append.
+-- The index covers a suffix of the log: an entry's field goes before the entry does, so no field is ever orphaned.
+-- KEYS  1 state  2 log
+-- ARGV  1 now (ms)  2 most entries  3 longest age (ms)  4 dedupe window (ms)  5 most steps
+-- Returns the number of entries that left the index.
+local function trim(keys, args)
+  local now, most, age, window, steps = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+  local low = redis.call('HGET', keys[1], 'low') or '0-0'
+  local surplus = redis.call('XLEN', keys[2]) - most
+  local surplus_end = '0-0'
+  if surplus > 0 then
+    local oldest = redis.call('XRANGE', keys[2], '-', '+', 'COUNT', math.min(surplus, steps))
+    if #oldest > 0 then surplus_end = oldest[#oldest][1] end
+  end
+  local passed = 0
+  for _, entry in ipairs(redis.call('XRANGE', keys[2], '(' .. low, '+', 'COUNT', steps)) do
+    local at = entry[1]
+    local born = tonumber(string.match(at, '^%d+'))
+    if born >= now - window and newer(at, surplus_end) then break end
+    local field = dedupe_field(entry[2][4])
+    if field then redis.call('HDEL', keys[1], field) end
+    low = at
+    passed = passed + 1
+  end
+  if passed > 0 then redis.call('HSET', keys[1], 'low', low) end
+  local cut = string.format('%.0f', now - age) .. '-0'
+  if newer(surplus_end, cut) then cut = surplus_end end
+  if newer(cut, low) then cut = low end
+  redis.call('XTRIM', keys[2], 'MINID', cut)
+  return passed
+end
+
+-- register: a new account and its empty log.
+-- KEYS  1 state  2 account   ARGV  1 password hash, or empty (logs in by token only)  2 now (unix seconds)
+-- Returns {'ok'}; also for a repeat of the call that made the account; {'exists'} otherwise.
+local function register(keys, args)
+  local known = redis.call('HMGET', keys[2], 'password', 'created')
+  if known[2] then
+    return { known[1] == args[1] and args[1] ~= '' and 'ok' or 'exists' }
+  end
+  redis.call('HSET', keys[2], 'password', args[1], 'created', args[2])
+  redis.call('HSET', keys[1], 'last', '0-0')
+  return { 'ok' }
+end
+
+-- revoke: tokens given out so far stop working and the sessions they opened are told to close.
+-- KEYS  1 state  2 account   ARGV  1 channel prefix  2 user  3 device, or - for all   Returns {'ok'} {'not-found'}.
+local function revoke(keys, args)
+  if redis.call('EXISTS', keys[2]) == 0 then return NOT_FOUND end
+  local device = args[3]
+  redis.call('HINCRBY', keys[2], device == '-' and 'generation' or 'generation:' .. device, 1)
+  for name, place in string.gmatch(redis.call('HGET', keys[1], 'on') or '', '([^= ]+)=([^ ]+)') do
+    if device == '-' or device == name then
+      redis.pcall('SPUBLISH', args[1] .. string.match(place, '^[^.]+'), 'x ' .. args[2] .. ' ' .. place .. ' revoked')
+    end
+  end
+  return { 'ok' }
+end
+
+-- erase: the account, its log and its state are gone; its sessions are told to close.
+-- KEYS  1 state  2 account  3 log   ARGV  1 channel prefix  2 user   Returns {'ok'} {'not-found'}.
+local function erase(keys, args)
+  local answer = revoke(keys, { args[1], args[2], '-' })
+  redis.call('DEL', keys[1], keys[2], keys[3])
+  return answer
+end
+
+-- signing_keys: the keys that sign tokens; the first caller of a deployment makes the first one.
+-- KEYS  1 signing keys (hash: id -> secret, `current` -> id)   ARGV  1 id  2 secret  3 "first" or "rotate"
+-- Returns the hash as a flat list. A repeated rotation with the same id changes nothing.
+local function signing_keys(keys, args)
+  if args[3] == 'rotate' or redis.call('HEXISTS', keys[1], 'current') == 0 then
+    redis.call('HSET', keys[1], args[1], args[2], 'current', args[1])
+  end
+  return redis.call('HGETALL', keys[1])
+end
+
+redis.register_function('im_append_1', append)
+redis.register_function('im_attach_1', attach)
+redis.register_function('im_ack_1', ack)
+redis.register_function('im_detach_1', detach)
+redis.register_function('im_trim_1', trim)
+redis.register_function('im_register_1', register)
+redis.register_function('im_revoke_1', revoke)
+redis.register_function('im_erase_1', erase)
+redis.register_function('im_signing_keys_1', signing_keys)

@@ -1,0 +1,81 @@
+"""Which shard holds what: user -> partition -> hash tag -> cluster slot.
+
+A deployment has 1024 partitions for its whole life. A user's partition follows from the name alone; all keys of one
+user carry the tag of its partition, so they share a slot and one function can change them together. The tags are chosen
+so that partition p lies in the cluster slots 16p to 16p+15: however slots are shared out in ranges, every shard gets
+its even share (tags like {0}, {1}, ... left half the shards of a peer idle).
+
+**Invariant:** nothing here may ever change for a deployment that has data; tests/store/test_partitions.py pins it.
+"""
+
+from binascii import crc_hqx  # CRC-16/XMODEM with a start of 0: the very checksum Redis Cluster uses for slots
+from functools import cache, lru_cache
+from itertools import product
+from typing import NamedTuple
+
+PARTITIONS = 1024
+SLOTS = 16384
+_BAND = SLOTS // PARTITIONS
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@cache
+def tags() -> tuple[bytes, ...]:
+    """The hash tag of each partition: for each band of slots the first word of three digits that falls into it."""
+    found: dict[int, bytes] = {}
+    for word in product(_DIGITS, repeat=3):
+        tag = "".join(word).encode()
+        found.setdefault(crc_hqx(tag, 0) % SLOTS // _BAND, tag)
+        if len(found) == PARTITIONS:
+            break
+    return tuple(found[partition] for partition in range(PARTITIONS))
+
+
+def partition_of(name: str) -> int:
+    """The partition of a user or a group."""
+    return crc_hqx(name.encode(), 0) % PARTITIONS
+
+
+def slot_of_partition(partition: int) -> int:
+    """The cluster slot that holds all keys and channels of a partition."""
+    return crc_hqx(tags()[partition], 0) % SLOTS
+
+
+class UserKeys(NamedTuple):
+    """The keys of one user, all in one slot.
+
+    state    hash: `last` position, `on` (who is connected where), `c:<device>` cursors, `<user>/<device>/<id>` dedupe
+    log      stream: the user's log
+    account  hash: password hash, creation time, disabled, token generations
+    channels prefix of the channels on which entries of this partition are published: a node's id completes it
+    """
+
+    partition: int
+    state: bytes
+    log: bytes
+    account: bytes
+    channels: bytes
+
+
+@lru_cache(maxsize=65536)
+def user_keys(user: str) -> UserKeys:
+    """The keys of `user`, kept for those seen lately: they are asked for with every message."""
+    partition = partition_of(user)
+    tag = tags()[partition]
+    name = user.encode()
+    return UserKeys(
+        partition,
+        b"{%b}u:%b" % (tag, name),
+        b"{%b}l:%b" % (tag, name),
+        b"{%b}a:%b" % (tag, name),
+        channel_prefix(partition),
+    )
+
+
+def channel_prefix(partition: int) -> bytes:
+    return b"{%b}n:" % tags()[partition]
+
+
+def deployment_key(name: str) -> bytes:
+    """A key that belongs to the deployment, not to a user (nodes, token keys): few and small, in partition 0."""
+    return b"{%b}%b" % (tags()[0], name.encode())

@@ -1,0 +1,121 @@
+"""How a link begins: connect, HELLO 3, functions loaded, channels subscribed and confirmed."""
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+import trio
+from redis.connection import parse_url
+
+from imserver.store.calls import pack
+
+HANDSHAKE_SECONDS = 5.0
+_CHUNK = 262144
+MORE = object()  # hiredis: nothing complete to give
+
+
+class HandshakeFailed(Exception):
+    """No link for now; the message says why."""
+
+
+async def shake_hands(
+    url: str, *, client_name: str, channels: Sequence[bytes], library: str
+) -> tuple[socket.socket, hiredis.Reader]:
+    """A non-blocking socket on which RESP3 is spoken, `library` is loaded and `channels` are subscribed, with its reader.
+
+    The reader may hold pushes that came already: whoever takes it over starts by reading it. Raises HandshakeFailed.
+    """
+    try:
+        with trio.fail_after(HANDSHAKE_SECONDS):
+            return await _shake_hands(
+                parse_url(url),  # type: ignore[no-untyped-call]
+                client_name,
+                channels,
+                library,
+            )
+    except OSError as error:
+        raise HandshakeFailed(error.strerror or str(error)) from error
+    except trio.TooSlowError:
+        raise HandshakeFailed(f"no answer in {HANDSHAKE_SECONDS:g} s") from None
+    except hiredis.HiredisError as error:
+        raise HandshakeFailed(str(error)) from error
+
+
+async def _shake_hands(
+    options: dict[str, Any], client_name: str, channels: Sequence[bytes], library: str
+) -> tuple[socket.socket, hiredis.Reader]:
+    sock = await _connect(options)
+    try:
+        conversation = _Conversation(sock)
+        hello = ["HELLO", "3"]
+        if options.get("password"):
+            hello += ["AUTH", options.get("username") or "default", options["password"]]
+        await conversation.ask(*hello, "SETNAME", client_name)
+        if options.get("db"):
+            await conversation.ask("SELECT", str(options["db"]))
+        await _load_functions(conversation, library)
+        await conversation.subscribe(channels)
+    except BaseException:
+        sock.close()
+        raise
+    return sock, conversation.reader
+
+
+async def _connect(options: dict[str, Any]) -> socket.socket:
+    address: Any
+    if "path" in options:
+        sock = socket.socket(socket.AF_UNIX)
+        address = options["path"]
+    else:
+        host, port = options.get("host", "127.0.0.1"), options.get("port", 6379)
+        family, kind, protocol, _, address = (await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        sock.setblocking(False)
+        await trio.socket.from_stdlib_socket(sock).connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _load_functions(conversation: "_Conversation", library: str) -> None:
+    name = library.partition("name=")[2].split()[0]
+    known = await conversation.ask("FUNCTION", "LIST", "LIBRARYNAME", name, "WITHCODE")
+    if not known or known[0][b"library_code"] != library.encode():
+        await conversation.ask("FUNCTION", "LOAD", "REPLACE", library)
+
+
+class _Conversation:
+    """Question and answer, before calls and pushes mix."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.reader = hiredis.Reader(notEnoughData=MORE)
+        self._sock = trio.socket.from_stdlib_socket(sock)
+
+    async def ask(self, *command: str) -> Any:
+        await self._send(pack(*command))
+        return await self._next()
+
+    async def subscribe(self, channels: Sequence[bytes]) -> None:
+        """One command a channel: in a cluster, a command must stay within one slot."""
+        await self._send(b"".join(pack(b"SSUBSCRIBE", channel) for channel in channels))
+        missing = len(channels)
+        while missing:
+            missing -= (await self._next())[0] == b"ssubscribe"
+
+    async def _send(self, data: bytes) -> None:
+        while data:
+            data = data[await self._sock.send(data) :]
+
+    async def _next(self) -> Any:
+        while (reply := self.reader.gets()) is MORE:
+            data = await self._sock.recv(_CHUNK)
+            if not data:
+                raise HandshakeFailed("closed by Redis")
+            self.reader.feed(data)
+        if isinstance(reply, hiredis.ReplyError):
+            raise HandshakeFailed(str(reply))
+        return reply

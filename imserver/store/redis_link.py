@@ -1,0 +1,316 @@
+"""One link to one shard: calls and pushes over a single RESP3 connection, in the order in which Redis made them.
+
+Calls are queued and written once per turn of the reactor, so they pipeline by themselves; replies come back in order.
+
+**Invariant: a call is answered exactly once, and calls reach Redis in the order they were made.** All functions of the
+store can be repeated (store/functions/im.lua), so when the link breaks, the calls without an answer are sent again, in
+order, before any newer one. Their callers notice a delay. Only when the link stays away longer than `timeout` seconds
+do they all fail together, as Unavailable: the outcome is unknown.
+
+**Invariant: a link that comes back has missed something.** Its owner is told (`on_up`) once the subscriptions are
+confirmed and before any push is delivered, and has every session of the shard read from its cursor.
+
+Two connections instead of one were rejected: an entry could overtake the reply to the append before it, and every
+busy session would see gaps that are none.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import hiredis
+import outcome
+import trio
+
+from imserver.errors import ImError, Overloaded, Unavailable
+from imserver.observe.log import get_logger
+from imserver.observe.metrics import Counters
+from imserver.store.calls import pack
+from imserver.store.redis_handshake import MORE, HandshakeFailed, shake_hands
+
+log = get_logger("store")
+
+Reply = Any  # what hiredis makes of a reply: bytes, int, None or a list of them
+Then = Callable[[Any], None]  # takes the reply, or an ImError
+
+_CHUNK = 262144
+_FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.02, 1.0
+# Redis can't do it now but will soon, or not before its functions are loaded again: reconnect and repeat.
+_PASSING = (
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "READONLY",
+    "BUSY",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "ERR Function not found",
+)
+
+
+class LinkReactor(Protocol):
+    """What a link needs of the reactor."""
+
+    now: float
+
+    def add(self, fd: int, handler: Any) -> None: ...
+    def remove(self, fd: int) -> None: ...
+    def want(self, fd: int, *, read: bool, write: bool) -> None: ...
+    def touch_link(self, link: "RedisLink") -> None: ...
+
+
+class LinkOwner(Protocol):
+    """Whom a link tells what happens."""
+
+    def on_up(self, link: "RedisLink") -> None: ...
+    def on_push(self, message: bytes) -> None: ...
+
+
+class _Call(NamedTuple):
+    command: bytes
+    then: Then
+    since: float
+
+
+class RedisLink:
+    """Calls and pushes of one shard. `run` MUST be running for anything to happen."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        client_name: str,
+        channels: Sequence[bytes],
+        library: str,
+        owner: LinkOwner,
+        reactor: LinkReactor,
+        counters: Counters,
+        timeout: float,
+        most_calls: int,
+    ) -> None:
+        self.url = url
+        self.up = False
+        self.why_down = "not connected yet"
+        self.proven_at = 0.0  # when the last probe came back; reactor time
+        self._client_name, self._channels, self._library = client_name, channels, library
+        self._owner, self._reactor, self._counters = owner, reactor, counters
+        self._timeout, self._most_calls = timeout, most_calls
+        self._sock: socket.socket | None = None
+        self._reader = hiredis.Reader()
+        self._calls: deque[_Call] = deque()
+        self._out: list[bytes] = []
+        self._blocked = False  # the socket took less than was offered
+        self._waiters: list[Callable[[], None]] = []
+        self._lost = trio.Event()
+        self._was_up = trio.Event()
+
+    async def wait_up(self) -> None:
+        """Until the link has been up once."""
+        await self._was_up.wait()
+
+    # -- calls
+
+    def call(self, command: bytes, then: Then) -> None:
+        """Queues a packed command; `then` gets the reply, or an ImError, in a later turn. MUST be repeatable."""
+        self._calls.append(_Call(command, then, self._reactor.now))
+        self._counters.store_calls += 1
+        if self.up:
+            self._out.append(command)
+            self._reactor.touch_link(self)
+
+    async def ask(self, command: bytes) -> Reply:
+        """The same for a task. Raises Unavailable or Overloaded. When cancelled, the reply is still consumed."""
+        task = trio.lowlevel.current_task()
+        waiting = True
+
+        def then(reply: Reply) -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                trio.lowlevel.reschedule(task, _outcome(reply))
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            nonlocal waiting
+            waiting = False
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.call(command, then)
+        return await trio.lowlevel.wait_task_rescheduled(abort)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._calls)
+
+    @property
+    def saturated(self) -> bool:
+        """More calls wait than should: whoever reads clients stops, and comes back by `when_relieved`."""
+        return len(self._calls) >= self._most_calls
+
+    def when_relieved(self, wake: Callable[[], None]) -> None:
+        self._waiters.append(wake)
+
+    # -- the reactor's side
+
+    def flush(self) -> None:
+        """Writes what was queued: once per turn."""
+        sock = self._sock
+        if self._blocked or not self._out or sock is None:
+            return
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        self._counters.store_flushes += 1
+        try:
+            sent = sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lose(error.strerror or str(error))
+            return
+        if sent < len(data):
+            self._out.append(data[sent:])
+            self._blocked = True
+            self._reactor.want(sock.fileno(), read=True, write=True)
+
+    def on_writable(self) -> None:
+        assert self._sock is not None
+        self._blocked = False
+        self._reactor.want(self._sock.fileno(), read=True, write=False)
+        self.flush()
+
+    def on_readable(self) -> None:
+        assert self._sock is not None
+        try:
+            data = self._sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(error.strerror or str(error))
+            return
+        if not data:
+            self._lose("closed by Redis")
+            return
+        try:
+            self._reader.feed(data)
+            self._dispatch()
+        except hiredis.ProtocolError as error:
+            self._lose(f"not Redis protocol: {error}")
+
+    def _dispatch(self) -> None:
+        gets, calls = self._reader.gets, self._calls
+        while self.up and (reply := gets()) is not MORE:
+            if isinstance(reply, hiredis.PushNotification):
+                if reply[0] == b"smessage":
+                    self._owner.on_push(reply[2])
+            elif isinstance(reply, hiredis.ReplyError):
+                self._on_error(str(reply))
+            else:
+                call = calls.popleft()
+                call.then(reply)
+        if self._waiters and len(calls) < self._most_calls // 2:
+            self._relieve()
+
+    def _on_error(self, text: str) -> None:
+        if text.startswith(_PASSING):
+            self._lose(text)  # the call stays first in the queue
+            return
+        self._counters.store_errors += 1
+        call = self._calls.popleft()
+        call.then(_error(text))
+
+    def _relieve(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for wake in waiters:
+            wake()
+
+    # -- time
+
+    def tick(self, now: float) -> None:
+        """Once a second: a link on which Redis does not answer in time is broken, whatever the socket says."""
+        if not self._calls or now - self._calls[0].since < self._timeout:
+            return
+        if self.up:
+            self._lose(f"no answer in {self._timeout:g} s")
+        self._fail_all(Unavailable(f"the store does not answer ({self.why_down}); send again with the same id"))
+
+    def _fail_all(self, error: ImError) -> None:
+        """All at once: were an older call to fail and a newer one to succeed, messages would change places."""
+        calls = list(self._calls)
+        self._calls.clear()
+        self._out.clear()
+        for call in calls:
+            call.then(error)
+        self._relieve()
+
+    def probe(self) -> None:
+        """Sends a probe along the way that entries come; the owner gets it back by `on_push` and says `proven`."""
+        if self.up:
+            channel = self._channels[0]
+            self.call(pack(b"SPUBLISH", channel, b"p " + self.url.encode()), _ignore)
+
+    def proven(self) -> None:
+        self.proven_at = self._reactor.now
+
+    def distrust(self, why: str) -> None:
+        """Gives the connection up and makes a new one: its subscriptions are not proven any more."""
+        self._lose(why)
+
+    # -- connecting
+
+    def _lose(self, why: str) -> None:
+        sock, self._sock = self._sock, None
+        if sock is None:
+            return
+        log.warning("link lost", shard=self.url, why=why, in_flight=len(self._calls))
+        self.up, self.why_down = False, why
+        self._reactor.remove(sock.fileno())
+        sock.close()
+        self._blocked = False
+        self._out.clear()
+        self._lost.set()
+
+    async def run(self) -> None:
+        """Connects, and connects again whenever the link is lost, until cancelled."""
+        backoff = _FIRST_BACKOFF_SECONDS
+        while True:
+            try:
+                sock, reader = await shake_hands(
+                    self.url, client_name=self._client_name, channels=self._channels, library=self._library
+                )
+            except HandshakeFailed as error:
+                self.why_down = str(error)
+                log.debug("no link", shard=self.url, why=self.why_down)
+                await trio.sleep(backoff)
+                backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
+                continue
+            backoff = _FIRST_BACKOFF_SECONDS
+            self._adopt(sock, reader)
+            await self._lost.wait()
+
+    def _adopt(self, sock: socket.socket, reader: hiredis.Reader) -> None:
+        self._sock, self._reader, self._lost = sock, reader, trio.Event()
+        self.up, self.why_down = True, ""
+        self.proven_at = self._reactor.now
+        self._out = [call.command for call in self._calls]
+        self._reactor.add(sock.fileno(), self)
+        log.info("link up", shard=self.url, repeated=len(self._calls))
+        self._was_up.set()
+        self._owner.on_up(self)
+        self._dispatch()  # pushes that came with the last confirmations
+        self._reactor.touch_link(self)
+
+
+def _outcome(reply: Reply) -> outcome.Outcome[Reply]:
+    return outcome.Error(reply) if isinstance(reply, ImError) else outcome.Value(reply)
+
+
+def _error(text: str) -> ImError:
+    """Redis's words stop here."""
+    if text.startswith("OOM"):
+        return Overloaded("the store is full; reading still works")
+    log.error("the store refused a call", error=text)
+    return Unavailable("the store could not do this")
+
+
+def _ignore(reply: Reply) -> None:
+    """The answer of a call that nobody waits for."""

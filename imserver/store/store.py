@@ -1,0 +1,232 @@
+"""The store as a worker uses it: typed calls on the shard of the log's owner, and what is published to this node."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from imserver.errors import ImError
+from imserver.model import Entry, Position, UserId
+from imserver.observe.metrics import Counters
+from imserver.store import calls
+from imserver.store.calls import Appended, Attached, Bounds
+from imserver.store.partitions import channel_prefix, deployment_key, partition_of, user_keys
+from imserver.store.redis_link import LinkReactor, RedisLink
+from imserver.store.shards import Shard
+
+NOBODY = b"-"  # the origin of an entry whose reply stands on no session
+_TRIM_EVERY = 64  # appends, on average
+_UNPROVEN_PROBES = 5  # a subscription that lost so many probes in a row is made anew
+
+
+class Listener(Protocol):
+    """Who is told what the store says unasked."""
+
+    def on_entry(self, user: UserId, entry: Entry, origin: bytes) -> None:
+        """An entry was appended to the log of a user who has sessions here."""
+
+    def on_expelled(self, user: UserId, place: bytes, why: str) -> None:
+        """A session must go: `replaced` or `revoked`."""
+
+    def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
+        """A shard was out of reach: what was published meanwhile is lost, for the users it holds."""
+
+
+class Holdable(Protocol):
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+
+
+class Store:
+    """All shards. The calls with `then` are for plain functions, the `async` ones for tasks."""
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        *,
+        node: str,
+        reactor: LinkReactor,
+        counters: Counters,
+        bounds: Bounds,
+        timeout: float,
+        probe_seconds: float,
+        most_calls: int,
+    ) -> None:
+        self.node = node
+        self._counters, self._bounds, self._probe_seconds = counters, bounds, probe_seconds
+        self._reactor = reactor
+        self._listener: Listener | None = None
+        self._next_probe = 0.0
+        self.links = [
+            RedisLink(
+                shard.url,
+                client_name=f"imserver-{node}",
+                channels=[channel_prefix(partition) + node.encode() for partition in shard.partitions],
+                library=calls.library(),
+                owner=self,
+                reactor=reactor,
+                counters=counters,
+                timeout=timeout,
+                most_calls=most_calls,
+            )
+            for shard in shards
+        ]
+        by_partition = {p: link for shard, link in zip(shards, self.links, strict=True) for p in shard.partitions}
+        self._by_partition = [by_partition[partition] for partition in range(len(by_partition))]
+
+    def listen(self, listener: Listener) -> None:
+        """MUST be called once, before the links run."""
+        self._listener = listener
+
+    def link_of_deployment(self) -> RedisLink:
+        """Of the keys that belong to no user."""
+        return self._by_partition[0]
+
+    def link_of(self, user: str) -> RedisLink:
+        return self._by_partition[partition_of(user)]
+
+    def hold_if_saturated(self, user: str, client: "Holdable") -> None:
+        """Backpressure: a client that asks more than the shard can do waits until it can."""
+        link = self.link_of(user)
+        if link.saturated:
+            client.hold()
+            link.when_relieved(client.release)
+
+    # -- messages and logs
+
+    def append(
+        self, user: UserId, dedupe: bytes, content: bytes, origin: bytes, then: Callable[[Appended | ImError], None]
+    ) -> None:
+        """One entry at the end of the user's log; `then` gets where it stands, NotFound, or a ServiceError."""
+        keys = user_keys(user)
+        link = self._by_partition[keys.partition]
+
+        def parsed(reply: Any) -> None:
+            if isinstance(reply, ImError):
+                then(reply)
+                return
+            try:
+                result = calls.appended(reply, user)
+            except ImError as error:
+                then(error)
+            else:
+                then(result)
+
+        link.call(calls.append(keys, user, dedupe, content, origin), parsed)
+        if random.random() * _TRIM_EVERY < 1:
+            link.call(calls.trim(keys, time.time(), self._bounds), _ignore)
+
+    def read(self, user: UserId, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
+        """At most `count` entries of the user's log behind `after`, oldest first."""
+        keys = user_keys(user)
+        self._by_partition[keys.partition].call(
+            calls.read(keys, after, count),
+            lambda reply: then(reply if isinstance(reply, ImError) else calls.entries(reply)),
+        )
+
+    async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
+        """At most `count` entries before `before` (None: the end), newest first."""
+        keys = user_keys(user)
+        return calls.entries(await self._by_partition[keys.partition].ask(calls.read_back(keys, before, count)))
+
+    def ack(self, user: UserId, device: str, upto: Position, then: Callable[[object], None] | None = None) -> None:
+        """The device has kept everything up to there."""
+        keys = user_keys(user)
+        self._by_partition[keys.partition].call(calls.ack(keys, device, upto), then or _ignore)
+
+    # -- the directory
+
+    async def attach(self, user: UserId, device: str, place: bytes, generations: str | None) -> Attached:
+        """A session enters the directory. Raises what `calls.attached` raises, and ServiceError."""
+        keys = user_keys(user)
+        link = self._by_partition[keys.partition]
+        return calls.attached(await link.ask(calls.attach(keys, user, device, place, generations, again=False)))
+
+    def attach_again(self, user: UserId, device: str, place: bytes, then: Callable[[Attached | ImError], None]) -> None:
+        """A session makes sure that it is in the directory, after a lost link. `then` may get calls.Replaced."""
+        keys = user_keys(user)
+
+        def parsed(reply: Any) -> None:
+            try:
+                then(reply if isinstance(reply, ImError) else calls.attached(reply))
+            except ImError as error:
+                then(error)
+
+        self._by_partition[keys.partition].call(calls.attach(keys, user, device, place, None, again=True), parsed)
+
+    def detach(self, user: UserId, device: str, place: bytes, cursor: Position | None) -> None:
+        """A session leaves the directory; its cursor is kept."""
+        keys = user_keys(user)
+        self._by_partition[keys.partition].call(calls.detach(keys, device, place, cursor), _ignore)
+
+    # -- accounts
+
+    async def register(self, user: UserId, password_hash: str) -> None:
+        """Raises Exists."""
+        keys = user_keys(user)
+        link = self._by_partition[keys.partition]
+        calls.registered(await link.ask(calls.register(keys, password_hash, time.time())), user)
+
+    async def password_hash(self, user: UserId) -> str | None:
+        """None where there is no such user, empty where the user can't log in by password."""
+        keys = user_keys(user)
+        reply = await self._by_partition[keys.partition].ask(calls.password_hash(keys))
+        return None if reply is None else reply.decode()
+
+    async def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
+        """All keys that sign tokens; key_id and secret are taken where the deployment has none yet."""
+        key = deployment_key("keys")
+        return calls.signing_keys_known(
+            await self.link_of_deployment().ask(calls.signing_keys(key, key_id, secret, rotate=False))
+        )
+
+    # -- what the links say
+
+    def on_up(self, link: RedisLink) -> None:
+        assert self._listener is not None
+        self._listener.on_link_up(lambda user: self.link_of(user) is link)
+
+    def on_push(self, message: bytes) -> None:
+        assert self._listener is not None
+        kind, _, rest = message.partition(b" ")
+        if kind == b"e":
+            user, at, prev, origin, content = rest.split(b" ", 4)
+            self._listener.on_entry(UserId(user.decode()), Entry(Position(at), Position(prev), content), origin)
+        elif kind == b"x":
+            user, place, why = rest.split(b" ")
+            self._listener.on_expelled(UserId(user.decode()), place, why.decode())
+        elif kind == b"p":
+            for link in self.links:
+                if link.url.encode() == rest:
+                    link.proven()
+
+    # -- health
+
+    def tick(self, now: float) -> None:
+        """Once a second: time-outs and probes."""
+        for link in self.links:
+            link.tick(now)
+        if now < self._next_probe:
+            return
+        self._next_probe = now + self._probe_seconds
+        for link in self.links:
+            if link.up and now - link.proven_at > self._probe_seconds * _UNPROVEN_PROBES:
+                link.distrust("its subscriptions deliver nothing")
+            link.probe()
+
+    def why_not_ready(self, now: float) -> str:
+        """Empty while entries are proven to come through from every shard; else what is wrong."""
+        for link in self.links:
+            if not link.up:
+                return f"{link.url}: {link.why_down}"
+            if now - link.proven_at > 3 * self._probe_seconds:
+                return f"{link.url}: no probe has come back for {now - link.proven_at:.1f} s"
+        return ""
+
+    @property
+    def in_flight(self) -> int:
+        return sum(link.in_flight for link in self.links)
+
+
+def _ignore(reply: object) -> None:
+    """The answer of a call that nobody waits for."""

@@ -1,0 +1,265 @@
+"""One client: bytes to frames to commands, and back. TCP and WebSocket differ in their framing and in nothing else.
+
+At rest a connection holds no buffer: what is half read is in its framing, what is unsent in `_out`.
+"""
+
+import socket
+
+import msgspec
+
+from imserver.errors import FramingError, ImError, RequestError
+from imserver.model import Entry
+from imserver.protocol import codec
+from imserver.protocol.commands import Ref
+from imserver.protocol.framing import Framing, WebSocketFraming
+from imserver.protocol.pushes import PingPush, Push
+from imserver.session.context import Context
+from imserver.session.session import Session
+from imserver.wire.reactor import Reactor
+
+LINGER_SECONDS = 2.0  # for a client to see the end
+_DISCARD_BYTES = 65536
+_PING = codec.encode_push(PingPush())
+
+
+class Connection:
+    """The `Channel` of a session."""
+
+    __slots__ = (
+        "_blocked",
+        "_closing",
+        "_framing",
+        "_held",
+        "_out",
+        "_paused",
+        "_reactor",
+        "_session",
+        "_sock",
+        "_stuck_since",
+        "is_local",
+        "out_bytes",
+    )
+
+    def __init__(
+        self, sock: socket.socket, framing: Framing, context: Context, reactor: Reactor, *, is_local: bool
+    ) -> None:
+        """`sock`: connected, non-blocking, not in the reactor yet."""
+        self._sock = sock
+        self._framing = framing
+        self._reactor = reactor
+        self.is_local = is_local
+        self.out_bytes = 0
+        self._out: list[bytes] | None = None
+        self._held: list[bytes] | None = None  # frames that wait until the session takes commands again
+        self._blocked = False  # the socket took less than was offered
+        self._paused = False
+        self._closing = False
+        self._stuck_since: float | None = None
+        self._session = Session(self, context)
+
+    # -- in
+
+    def on_readable(self) -> None:
+        if self._closing:
+            self._discard()
+            return
+        session = self._session
+        try:
+            data = self._sock.recv(session.context.settings.read_chunk_bytes)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.drop(error.strerror or "broken")
+            return
+        if not data:
+            self.drop("closed by the client")
+            return
+        session.heard = self._reactor.now
+        session.context.counters.bytes_in += len(data)
+        self.feed(data)
+
+    def feed(self, data: bytes) -> None:
+        """What the client sent. Bytes behind a pause stay in order: they are read from the socket after it."""
+        framing = self._framing
+        try:
+            frames = framing.receive(data)
+        except FramingError as error:
+            self._handle(error.frames)
+            self._session.expel("bad-frame", str(error), reconnect=False)
+            return
+        replies = framing.take_replies()
+        if replies:
+            self._queue(replies)
+        self._handle(frames)
+        if framing.closed:
+            self._session.leave()
+
+    def _handle(self, frames: list[bytes]) -> None:
+        for index, frame in enumerate(frames):
+            if self._paused or self._closing:
+                self._held = frames[index:]
+                return
+            self._handle_frame(frame)
+
+    def _handle_frame(self, frame: bytes) -> None:
+        session = self._session
+        session.context.counters.frames_in += 1
+        try:
+            command = codec.decode_command(frame)
+        except RequestError as error:
+            session.refuse(codec.ref_of(frame), error)
+        except FramingError as error:
+            session.expel("bad-frame", str(error), reconnect=False)
+        else:
+            session.handle(command)
+
+    def pause(self) -> None:
+        self._paused = True
+        self._update_interest()
+
+    def resume(self) -> None:
+        self._paused = False
+        held, self._held = self._held, None
+        if held:
+            self._handle(held)
+        if not self._paused:
+            self._update_interest()
+
+    def _update_interest(self) -> None:
+        if not self._closing:
+            self._reactor.want(self._sock.fileno(), read=not self._paused, write=self._blocked)
+
+    # -- out
+
+    def reply(self, ref: Ref, content: msgspec.Struct) -> None:
+        self._send(codec.encode_reply(ref, content))
+
+    def fail(self, ref: Ref, error: ImError) -> None:
+        self._send(codec.encode_failure(ref, error))
+
+    def push(self, push: Push) -> None:
+        self._send(codec.encode_push(push))
+
+    def forward(self, entry: Entry) -> None:
+        self._send(codec.encode_entry(entry))
+
+    def keepalive(self) -> None:
+        frame = self._framing.encode_keepalive()
+        if frame is None:
+            self._send(_PING)
+        else:
+            self._queue(frame)
+
+    def _send(self, payload: bytes) -> None:
+        self._queue(self._framing.encode(payload))
+
+    def _queue(self, data: bytes) -> None:
+        if self._closing:
+            return
+        out = self._out
+        if out is None:
+            self._out = [data]
+            if not self._blocked:
+                self._reactor.touch(self)
+        else:
+            out.append(data)
+        self.out_bytes += len(data)
+
+    def flush(self) -> None:
+        """Sends what is queued: once per turn."""
+        out = self._out
+        if out is None or self._blocked:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.drop(error.strerror or "broken")
+            return
+        counters = self._session.context.counters
+        counters.bytes_out += sent
+        if sent == len(data):
+            self._out, self.out_bytes = None, 0
+            self._unblock()
+            if self._closing:
+                self._end_output()
+            else:
+                self._session.on_drained()
+            return
+        if sent or self._stuck_since is None:
+            self._stuck_since = self._reactor.now
+        self._out, self.out_bytes = [data[sent:]], len(data) - sent
+        self._blocked = True
+        self._reactor.want(self._sock.fileno(), read=not self._paused, write=True)
+
+    def _unblock(self) -> None:
+        if self._stuck_since is not None:
+            self._stuck_since = None
+            self._reactor.want(self._sock.fileno(), read=not self._paused, write=False)
+
+    def on_writable(self) -> None:
+        self._blocked = False
+        self.flush()
+
+    @property
+    def is_websocket(self) -> bool:
+        return isinstance(self._framing, WebSocketFraming)
+
+    def stuck_seconds(self, now: float) -> float:
+        """For how long the client has taken nothing of what is kept for it."""
+        return 0.0 if self._stuck_since is None else now - self._stuck_since
+
+    # -- the end
+
+    def close(self) -> None:
+        """What is queued is sent, then the end is; a client that does not take it in time is cut off."""
+        if self._closing:
+            return
+        farewell = self._framing.encode_close()
+        if farewell:
+            self._queue(farewell)
+        if self._paused:
+            self._paused = False
+            self._update_interest()  # to see the client's end
+        self._closing = True
+        self._held = None
+        self._session.context.wheel.add(self, self._reactor.now + LINGER_SECONDS)
+        if self._out is None:
+            self._end_output()
+
+    def _end_output(self) -> None:
+        """Not closed at once: with unread bytes from the client the kernel would take back what was just sent."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close_socket()
+
+    def _discard(self) -> None:
+        """The client's bytes after the end, until its own."""
+        try:
+            if self._sock.recv(_DISCARD_BYTES):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # reset by the client: as good an end as any
+        self._close_socket()
+
+    def on_timer(self, now: float) -> None:
+        """Lingered long enough."""
+        self._close_socket()
+
+    def drop(self, why: str) -> None:
+        """The connection is gone, or must be, without another word."""
+        self._close_socket()
+        self._session.lost(why)
+
+    def _close_socket(self) -> None:
+        if self._sock.fileno() < 0:
+            return
+        self._closing = True
+        self._out, self._held = None, None
+        self._reactor.remove(self._sock.fileno())
+        self._sock.close()

@@ -1,0 +1,80 @@
+"""New connections. All workers wait on the same listening sockets, which the supervisor owns."""
+
+import errno
+import socket
+from collections.abc import Callable
+
+from imserver.observe.log import get_logger
+from imserver.protocol import codec
+from imserver.protocol.pushes import Bye
+from imserver.wire.poller import EXCLUSIVE
+from imserver.wire.reactor import Reactor
+
+log = get_logger("listener")
+
+ACCEPTS_PER_TURN = 64
+FULL_RETRY_SECONDS = 5.0
+_LOOPBACK = ("127.", "::1", "::ffff:127.")
+_FULL = codec.encode_push(Bye("overloaded", "this server is full", True, FULL_RETRY_SECONDS)) + b"\n"
+
+
+class Listener:
+    """Accepts while `reactor` has fewer than `most_sockets`; beyond, clients are told to come back later."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        reactor: Reactor,
+        open_connection: Callable[[socket.socket, bool], None],
+        *,
+        most_sockets: int,
+    ) -> None:
+        """`open_connection` takes the socket and whether the client is on this machine."""
+        self._sock = sock
+        self._reactor = reactor
+        self._open = open_connection
+        self._most = most_sockets
+        self._listening = False
+
+    def start(self) -> None:
+        self._reactor.add(self._sock.fileno(), self, EXCLUSIVE)
+        self._listening = True
+
+    def stop(self) -> None:
+        """No new connections here; the socket stays open elsewhere."""
+        if self._listening:
+            self._listening = False
+            self._reactor.remove(self._sock.fileno())
+            self._sock.close()
+
+    def on_readable(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                client, address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # A client that went away in the queue is nothing; out of descriptors the next turn tries again.
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    log.error("out of descriptors", sockets=self._reactor.sockets)
+                return
+            self._take(client, address)
+
+    def on_writable(self) -> None:
+        """Never asked for."""
+
+    def _take(self, client: socket.socket, address: object) -> None:
+        client.setblocking(False)
+        if self._reactor.sockets >= self._most:
+            self._refuse(client)
+            return
+        host = address[0] if isinstance(address, tuple) else "127.0.0.1"
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._open(client, host.startswith(_LOOPBACK))
+
+    def _refuse(self, client: socket.socket) -> None:
+        try:
+            client.send(_FULL)
+        except OSError:
+            pass  # it is being turned away anyway
+        client.close()

@@ -1,0 +1,333 @@
+"""One worker process: the only place where the parts are put together.
+
+    python -m imserver.worker FD        FD: the control channel to the supervisor
+
+The nursery tree:
+
+    main
+    |-- control            reads the supervisor's requests; its end is the end of this worker
+    |-- serving
+    |   |-- reactor        all sockets: clients, listeners, the links
+    |   |-- link (each shard)   connects, and connects again
+    |   |-- every_second   time-outs, cursors to store, probes, the node's lease
+    |   `-- rare commands  one short-lived task each
+    `-- drain              once asked to: no new clients, finish, say bye, then cancel `serving`
+"""
+
+import gc
+import os
+import resource
+import socket
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+from wsproto import ConnectionType
+
+from imserver.config import Settings
+from imserver.errors import ImError, SetupError
+from imserver.observe import log as observe_log
+from imserver.observe.metrics import Counters, Statistics
+from imserver.protocol import commands
+from imserver.protocol.framing import LineFraming, WebSocketFraming
+from imserver.routing.accounts import Accounts
+from imserver.routing.history import Histories
+from imserver.routing.messages import Messages
+from imserver.security.passwords import Passwords
+from imserver.session.context import Context, Handlers
+from imserver.session.keepalive import TimerWheel
+from imserver.session.registry import Registry
+from imserver.store.calls import Bounds
+from imserver.store.nodes import Node, new_node_id
+from imserver.store.shards import find_shards
+from imserver.store.store import Store
+from imserver.wire.connection import Connection
+from imserver.wire.http import HttpConnection
+from imserver.wire.listener import Listener
+from imserver.wire.reactor import Reactor
+from imserver.wire.site import Site, web_folder
+
+log = observe_log.get_logger("worker")
+
+RESERVED_DESCRIPTORS = 64  # for what is no client: links, listeners, logs, threads
+KEYS_SECONDS = 30.0  # how often rotated signing keys are looked for
+FIRST_READY_SECONDS = 30.0
+
+
+class Worker:
+    """Everything one process consists of."""
+
+    def __init__(self, settings: Settings, redis_url: str, number: int) -> None:
+        self.settings = settings
+        self.number = number
+        self.counters = Counters()
+        self.reactor = Reactor(self.counters)
+        self.node = Node(new_node_id(), number, settings.lease_seconds)
+        self.store = Store(
+            find_shards(redis_url),
+            node=self.node.id,
+            reactor=self.reactor,
+            counters=self.counters,
+            bounds=Bounds(settings.log_max_entries, settings.log_max_age_seconds, settings.dedupe_seconds),
+            timeout=settings.store_timeout_seconds,
+            probe_seconds=settings.probe_seconds,
+            most_calls=settings.store_in_flight,
+        )
+        self.context = Context(
+            settings=settings,
+            counters=self.counters,
+            clock=self.reactor,
+            store=self.store,
+            registry=Registry(),
+            wheel=TimerWheel(self.reactor.now),
+            spawn=self._spawn,
+        )
+        passwords = Passwords(
+            memory_kib=settings.password_memory_kib, rounds=settings.password_rounds, threads=settings.password_threads
+        )
+        self.accounts = Accounts(self.context, passwords)
+        self.messages = Messages(self.context)
+        self.context.handlers.update(self._handlers(Histories(self.context)))
+        self.store.listen(self.messages)
+        self.site = Site(web_folder(), self.why_not_ready)
+        self.listeners: list[Listener] = []
+        self.draining = False
+        self._serving: trio.Nursery | None = None
+
+    def _handlers(self, histories: Histories) -> Handlers:
+        """Which rule answers which command; the rest of a command's row is in `protocol.commands`."""
+        return {
+            commands.Register: self.accounts.register,
+            commands.Login: self.accounts.login,
+            commands.Logout: self.accounts.logout,
+            commands.Send: self.messages.send,
+            commands.Ack: self.messages.ack,
+            commands.Ping: self.messages.ping,
+            commands.History: histories.history,
+        }
+
+    def _spawn(self, function: Any, *arguments: Any) -> None:
+        assert self._serving is not None
+        self._serving.start_soon(function, *arguments)
+
+    # -- new clients
+
+    def listen(self, tcp_fds: list[int], http_fds: list[int]) -> None:
+        most = self.settings.sessions_max or _descriptors() - RESERVED_DESCRIPTORS
+        for fd, opener in [(fd, self._open_tcp) for fd in tcp_fds] + [(fd, self._open_http) for fd in http_fds]:
+            sock = socket.socket(fileno=fd)
+            sock.setblocking(False)
+            self.listeners.append(Listener(sock, self.reactor, opener, most_sockets=most))
+
+    def _open_tcp(self, sock: socket.socket, is_local: bool) -> None:
+        framing = LineFraming(self.settings.max_frame_bytes)
+        connection = Connection(sock, framing, self.context, self.reactor, is_local=is_local)
+        self.reactor.add(sock.fileno(), connection)
+
+    def _open_http(self, sock: socket.socket, is_local: bool) -> None:
+        upgrade = partial(self._open_websocket, is_local)
+        self.reactor.add(sock.fileno(), HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade))
+
+    def _open_websocket(self, is_local: bool, sock: socket.socket, trailing: bytes) -> None:
+        framing = WebSocketFraming(self.settings.max_frame_bytes, ConnectionType.SERVER)
+        connection = Connection(sock, framing, self.context, self.reactor, is_local=is_local)
+        self.reactor.replace(sock.fileno(), connection)
+        if trailing:
+            connection.feed(trailing)
+
+    # -- running
+
+    async def run(self, control: "Control", start: "Start") -> None:
+        """Serves until drained or until the supervisor is gone."""
+        async with trio.open_nursery() as nursery:
+            self._serving = nursery
+            nursery.start_soon(self.reactor.run)
+            for link in self.store.links:
+                nursery.start_soon(link.run)
+            await self._become_ready()
+            nursery.start_soon(self._every_second)
+            self.listen(start.tcp_fds, start.http_fds)
+            for listener in self.listeners:
+                listener.start()
+            await control.send({"ready": {"node": self.node.id, "pid": os.getpid()}})
+            # What was made so far lives as long as the process: the collector need not look at it again.
+            gc.freeze()
+            await control.serve(self)
+            nursery.cancel_scope.cancel()
+
+    async def _become_ready(self) -> None:
+        """Every link is up (which includes its subscriptions), the signing keys are known. Raises SetupError."""
+        try:
+            with trio.fail_after(FIRST_READY_SECONDS):
+                for link in self.store.links:
+                    await link.wait_up()
+                await self.accounts.load_keys()
+                await self.node.announce(self.store)
+        except (trio.TooSlowError, ImError) as error:
+            raise SetupError(f"the store can't be used: {self.why_not_ready() or error}") from None
+
+    async def _every_second(self) -> None:
+        next_keys = next_lease = self.reactor.now
+        while True:
+            with self.reactor.batch():
+                self.store.tick(self.reactor.now)
+                self.context.wheel.sweep(self.reactor.now)
+                self._store_cursors()
+            if self.reactor.now >= next_lease:
+                next_lease = self.reactor.now + self.settings.lease_seconds / 3
+                self._spawn(self._quietly, self.node.announce, self.store)
+            if self.reactor.now >= next_keys:
+                next_keys = self.reactor.now + KEYS_SECONDS
+                self._spawn(self._quietly, self.accounts.load_keys)
+            await trio.sleep(1.0)
+
+    async def _quietly(self, function: Any, *arguments: Any) -> None:
+        """What is done again soon anyway: readiness tells when the store is away."""
+        try:
+            await function(*arguments)
+        except ImError as error:
+            log.debug("not now", what=function.__qualname__, error=str(error))
+
+    def _store_cursors(self) -> None:
+        """Acknowledgements of the last second, many at once: a client may ack each message."""
+        dirty, self.context.cursors = self.context.cursors, {}
+        for session in dirty:
+            if session.acked is not None:
+                self.store.ack(session.user, session.device, session.acked)
+                session.acked = None
+
+    # -- what others ask
+
+    def why_not_ready(self) -> str:
+        return "draining" if self.draining else self.store.why_not_ready(time.monotonic())
+
+    def statistics(self) -> Statistics:
+        sessions = len(self.context.registry)
+        websockets = sum(session.channel.is_websocket for session in self.context.registry)
+        why = self.why_not_ready()
+        gauges = {
+            "sessions": float(sessions),
+            "tcp_sessions": float(sessions - websockets),
+            "websocket_sessions": float(websockets),
+            "store_in_flight": float(self.store.in_flight),
+            "ready": float(not why),
+        }
+        return self.counters.snapshot(
+            number=self.number, node=self.node.id, pid=os.getpid(), ready=not why, why=why, gauges=gauges
+        )
+
+    # -- the end
+
+    async def drain(self, seconds: float) -> None:
+        """No new clients; what is on its way is finished; everybody is told to come back elsewhere."""
+        self.draining = True
+        for listener in self.listeners:
+            listener.stop()
+        with trio.move_on_after(seconds):
+            for session in self.context.registry:
+                session.hold()
+            while any(session.sending for session in self.context.registry):  # noqa: ASYNC110
+                await trio.sleep(0.01)  # once in a worker's life; an event would cost every send
+        await self._say_bye("drain", "this server is being replaced", spread=seconds / 2)
+
+    async def _say_bye(self, code: str, text: str, spread: float) -> None:
+        """Tells the sessions to come back over `spread` seconds, and waits until the directory knows that they left."""
+        sessions = list(self.context.registry)
+        step = spread / max(1, len(sessions))
+        with self.reactor.batch():
+            for index, session in enumerate(sessions):
+                session.expel(code, text, reconnect=True, after=round(index * step, 3))
+        with trio.move_on_after(5.0):
+            while self.store.in_flight:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            await self.node.leave(self.store)
+
+    async def abandon(self) -> None:
+        """The supervisor is gone: nobody would start this worker again, and the store is about to stop."""
+        await self._say_bye("shutdown", "the server stops", spread=5.0)
+
+
+class Start(msgspec.Struct):
+    """The supervisor's first line."""
+
+    settings: Settings
+    tcp_fds: list[int]
+    http_fds: list[int]
+    redis: str
+    number: int
+
+
+class Request(msgspec.Struct):
+    """Its later ones."""
+
+    do: str
+    ref: int | None = None
+    seconds: float = 0.0
+
+
+class Control:
+    """The channel to the supervisor: JSON objects, one a line."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        self._buffer = b""
+
+    async def receive(self) -> bytes | None:
+        """The next line, None at the end."""
+        while b"\n" not in self._buffer:
+            try:
+                data = await self._stream.receive_some()
+            except trio.BrokenResourceError:
+                return None
+            if not data:
+                return None
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    async def send(self, message: object) -> None:
+        try:
+            await self._stream.send_all(msgspec.json.encode(message) + b"\n")
+        except trio.BrokenResourceError:
+            pass  # `receive` is about to see the end
+
+    async def serve(self, worker: Worker) -> None:
+        """Answers until told to drain, or until the supervisor is gone."""
+        while (line := await self.receive()) is not None:
+            request = msgspec.json.decode(line, type=Request)
+            if request.do == "statistics":
+                await self.send({"re": request.ref, "statistics": worker.statistics()})
+            elif request.do == "drain":
+                await worker.drain(request.seconds)
+                return
+        await worker.abandon()
+
+
+def _descriptors() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+async def serve(fd: int) -> None:
+    control = Control(socket.socket(fileno=fd))
+    line = await control.receive()
+    if line is None:
+        return
+    start = msgspec.json.decode(line, type=Start)
+    observe_log.configure(start.settings.log_level)
+    await Worker(start.settings, start.redis, start.number).run(control, start)
+
+
+def main() -> None:
+    try:
+        trio.run(serve, int(sys.argv[1]))
+    except* SetupError as group:
+        for error in group.exceptions:
+            print(f"imserver: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
