@@ -97,7 +97,7 @@ class Admin:
         """Raises Exists."""
         name = parse_user(user)
         keys = user_keys(name)
-        calls.registered(self._ask(keys, calls.register(keys, self._hash(password), time.time())), name)
+        _raise_if(calls.registered(self._ask(keys, calls.register(keys, self._hash(password), time.time()))))
 
     def user_set_password(self, user: str, password: str) -> None:
         """Tokens given out before stop working, and sessions are closed. Raises NotFound."""
@@ -118,7 +118,7 @@ class Admin:
         """The account, its log and all it kept. Raises NotFound."""
         name = parse_user(user)
         keys = user_keys(name)
-        calls.found(self._ask(keys, calls.erase(keys, name)), name)
+        _raise_if(calls.found(self._ask(keys, calls.erase(keys, name))))
 
     def user_list(self, prefix: str = "") -> Iterator[AccountInfo]:
         """In no order: a walk over all keys of the store, a little at a time."""
@@ -177,7 +177,7 @@ class Admin:
         name = parse_user(user)
         keys = user_keys(name)
         device_id = None if device is None else parse_device(device)
-        calls.found(self._ask(keys, calls.revoke(keys, name, device_id)), name)
+        _raise_if(calls.found(self._ask(keys, calls.revoke(keys, name, device_id))))
 
     def token_rotate(self) -> str:
         """New tokens are signed with a new key, whose id is returned; old ones stay good until they expire."""
@@ -224,6 +224,11 @@ def _send(client: "redis.Redis", commands: list[Packed]) -> list[Any]:
         return [connection.read_response() for _ in commands]
     finally:
         client.connection_pool.release(connection)
+
+
+def _raise_if(error: ImError | None) -> None:
+    if error is not None:
+        raise error
 
 
 def _text(generation: Any) -> str:

@@ -5,6 +5,7 @@ are ordered; positions of different logs have nothing to do with each other.
 """
 
 import re
+from functools import lru_cache
 from typing import NewType
 
 import msgspec
@@ -38,19 +39,16 @@ class Message(msgspec.Struct, gc=False):
     body: msgspec.Raw
 
 
-class Entry:
+class Entry(msgspec.Struct, gc=False):
     """One entry of a log: where it stands, what stands before it, and its content as the store keeps it.
 
     `encoded` belongs to the codec: a fan-out encodes an entry once and shares the bytes.
     """
 
-    __slots__ = ("at", "content", "encoded", "prev")
-
-    def __init__(self, at: Position, prev: Position, content: bytes) -> None:
-        self.at = at
-        self.prev = prev
-        self.content = content
-        self.encoded: bytes | None = None
+    at: Position
+    prev: Position
+    content: bytes
+    encoded: bytes | None = None
 
 
 def position_order(position: bytes) -> tuple[int, int]:
@@ -69,6 +67,7 @@ def parse_user(text: str, field: str = "user") -> UserId:
     return UserId(name)
 
 
+@lru_cache(maxsize=65536)  # asked for with every message
 def parse_address(text: str, field: str = "to") -> Address:
     """The user or `#group` that `text` names; raises BadRequest that names `field`."""
     if not text.startswith("#"):

@@ -33,6 +33,7 @@ from imserver.observe import log as observe_log
 from imserver.observe.metrics import Counters, Statistics
 from imserver.protocol import commands
 from imserver.protocol.framing import LineFraming, WebSocketFraming
+from imserver.protocol.limits import Limits
 from imserver.routing.accounts import Accounts
 from imserver.routing.history import Histories
 from imserver.routing.messages import Messages
@@ -84,6 +85,7 @@ class Worker:
             registry=Registry(),
             wheel=TimerWheel(self.reactor.now),
             spawn=self._spawn,
+            limits=Limits(settings.rate_per_second, settings.rate_burst),
         )
         passwords = Passwords(
             memory_kib=settings.password_memory_kib, rounds=settings.password_rounds, threads=settings.password_threads

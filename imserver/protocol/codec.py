@@ -19,9 +19,9 @@ _replies = msgspec.json.Decoder(Reply)
 _pushes = msgspec.json.Decoder(AnyPush)
 
 
-# What may stand in a JSON string and yet is nothing that XML 1.0 can carry: as an escape (\b, \f, \uXXXX), or, for the
-# two non-characters, as it is. A plain control character is no JSON. Seldom matched, so the slow look behind it is rare.
-_SUSPICIOUS = re.compile(rb"\\[bfu]|\xef\xbf[\xbe\xbf]")
+# What may stand in a JSON string and yet is nothing that XML 1.0 can carry: a character that is escaped, or one of two
+# non-characters as it is (a plain control character is no JSON). Neither is common, so the slow look behind is rare.
+_NON_CHARACTER = re.compile(rb"\xef\xbf[\xbe\xbf]")
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_ENDS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 MAX_DEPTH = 64
@@ -82,7 +82,7 @@ def checked_body(body: msgspec.Raw) -> msgspec.Raw:
     raw = bytes(body)
     if raw[:1] not in (b'"', b"{"):
         raise BadRequest("body: a string or an object is allowed")
-    if raw[:1] == b'"' and _SUSPICIOUS.search(raw) is None:
+    if raw[:1] == b'"' and b"\\" not in raw and (raw.isascii() or _NON_CHARACTER.search(raw) is None):
         return body
     try:
         check_text(msgspec.json.decode(raw), "body")

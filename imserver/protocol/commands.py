@@ -72,13 +72,13 @@ class Row(NamedTuple):
     """
 
     schema: type[Command]
-    states: frozenset[State]
+    states: tuple[State, ...]
     hot: bool
     cost: float
 
 
-OUTSIDE = frozenset({State.NEW})
-INSIDE = frozenset({State.INSIDE})
+OUTSIDE = (State.NEW,)
+INSIDE = (State.INSIDE,)
 
 COMMANDS: dict[type[Command], Row] = {
     row.schema: row
@@ -89,7 +89,7 @@ COMMANDS: dict[type[Command], Row] = {
         Row(Send,     INSIDE,           True,  1),
         Row(Ack,      INSIDE,           True,  0.5),
         Row(History,  INSIDE,           False, 10),
-        Row(Ping,     OUTSIDE | INSIDE, True,  0.5),
+        Row(Ping,     OUTSIDE + INSIDE, True,  0.5),
         Row(Logout,   INSIDE,           False, 1),
     )
 }  # fmt: skip

@@ -1,8 +1,17 @@
 """How much a client may ask. Pure: the time is an argument."""
 
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What all buckets of a server have in common: `burst` tokens at most, filled at `rate` per second."""
+
+    rate: float
+    burst: float
+
 
 class TokenBucket:
-    """`burst` tokens at most, filled at `rate` per second."""
+    """The tokens of one session."""
 
     __slots__ = ("_tokens", "_updated")
 
@@ -10,15 +19,14 @@ class TokenBucket:
         self._tokens = burst
         self._updated = now
 
-    def take(self, cost: float, rate: float, burst: float, now: float) -> float:
-        """Takes `cost` tokens; returns 0.0, or, having taken nothing, the seconds until there are enough.
-
-        Rate and burst are arguments, not fields: there is one bucket for each session.
-        """
-        tokens = min(burst, self._tokens + (now - self._updated) * rate)
+    def take(self, cost: float, limits: Limits, now: float) -> float:
+        """Takes `cost` tokens; returns 0.0, or, having taken nothing, the seconds until there are enough."""
+        tokens = self._tokens + (now - self._updated) * limits.rate
+        if tokens > limits.burst:
+            tokens = limits.burst
         self._updated = now
         if tokens < cost:
             self._tokens = tokens
-            return (cost - tokens) / rate
+            return (cost - tokens) / limits.rate
         self._tokens = tokens - cost
         return 0.0

@@ -9,63 +9,60 @@ and completes it; a client that gets no answer repeats.
 from collections.abc import Callable
 
 from imserver.errors import ImError, NotFound
-from imserver.model import Entry, GroupId, Message, UserId, parse_address, parse_message_id, parse_position
+from imserver.model import Entry, Message, UserId, parse_address, parse_message_id, parse_position
 from imserver.protocol.commands import Ack, Ping, Ref, Send
 from imserver.protocol.pushes import EMPTY, Sent
 from imserver.session.context import Context
-from imserver.session.session import Session
+from imserver.session.session import Identity, Session
 from imserver.store.calls import Appended, Replaced
 from imserver.store.store import NOBODY
 from imserver.store.stored import dedupe_field, encode_message
 
 
 class Sending:
-    """One send on its way: recipient's log, sender's log, reply."""
+    """One send on its way: the recipient's log, the sender's own, the reply."""
 
-    __slots__ = ("_content", "_message", "_ref", "_session")
+    __slots__ = ("_content", "_dedupe", "_id", "_ref", "_sender", "_session", "_to")
 
-    def __init__(self, session: Session, message: Message, ref: Ref) -> None:
+    def __init__(self, session: Session, sender: Identity, message: Message, ref: Ref) -> None:
         self._session = session
-        self._message = message
+        self._sender = sender
+        self._to = message.to
+        self._id = message.id
         self._ref = ref
+        self._dedupe = dedupe_field(message)
         self._content = encode_message(message)
 
     def start(self) -> None:
-        message, session = self._message, self._session
-        session.started_sending(message.id)
-        if message.to == message.sender:
+        self._session.started_sending(self._id)
+        if self._to == self._sender.user:
             self._record()
         else:
-            session.context.store.append(
-                UserId(message.to), dedupe_field(message), self._content, NOBODY, self._on_delivered
-            )
+            store = self._session.context.store
+            store.append(self._to, self._dedupe, self._content, NOBODY, self._on_delivered)
 
     def _on_delivered(self, result: Appended | ImError) -> None:
         if isinstance(result, ImError):
             self._finish(result)
-            return
-        if result.prev is None:
-            self._session.context.counters.repeats += 1
-        self._record()
+        else:
+            self._record()
 
     def _record(self) -> None:
-        message = self._message
-        self._session.context.store.append(
-            message.sender, dedupe_field(message), self._content, self._session.place, self._on_recorded
-        )
+        sender, store = self._sender, self._session.context.store
+        store.append(sender.user, self._dedupe, self._content, sender.place, self._on_recorded)
 
     def _on_recorded(self, result: Appended | ImError) -> None:
-        if not isinstance(result, ImError) and self._session.tail is not None:
-            self._session.tail.answered(result.at, result.prev)
+        if isinstance(result, Appended):
+            self._session.answered(result)
         self._finish(result)
 
     def _finish(self, result: Appended | ImError) -> None:
-        session, message = self._session, self._message
+        session = self._session
         if isinstance(result, ImError):
             session.fail(self._ref, result)
         else:
-            session.reply(self._ref, Sent(message.id, result.at.decode()))
-        session.finished_sending(message.id)
+            session.reply(self._ref, Sent(self._id, result.at.decode()))
+        session.finished_sending(self._id)
 
 
 class Messages:
@@ -77,20 +74,22 @@ class Messages:
     # -- commands
 
     def send(self, session: Session, command: Send) -> None:
-        message = Message(
-            session.user, session.device, parse_address(command.to), parse_message_id(command.id), command.body
-        )
-        if message.to.startswith("#"):
-            raise NotFound(f"there is no group {message.to}")
-        self._context.counters.messages_in += 1
-        Sending(session, message, command.ref).start()
-        self._context.store.hold_if_saturated(message.to, session)
+        context, sender = self._context, session.identity
+        assert sender is not None
+        to = parse_address(command.to)
+        if to[0] == "#":
+            raise NotFound(f"to: there is no group {to}")
+        message = Message(sender.user, sender.device, to, parse_message_id(command.id), command.body)
+        context.counters.messages_in += 1
+        Sending(session, sender, message, command.ref).start()
+        if context.store.saturated:
+            context.store.hold_while_saturated(session)
 
     def ack(self, session: Session, command: Ack) -> None:
         """With `ref` it is answered once the cursor is stored; without, it is stored within a second."""
         upto = parse_position(command.upto, "upto")
         if command.log is not None:
-            raise NotFound(f"there is no group {GroupId(command.log)}")
+            raise NotFound(f"log: there is no group {command.log}")
         if command.ref is None:
             session.keep(upto)
             return
@@ -110,11 +109,7 @@ class Messages:
 
     def on_entry(self, user: UserId, entry: Entry, origin: bytes) -> None:
         for session in self._context.registry.sessions_of(user):
-            assert session.tail is not None
-            if session.place == origin:
-                session.tail.answered(entry.at, entry.prev)
-            else:
-                session.tail.offer(entry)
+            session.offer(entry, origin)
 
     def on_expelled(self, user: UserId, place: bytes, why: str) -> None:
         for session in self._context.registry.sessions_of(user):

@@ -10,6 +10,7 @@ from imserver.config import Settings
 from imserver.errors import ImError
 from imserver.model import Entry
 from imserver.observe.metrics import Counters
+from imserver.protocol.limits import Limits
 from imserver.protocol.commands import Command, Ref
 from imserver.protocol.pushes import Push
 from imserver.session.keepalive import TimerWheel
@@ -66,6 +67,7 @@ class Context:
     registry: Registry
     wheel: TimerWheel
     spawn: Callable[..., None]  # starts a task: (async function, *arguments)
+    limits: Limits
     handlers: Handlers = field(default_factory=dict)
     cursors: "dict[Session, None]" = field(
         default_factory=dict

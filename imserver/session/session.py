@@ -5,6 +5,8 @@ of `protocol.commands`, a handler of `routing`). It passes on what its tail forw
 `_end`, once.
 """
 
+from typing import NoReturn
+
 import msgspec
 
 from imserver.errors import ImError, NotAllowed, NotLoggedIn, RateLimited, Unavailable
@@ -16,6 +18,7 @@ from imserver.protocol.limits import TokenBucket
 from imserver.protocol.pushes import Bye, Push
 from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.tail import Tail
+from imserver.store.calls import Appended
 
 log = get_logger("session")
 
@@ -88,28 +91,31 @@ class Session:
 
     def handle(self, command: Command) -> None:
         """One command, in the order in which the client sent them."""
+        context = self.context
         row = COMMANDS[type(command)]
         try:
-            self._check(command, row.states, row.cost)
-            handler = self.context.handlers[type(command)]
+            if self.state not in row.states:
+                self._refuse_in_state()
+            wait = self._bucket.take(row.cost, context.limits, context.clock.now)
+            if wait:
+                self._refuse_in_excess(wait)
+            handler = context.handlers[type(command)]
             if row.hot:
                 handler(self, command)
             else:
                 self.hold()
-                self.context.spawn(self._run_rare, handler, command)
+                context.spawn(self._run_rare, handler, command)
         except ImError as error:
             self.fail(command.ref, error)
 
-    def _check(self, command: Command, states: frozenset[State], cost: float) -> None:
-        if self.state not in states:
-            if self.state is State.INSIDE:
-                raise NotAllowed(f"already logged in as {self.user}")
-            raise NotLoggedIn("log in first")
-        settings = self.context.settings
-        wait = self._bucket.take(cost, settings.rate_per_second, settings.rate_burst, self.context.clock.now)
-        if wait:
-            self._misbehaved("flood", "requests came faster than allowed for too long")
-            raise RateLimited("too many requests", round(wait, 3) + 0.001)
+    def _refuse_in_state(self) -> NoReturn:
+        if self.state is State.INSIDE:
+            raise NotAllowed(f"already logged in as {self.user}")
+        raise NotLoggedIn("log in first")
+
+    def _refuse_in_excess(self, wait: float) -> NoReturn:
+        self._misbehaved("flood", "requests came faster than allowed for too long")
+        raise RateLimited("too many requests", round(wait, 3) + 0.001)
 
     async def _run_rare(self, handler: RareHandler, command: Command) -> None:
         """While it runs, the client's next commands wait: they take effect in the order sent."""
@@ -163,6 +169,24 @@ class Session:
     def forward(self, entry: Entry) -> None:
         self.context.counters.messages_out += 1
         self.channel.forward(entry)
+
+    # -- following its log
+
+    def offer(self, entry: Entry, origin: bytes) -> None:
+        """An entry was published. To the session that sent it, its reply stands for it."""
+        assert self.identity is not None
+        assert self.tail is not None
+        if self.identity.place == origin:
+            self.tail.answered(entry.at, entry.prev)
+        else:
+            self.tail.offer(entry)
+
+    def answered(self, appended: Appended) -> None:
+        """An own send is in the own log."""
+        if appended.prev is None:
+            self.context.counters.repeats += 1
+        if self.tail is not None:
+            self.tail.answered(appended.at, appended.prev)
 
     @property
     def is_full(self) -> bool:

@@ -41,14 +41,13 @@ class Tail:
         """A published entry: forwarded, or left to be read."""
         if self.state is not TailState.LIVE:
             return
-        counters = self._session.context.counters
         verdict = judge(self.position, entry.at, entry.prev)
         if verdict is Verdict.FORWARD:
             self._forward(entry)
         elif verdict is Verdict.DUPLICATE:
-            counters.duplicates_dropped += 1
+            self._session.context.counters.duplicates_dropped += 1
         else:
-            counters.gaps += 1
+            self._session.context.counters.gaps += 1
             self.catch_up()
 
     def answered(self, at: Position, prev: Position | None) -> None:

@@ -4,9 +4,10 @@ synchronous client of the admin commands, and tests."""
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+import msgspec
 from hiredis import pack_command
 
-from imserver.errors import BadCredentials, ExpiredToken, Exists, NotAllowed, NotFound
+from imserver.errors import BadCredentials, ExpiredToken, Exists, ImError, NotAllowed, NotFound
 from imserver.model import Entry, Position, UserId
 from imserver.store.partitions import UserKeys
 
@@ -28,7 +29,7 @@ def library() -> str:
     return files("imserver.store").joinpath("functions/im.lua").read_text()
 
 
-class Appended(NamedTuple):
+class Appended(msgspec.Struct, gc=False):
     """Where an entry stands. `prev` is None for a repeat: the entry was there already."""
 
     at: Position
@@ -47,16 +48,16 @@ class Replaced(NotAllowed):
     """Another session of the same device has taken this one's place."""
 
 
-def append(keys: UserKeys, user: UserId, dedupe: bytes, content: bytes, origin: bytes) -> Packed:
+def append(keys: UserKeys, user: str, dedupe: bytes, content: bytes, origin: bytes) -> Packed:
     return pack(b"FCALL", b"im_append_1", b"2", keys.state, keys.log, keys.channels, user, dedupe, content, origin)
 
 
-def appended(reply: list[Any], user: UserId) -> Appended:
-    """Raises NotFound."""
+def appended(reply: list[Any]) -> Appended | ImError:
+    """The error is NotFound."""
     if len(reply) == 2:
         return Appended(reply[0], reply[1])
     if reply[0] == b"not-found":
-        raise NotFound(f"there is no user {user}")
+        return NotFound("to: there is no such user")
     return Appended(reply[0], None)
 
 
@@ -80,19 +81,19 @@ def attach(keys: UserKeys, user: UserId, device: str, place: bytes, generations:
     )
 
 
-def attached(reply: list[Any]) -> Attached:
-    """Raises BadCredentials, NotAllowed (disabled), ExpiredToken (revoked), Replaced."""
+def attached(reply: list[Any]) -> Attached | ImError:
+    """The errors are BadCredentials, NotAllowed (disabled), ExpiredToken (revoked), Replaced."""
     match reply[0]:
         case b"ok":
             return Attached(reply[1], reply[2], reply[3].decode())
         case b"disabled":
-            raise NotAllowed("this account is disabled")
+            return NotAllowed("this account is disabled")
         case b"revoked":
-            raise ExpiredToken("this token was revoked; log in by password")
+            return ExpiredToken("this token was revoked; log in by password")
         case b"replaced":
-            raise Replaced("another session of this device has logged in")
+            return Replaced("another session of this device has logged in")
         case _:
-            raise BadCredentials("user or password is wrong")
+            return BadCredentials("user or password is wrong")
 
 
 def detach(keys: UserKeys, device: str, place: bytes, cursor: Position | None) -> Packed:
@@ -123,10 +124,9 @@ def register(keys: UserKeys, password_hash: str, now: float) -> Packed:
     return _call(b"im_register_1", (keys.state, keys.account), password_hash, int(now))
 
 
-def registered(reply: list[Any], user: UserId) -> None:
-    """Raises Exists."""
-    if reply[0] != b"ok":
-        raise Exists(f"there is a user {user} already")
+def registered(reply: list[Any]) -> None | ImError:
+    """The error is Exists."""
+    return None if reply[0] == b"ok" else Exists("user: this name is taken")
 
 
 def password_hash(keys: UserKeys) -> Packed:
@@ -141,10 +141,9 @@ def erase(keys: UserKeys, user: UserId) -> Packed:
     return _call(b"im_erase_1", (keys.state, keys.account, keys.log), keys.channels, user)
 
 
-def found(reply: list[Any], user: UserId) -> None:
-    """Raises NotFound."""
-    if reply[0] != b"ok":
-        raise NotFound(f"there is no user {user}")
+def found(reply: list[Any]) -> None | ImError:
+    """The error is NotFound."""
+    return None if reply[0] == b"ok" else NotFound("there is no such user")
 
 
 def signing_keys(key: bytes, key_id: str, secret: str, *, rotate: bool) -> Packed:

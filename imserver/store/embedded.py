@@ -252,20 +252,6 @@ def temporary_store(settings: Settings) -> Iterator[str]:
 
 
 @contextmanager
-def store_url(settings: Settings) -> Iterator[str]:
-    """The store that `settings` mean, whether or not a server is running: what an admin command wants.
-
-    Raises SetupError as `temporary_store` does.
-    """
-    url = settings.redis or running_store_url(settings.data)
-    if url:
-        yield url
-    else:
-        with temporary_store(settings) as url:
-            yield url
-
-
-@contextmanager
 def _kept(store: EmbeddedStore, lock: int) -> Iterator["subprocess.Popen[bytes]"]:
     life, hold = os.pipe()
     try:

@@ -63,7 +63,7 @@ class Keeper:
                 next_sync = time.monotonic() + SYNC_SECONDS
         self._sync()  # also after a SIGKILL: what the store wrote is in the page cache
         if not self._stopping:
-            _say(f"the store ended by itself, {_described(status)}")
+            _say(f"the store ended by itself, {described(status)}")
         return 0 if self._stopping and not self._failed else 1
 
     def _reap(self) -> int | None:
@@ -173,7 +173,7 @@ def _become(command: list[str], keeper: int) -> NoReturn:
         os._exit(127)
 
 
-def _described(status: int) -> str:
+def described(status: int) -> str:
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 

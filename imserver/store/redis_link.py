@@ -17,9 +17,10 @@ busy session would see gaps that are none.
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import hiredis
+import msgspec
 import outcome
 import trio
 
@@ -33,6 +34,7 @@ log = get_logger("store")
 
 Reply = Any  # what hiredis makes of a reply: bytes, int, None or a list of them
 Then = Callable[[Any], None]  # takes the reply, or an ImError
+Parse = Callable[[Any], Any]  # makes a type, or an ImError, of a reply
 
 _CHUNK = 262144
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.02, 1.0
@@ -65,10 +67,13 @@ class LinkOwner(Protocol):
 
     def on_up(self, link: "RedisLink") -> None: ...
     def on_push(self, message: bytes) -> None: ...
+    def on_saturated(self, link: "RedisLink") -> None: ...
+    def on_relieved(self, link: "RedisLink") -> None: ...
 
 
-class _Call(NamedTuple):
+class _Call(msgspec.Struct):
     command: bytes
+    parse: Parse | None  # of the reply, before it is given on
     then: Then
     since: float
 
@@ -97,7 +102,7 @@ class RedisLink:
         self._owner, self._reactor, self._counters = owner, reactor, counters
         self._timeout, self._most_calls = timeout, most_calls
         self._sock: socket.socket | None = None
-        self._reader = hiredis.Reader()
+        self._reader = hiredis.Reader(notEnoughData=MORE)
         self._calls: deque[_Call] = deque()
         self._out: list[bytes] = []
         self._blocked = False  # the socket took less than was offered
@@ -111,16 +116,22 @@ class RedisLink:
 
     # -- calls
 
-    def call(self, command: bytes, then: Then) -> None:
-        """Queues a packed command; `then` gets the reply, or an ImError, in a later turn. MUST be repeatable."""
-        self._calls.append(_Call(command, then, self._reactor.now))
+    def call(self, command: bytes, then: Then, parse: Parse | None = None) -> None:
+        """Queues a packed command, which MUST be repeatable.
+
+        In a later turn `then` gets what `parse` makes of the reply, or an ImError.
+        """
+        self._calls.append(_Call(command, parse, then, self._reactor.now))
         self._counters.store_calls += 1
+        if len(self._calls) == self._most_calls:
+            self._owner.on_saturated(self)
         if self.up:
             self._out.append(command)
-            self._reactor.touch_link(self)
+            if len(self._out) == 1:
+                self._reactor.touch_link(self)
 
-    async def ask(self, command: bytes) -> Reply:
-        """The same for a task. Raises Unavailable or Overloaded. When cancelled, the reply is still consumed."""
+    async def ask(self, command: bytes, parse: Parse | None = None) -> Reply:
+        """The same for a task, to which the ImError is raised. When cancelled, the reply is still consumed."""
         task = trio.lowlevel.current_task()
         waiting = True
 
@@ -135,19 +146,15 @@ class RedisLink:
             waiting = False
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self.call(command, then)
+        self.call(command, then, parse)
         return await trio.lowlevel.wait_task_rescheduled(abort)
 
     @property
     def in_flight(self) -> int:
         return len(self._calls)
 
-    @property
-    def saturated(self) -> bool:
-        """More calls wait than should: whoever reads clients stops, and comes back by `when_relieved`."""
-        return len(self._calls) >= self._most_calls
-
     def when_relieved(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` once half of the calls that saturated the link have been answered."""
         self._waiters.append(wake)
 
     # -- the reactor's side
@@ -199,14 +206,15 @@ class RedisLink:
     def _dispatch(self) -> None:
         gets, calls = self._reader.gets, self._calls
         while self.up and (reply := gets()) is not MORE:
-            if isinstance(reply, hiredis.PushNotification):
+            kind = type(reply)
+            if kind is hiredis.PushNotification:
                 if reply[0] == b"smessage":
                     self._owner.on_push(reply[2])
-            elif isinstance(reply, hiredis.ReplyError):
+            elif kind is hiredis.ReplyError:
                 self._on_error(str(reply))
             else:
                 call = calls.popleft()
-                call.then(reply)
+                call.then(reply if call.parse is None else call.parse(reply))
         if self._waiters and len(calls) < self._most_calls // 2:
             self._relieve()
 
@@ -219,6 +227,7 @@ class RedisLink:
         call.then(_error(text))
 
     def _relieve(self) -> None:
+        self._owner.on_relieved(self)
         waiters, self._waiters = self._waiters, []
         for wake in waiters:
             wake()

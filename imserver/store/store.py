@@ -56,6 +56,7 @@ class Store:
         self._counters, self._bounds, self._probe_seconds = counters, bounds, probe_seconds
         self._reactor = reactor
         self._listener: Listener | None = None
+        self.saturated: RedisLink | None = None  # a link on which too many calls wait
         self._next_probe = 0.0
         self.links = [
             RedisLink(
@@ -85,44 +86,36 @@ class Store:
     def link_of(self, user: str) -> RedisLink:
         return self._by_partition[partition_of(user)]
 
-    def hold_if_saturated(self, user: str, client: "Holdable") -> None:
-        """Backpressure: a client that asks more than the shard can do waits until it can."""
-        link = self.link_of(user)
-        if link.saturated:
+    # -- backpressure
+
+    def on_saturated(self, link: RedisLink) -> None:
+        self.saturated = link
+
+    def on_relieved(self, link: RedisLink) -> None:
+        self.saturated = None
+
+    def hold_while_saturated(self, client: "Holdable") -> None:
+        """A client that asks for more than a shard can do waits until it can."""
+        if self.saturated is not None:
             client.hold()
-            link.when_relieved(client.release)
+            self.saturated.when_relieved(client.release)
 
     # -- messages and logs
 
     def append(
-        self, user: UserId, dedupe: bytes, content: bytes, origin: bytes, then: Callable[[Appended | ImError], None]
+        self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Callable[[Appended | ImError], None]
     ) -> None:
         """One entry at the end of the user's log; `then` gets where it stands, NotFound, or a ServiceError."""
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
-
-        def parsed(reply: Any) -> None:
-            if isinstance(reply, ImError):
-                then(reply)
-                return
-            try:
-                result = calls.appended(reply, user)
-            except ImError as error:
-                then(error)
-            else:
-                then(result)
-
-        link.call(calls.append(keys, user, dedupe, content, origin), parsed)
+        link.call(calls.append(keys, user, dedupe, content, origin), then, calls.appended)
         if random.random() * _TRIM_EVERY < 1:
             link.call(calls.trim(keys, time.time(), self._bounds), _ignore)
 
     def read(self, user: UserId, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
         """At most `count` entries of the user's log behind `after`, oldest first."""
         keys = user_keys(user)
-        self._by_partition[keys.partition].call(
-            calls.read(keys, after, count),
-            lambda reply: then(reply if isinstance(reply, ImError) else calls.entries(reply)),
-        )
+        self._by_partition[keys.partition].call(calls.read(keys, after, count), then, calls.entries)
 
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
         """At most `count` entries before `before` (None: the end), newest first."""
@@ -140,19 +133,15 @@ class Store:
         """A session enters the directory. Raises what `calls.attached` raises, and ServiceError."""
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
-        return calls.attached(await link.ask(calls.attach(keys, user, device, place, generations, again=False)))
+        command = calls.attach(keys, user, device, place, generations, again=False)
+        attached: Attached = await link.ask(command, calls.attached)
+        return attached
 
     def attach_again(self, user: UserId, device: str, place: bytes, then: Callable[[Attached | ImError], None]) -> None:
         """A session makes sure that it is in the directory, after a lost link. `then` may get calls.Replaced."""
         keys = user_keys(user)
-
-        def parsed(reply: Any) -> None:
-            try:
-                then(reply if isinstance(reply, ImError) else calls.attached(reply))
-            except ImError as error:
-                then(error)
-
-        self._by_partition[keys.partition].call(calls.attach(keys, user, device, place, None, again=True), parsed)
+        command = calls.attach(keys, user, device, place, None, again=True)
+        self._by_partition[keys.partition].call(command, then, calls.attached)
 
     def detach(self, user: UserId, device: str, place: bytes, cursor: Position | None) -> None:
         """A session leaves the directory; its cursor is kept."""
@@ -165,7 +154,7 @@ class Store:
         """Raises Exists."""
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
-        calls.registered(await link.ask(calls.register(keys, password_hash, time.time())), user)
+        await link.ask(calls.register(keys, password_hash, time.time()), calls.registered)
 
     async def password_hash(self, user: UserId) -> str | None:
         """None where there is no such user, empty where the user can't log in by password."""

@@ -87,31 +87,27 @@ class Connection:
             self._handle(error.frames)
             self._session.expel("bad-frame", str(error), reconnect=False)
             return
-        replies = framing.take_replies()
-        if replies:
-            self._queue(replies)
         self._handle(frames)
-        if framing.closed:
-            self._session.leave()
+        if framing.has_replies:
+            self._queue(framing.take_replies())
+            if framing.closed:
+                self._session.leave()
 
     def _handle(self, frames: list[bytes]) -> None:
+        session = self._session
         for index, frame in enumerate(frames):
             if self._paused or self._closing:
                 self._held = frames[index:]
                 return
-            self._handle_frame(frame)
-
-    def _handle_frame(self, frame: bytes) -> None:
-        session = self._session
-        session.context.counters.frames_in += 1
-        try:
-            command = codec.decode_command(frame)
-        except RequestError as error:
-            session.refuse(codec.ref_of(frame), error)
-        except FramingError as error:
-            session.expel("bad-frame", str(error), reconnect=False)
-        else:
-            session.handle(command)
+            session.context.counters.frames_in += 1
+            try:
+                command = codec.decode_command(frame)
+            except RequestError as error:
+                session.refuse(codec.ref_of(frame), error)
+            except FramingError as error:
+                session.expel("bad-frame", str(error), reconnect=False)
+            else:
+                session.handle(command)
 
     def pause(self) -> None:
         self._paused = True
@@ -132,26 +128,19 @@ class Connection:
     # -- out
 
     def reply(self, ref: Ref, content: msgspec.Struct) -> None:
-        self._send(codec.encode_reply(ref, content))
+        self._queue(self._framing.encode(codec.encode_reply(ref, content)))
 
     def fail(self, ref: Ref, error: ImError) -> None:
-        self._send(codec.encode_failure(ref, error))
+        self._queue(self._framing.encode(codec.encode_failure(ref, error)))
 
     def push(self, push: Push) -> None:
-        self._send(codec.encode_push(push))
+        self._queue(self._framing.encode(codec.encode_push(push)))
 
     def forward(self, entry: Entry) -> None:
-        self._send(codec.encode_entry(entry))
+        self._queue(self._framing.encode(entry.encoded or codec.encode_entry(entry)))
 
     def keepalive(self) -> None:
-        frame = self._framing.encode_keepalive()
-        if frame is None:
-            self._send(_PING)
-        else:
-            self._queue(frame)
-
-    def _send(self, payload: bytes) -> None:
-        self._queue(self._framing.encode(payload))
+        self._queue(self._framing.encode_keepalive() or self._framing.encode(_PING))
 
     def _queue(self, data: bytes) -> None:
         if self._closing:
@@ -182,11 +171,10 @@ class Connection:
         counters.bytes_out += sent
         if sent == len(data):
             self._out, self.out_bytes = None, 0
-            self._unblock()
+            if self._stuck_since is not None:
+                self._unstick()
             if self._closing:
                 self._end_output()
-            else:
-                self._session.on_drained()
             return
         if sent or self._stuck_since is None:
             self._stuck_since = self._reactor.now
@@ -194,10 +182,11 @@ class Connection:
         self._blocked = True
         self._reactor.want(self._sock.fileno(), read=not self._paused, write=True)
 
-    def _unblock(self) -> None:
-        if self._stuck_since is not None:
-            self._stuck_since = None
-            self._reactor.want(self._sock.fileno(), read=not self._paused, write=False)
+    def _unstick(self) -> None:
+        """The client has caught up with what was kept for it."""
+        self._stuck_since = None
+        self._reactor.want(self._sock.fileno(), read=not self._paused, write=False)
+        self._session.on_drained()
 
     def on_writable(self) -> None:
         self._blocked = False

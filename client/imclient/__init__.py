@@ -1,0 +1,74 @@
+"""imclient: the client of imserver, as a library for trio and as a program for the terminal.
+
+The path of a message that is sent:
+
+    client.Client.send          what the application calls
+    core.Replica                what the protocol makes of it; sans-IO, with
+        outbox                  the messages without an answer
+        reader, cursor          what has been received, what is missing, what is acknowledged
+    courier.Courier             the connections, one after the other; `backoff` between them
+    wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
+
+Around it: `address` (URLs), `events` and `errors` (what an application gets), `profile` (what is remembered on disk),
+`trio_client` (`connect` and `register`), and the program: `cli`, `chat`, `terminal`, `slots`.
+
+The rule of imports: address, backoff, core, cursor, errors, events, outbox, reader and handshake import neither trio
+nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
+"""
+
+from imclient.client import Client, Inbox, Notice
+from imclient.core import State
+from imclient.errors import ConnectionLost, SessionEnded
+from imclient.events import Disconnected, Message, Page, SendFailed, Sent, Synced, Truncated, Welcomed
+from imclient.profile import Profile
+from imclient.trio_client import connect, register
+from imserver.errors import (
+    BadCredentials,
+    BadRequest,
+    Blocked,
+    Exists,
+    ExpiredToken,
+    ImError,
+    NotAllowed,
+    NotFound,
+    Overloaded,
+    RateLimited,
+    RequestError,
+    ServiceError,
+    TooLarge,
+    Unavailable,
+)
+
+__all__ = [
+    "BadCredentials",
+    "BadRequest",
+    "Blocked",
+    "Client",
+    "ConnectionLost",
+    "Disconnected",
+    "Exists",
+    "ExpiredToken",
+    "ImError",
+    "Inbox",
+    "Message",
+    "NotAllowed",
+    "NotFound",
+    "Notice",
+    "Overloaded",
+    "Page",
+    "Profile",
+    "RateLimited",
+    "RequestError",
+    "SendFailed",
+    "Sent",
+    "ServiceError",
+    "SessionEnded",
+    "State",
+    "Synced",
+    "TooLarge",
+    "Truncated",
+    "Unavailable",
+    "Welcomed",
+    "connect",
+    "register",
+]

@@ -1,0 +1,273 @@
+"""What an application holds: one logged-in device."""
+
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import trio
+
+from imclient.backoff import Backoff
+from imclient.core import Replica, State
+from imclient.courier import Courier
+from imclient.errors import ConnectionLost
+from imclient.events import (
+    Answered,
+    Disconnected,
+    Ended,
+    Event,
+    Message,
+    Page,
+    SendFailed,
+    Sent,
+    Synced,
+    Truncated,
+    Welcomed,
+)
+from imclient.wire import Wire
+from imserver.errors import ImError
+from imserver.model import parse_address
+from imserver.protocol.commands import Command, History, Ping
+
+Notice = Message | Sent | SendFailed | Synced | Truncated | Welcomed | Disconnected
+MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
+
+T = TypeVar("T")
+
+
+class Client:
+    """One logged-in device; made by `connect`."""
+
+    def __init__(self, replica: Replica, open_wire: Callable[[], Awaitable[Wire]]) -> None:
+        self._replica = replica
+        self._courier = Courier(replica, open_wire, Backoff(random.random), self._on_events)
+        self._inbox: deque[Notice] = deque()
+        self._answers: dict[str | int, _Answer] = {}
+        self._failure: ImError | None = None
+        self._news = trio.Event()
+
+    # -- who and how
+
+    @property
+    def user(self) -> str:
+        return self._replica.identity.user
+
+    @property
+    def device(self) -> str:
+        return self._replica.identity.device
+
+    @property
+    def token(self) -> str | None:
+        """Logs this user and device in again, without the password."""
+        return self._replica.identity.token
+
+    @property
+    def cursors(self) -> dict[str, str]:
+        """Log to position: everything up to there is acknowledged. Give it as `since` to go on there."""
+        return self._replica.kept()
+
+    @property
+    def state(self) -> State:
+        return self._replica.state
+
+    @property
+    def unsent(self) -> int:
+        """Messages that the server has not answered for yet."""
+        return self._replica.unsent
+
+    async def wait_synced(self) -> None:
+        """Waits until the backlog has been received. Raises what has ended the session."""
+        await self._wait(lambda: self.state is State.LIVE)
+
+    async def wait_sent(self) -> None:
+        """Waits until the server has answered for every message. Raises what has ended the session."""
+        await self._wait(lambda: self.unsent == 0)
+
+    async def _wait(self, is_so: Callable[[], bool]) -> None:
+        while not is_so():
+            self._check()
+            await self._news.wait()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)  # one error for all: it must not collect everybody's tracebacks
+
+    # -- sending and asking
+
+    async def send(self, to: str, body: str | dict[str, Any]) -> Sent:
+        """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
+
+        Lost connections and errors that the server calls passing are waited out, and the message is repeated under
+        its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated
+        until the server has answered, since it may be stored already.
+
+        Raises BadRequest, NotFound, Blocked, TooLarge and whatever else the server refuses it with, SessionEnded.
+        """
+        self._check()
+        id = self._replica.send(to, body)
+        try:
+            sent: Sent = await self._answer(id)
+        except trio.Cancelled:
+            self._replica.withdraw(id)
+            raise
+        return sent
+
+    def send_nowait(self, to: str, body: str | dict[str, Any]) -> str:
+        """Queues a message and returns its id; `events` tells what becomes of it (`Sent` or `SendFailed`).
+
+        The queue is not bounded: look at `unsent`. Raises BadRequest, TooLarge, SessionEnded.
+        """
+        self._check()
+        id = self._replica.send(to, body)
+        self._courier.wake()
+        return id
+
+    async def history(self, partner: str, *, before: str | None = None, limit: int = 50) -> Page:
+        """The newest `limit` (1 to 200) messages exchanged with `partner` (before the position `before`), newest last.
+
+        Raises ConnectionLost where there is no connection or it breaks; BadRequest, NotFound, RateLimited,
+        Unavailable, SessionEnded.
+        """
+        command = History(partner=parse_address(partner, "partner"), before=before, limit=limit)
+        return msgspec.json.decode(await self._ask(command), type=Page)
+
+    async def ping(self) -> float:
+        """Asks the server for a sign of life; how long it took, in seconds. Raises as `history` does."""
+        started = trio.current_time()
+        await self._ask(Ping())
+        return trio.current_time() - started
+
+    async def _ask(self, command: Command) -> msgspec.Raw:
+        self._check()
+        content: msgspec.Raw = await self._answer(self._replica.ask(command))
+        return content
+
+    async def _answer(self, key: str | int) -> Any:
+        self._courier.wake()
+        self._answers[key] = answer = _Answer()
+        try:
+            return await answer.wait()
+        finally:
+            del self._answers[key]
+
+    # -- receiving
+
+    def messages(self, *, auto_ack: bool = True) -> "Inbox[Message]":
+        """All messages that come, in their order, those from the user's other devices too; for one consumer.
+
+        A message is acknowledged when the next one is asked for: a program that dies before gets it again. Without
+        `auto_ack`, call `ack`. Raises what has ended the session, once there is nothing left to give.
+        """
+        return Inbox(self, Message, auto_ack=auto_ack)
+
+    def events(self, *, auto_ack: bool = True) -> "Inbox[Notice]":
+        """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`."""
+        return Inbox(self, Notice, auto_ack=auto_ack)
+
+    def ack(self, message: Message) -> None:
+        """The application is done with this message and all before it in its log: they need not be given again."""
+        self._courier.obey(self._replica.keep(message, trio.current_time()))
+        self._courier.wake()
+        self._tell_news()
+
+    async def take(self) -> Notice:
+        """The next event; `messages` and `events` are built on it. Raises what has ended the session."""
+        await self._wait(lambda: bool(self._inbox))
+        return self._inbox.popleft()
+
+    # -- what the courier brings
+
+    def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
+        for event in events:
+            match event:
+                case Answered():
+                    self._give(event.ref, event.content)
+                case Sent() if event.id in self._answers:
+                    self._give(event.id, event)
+                case SendFailed() if event.id in self._answers:
+                    self._give(event.id, event.error)
+                case Ended():
+                    self._end(event.error)
+                case Message():
+                    self._inbox.append(event)
+                case Sent() | SendFailed() | Synced() | Truncated() | Welcomed() | Disconnected():
+                    self._note(event)
+        self._tell_news()
+
+    def _note(self, event: Notice) -> None:
+        if isinstance(event, Synced):
+            self._courier.synced()
+        if len(self._inbox) < MOST_WAITING:
+            self._inbox.append(event)
+
+    def _give(self, key: str | int, content: object) -> None:
+        answer = self._answers.get(key)
+        if answer is not None:
+            answer.give(content)
+
+    def _end(self, error: ImError) -> None:
+        self._failure = self._failure or error
+        for answer in self._answers.values():
+            answer.give(self._failure)
+
+    def _tell_news(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    # -- life; called by `connect`
+
+    async def run(self) -> None:
+        """Connects, and comes back; returns when the session has ended."""
+        await self._courier.run()
+
+    async def wait_entered(self) -> None:
+        """Waits for the first login. Raises what prevents it."""
+        await self._wait(lambda: self._replica.has_entered)
+
+    async def wait_changed(self) -> None:
+        """Waits until `token` or `cursors` may have changed, or anything else."""
+        await self._news.wait()
+
+    async def leave(self) -> None:
+        """Acknowledges, logs out. Whoever still waits for something gets ConnectionLost."""
+        await self._courier.leave()
+        self._on_events([Ended(ConnectionLost("the client was closed"))])
+
+
+class _Answer:
+    """What somebody waits for."""
+
+    def __init__(self) -> None:
+        self._came = trio.Event()
+        self._content: Any = None
+
+    def give(self, content: object) -> None:
+        self._content = content
+        self._came.set()
+
+    async def wait(self) -> Any:
+        await self._came.wait()
+        if isinstance(self._content, ImError):
+            raise self._content.with_traceback(None)
+        return self._content
+
+
+class Inbox(AsyncIterator[T], Generic[T]):
+    """An iterator over what comes to a client; see `Client.messages`."""
+
+    def __init__(self, client: Client, kind: Any, *, auto_ack: bool) -> None:
+        self._client = client
+        self._kind = kind
+        self._auto_ack = auto_ack
+        self._given: Message | None = None
+
+    async def __anext__(self) -> T:
+        if self._given is not None and self._auto_ack:
+            self._client.ack(self._given)
+        self._given = None
+        while not isinstance(event := await self._client.take(), self._kind):
+            pass
+        if isinstance(event, Message):
+            self._given = event
+        return event  # type: ignore[no-any-return]

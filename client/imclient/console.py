@@ -1,0 +1,122 @@
+"""Where `imclient chat` reads and writes: a terminal, or a pipe."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+from prompt_toolkit import PromptSession
+from prompt_toolkit.patch_stdout import StdoutProxy
+
+READ_BYTES = 65536
+BUNDLE_SECONDS = 0.05  # lines that come together are painted together
+
+
+class Console(Protocol):
+    is_interactive: bool
+
+    async def read_line(self) -> str | None:
+        """What the person has typed; None: nothing more will come."""
+
+    async def show(self, text: str) -> None:
+        """Shows lines."""
+
+    def refresh(self) -> None:
+        """Prompt or status have changed."""
+
+
+class Terminal:
+    """Line editing at the bottom; what is shown appears above it. Use as a context manager.
+
+    prompt_toolkit runs on asyncio, in a thread of its own; it is told what to do in the ways that it declares safe.
+    """
+
+    is_interactive = True
+
+    def __init__(self, prompt: Callable[[], str], status: Callable[[], str]) -> None:
+        self._session: PromptSession[str] = PromptSession(prompt, bottom_toolbar=status, erase_when_done=True)
+        self._out = StdoutProxy(sleep_between_writes=BUNDLE_SECONDS, raw=True)
+        self._is_over = False
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._out.close()
+
+    async def read_line(self) -> str | None:
+        """A cancelled one ends the editing first, so that the terminal is left as it was found."""
+        line: str | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_when_cancelled)
+            line = await trio.to_thread.run_sync(self._read)
+            nursery.cancel_scope.cancel()
+        return line
+
+    def _read(self) -> str | None:
+        try:
+            return self._session.prompt(pre_run=self._exit_if_over, handle_sigint=False)
+        except (EOFError, KeyboardInterrupt):  # Ctrl-D, Ctrl-C
+            return None
+
+    async def _end_when_cancelled(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Reaches an editor that runs through its loop, and one that is about to run through `pre_run`."""
+        self._is_over = True
+        loop = self._session.app.loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._exit_if_over)
+
+    def _exit_if_over(self) -> None:
+        app = self._session.app
+        if self._is_over and app.is_running and not app.is_done:
+            app.exit(exception=EOFError)
+
+    async def show(self, text: str) -> None:
+        self._out.write(text + "\n")
+
+    def refresh(self) -> None:
+        self._session.app.invalidate()
+
+
+class Pipe:
+    """Lines in, lines out."""
+
+    is_interactive = False
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._is_over = False
+
+    async def read_line(self) -> str | None:
+        while b"\n" not in self._rest and not self._is_over:
+            # Not sys.stdin: a thread that is left behind in there holds a lock that the interpreter needs at its end.
+            data = await trio.to_thread.run_sync(os.read, 0, READ_BYTES, abandon_on_cancel=True)
+            self._rest += data
+            self._is_over = not data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode(errors="replace") if line or not self._is_over else None
+
+    async def show(self, text: str) -> None:
+        await write_line(text)
+
+    def refresh(self) -> None:
+        pass
+
+
+async def write_line(text: str) -> None:
+    """To standard output, at once. A reader that is slow stops this task alone: the connection is kept alive."""
+    sys.stdout.flush()
+    data = text.encode(errors="replace") + b"\n"
+    await trio.to_thread.run_sync(_write, data, abandon_on_cancel=True)
+
+
+def _write(data: bytes) -> None:
+    while data:
+        data = data[os.write(1, data) :]

@@ -1,0 +1,167 @@
+"""The replica's connections, one after the other, over trio: reads, writes, comes back.
+
+Courier.run            one connection after the other, until the session has ended
+`-- Exchange.run       one connection
+    |-- _read          frames to the replica, until it says that the connection is over, or silence does
+    `-- _write         what the replica has to say, whenever it has something
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+
+import trio
+
+from imclient.backoff import Backoff
+from imclient.core import Replica, State
+from imclient.errors import ConnectionLost
+from imclient.events import Disconnected, Ended, Event, Reconnect
+from imclient.wire import Wire
+from imserver.errors import ImError
+
+LEAVE_SECONDS = 2.0
+
+Tell = Callable[[Sequence[Event | Disconnected]], None]
+
+
+class Exchange:
+    """One connection, from login to loss."""
+
+    def __init__(self, wire: Wire, replica: Replica, tell: Tell) -> None:
+        self._wire = wire
+        self._replica = replica
+        self._tell = tell
+        self._scope = trio.CancelScope()
+        self._awake = trio.Event()
+        self._outcome: Reconnect | Ended = Reconnect("the connection was left")
+
+    async def run(self) -> Reconnect | Ended:
+        self._replica.connected(trio.current_time())
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._guarded, self._read)
+                nursery.start_soon(self._guarded, self._write)
+        return self._outcome
+
+    def wake(self) -> None:
+        """The replica may have something to say."""
+        self._awake.set()
+
+    def end(self, outcome: Reconnect | Ended) -> None:
+        if not self._scope.cancel_called:
+            self._outcome = outcome
+            self._scope.cancel()
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except ConnectionLost as lost:
+            self.end(Reconnect(str(lost)))
+
+    async def _read(self) -> None:
+        while True:
+            frames = await self._receive()
+            self._replica.heard(trio.current_time())
+            for frame in frames:
+                self._told(self._replica.receive(frame, trio.current_time()))
+            self.wake()
+
+    async def _receive(self) -> list[bytes]:
+        with trio.move_on_at(self._replica.dead_at()):
+            return await self._wire.receive()
+        raise ConnectionLost("nothing was heard from the server any more")
+
+    def _told(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Reconnect | Ended):
+                self.end(event)
+            else:
+                self._tell([event])
+
+    async def _write(self) -> None:
+        while True:
+            frames = self._replica.take_frames(trio.current_time())
+            if frames or self._wire.has_replies:
+                await self._wire.send(frames)
+            elif self._replica.state is State.ENDED:
+                return self.end(Ended(ConnectionLost("the client was closed")))
+            else:
+                await self._sleep_until_due()
+
+    async def _sleep_until_due(self) -> None:
+        due = self._replica.next_due()
+        with trio.move_on_at(inf if due is None else due):
+            await self._awake.wait()
+        self._awake = trio.Event()
+
+
+class Courier:
+    def __init__(
+        self, replica: Replica, open_wire: Callable[[], Awaitable[Wire]], backoff: Backoff, tell: Tell
+    ) -> None:
+        """`open_wire` raises ConnectionLost. `tell` hears `Disconnected` instead of `Reconnect`."""
+        self._replica = replica
+        self._open_wire = open_wire
+        self._backoff = backoff
+        self._tell = tell
+        self._exchange: Exchange | None = None
+        self._idle = trio.Event()  # there is no exchange
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Returns when the session has ended; the last thing told is `Ended`."""
+        while True:
+            outcome = await self._converse()
+            if isinstance(outcome, Ended) or not self._comes_back(outcome):
+                break
+            # A hint of the server's is taken as it is; it has spread its clients itself.
+            delay = self._backoff.next_delay() if outcome.after is None else outcome.after
+            self._tell([Disconnected(outcome.why, delay)])
+            await trio.sleep(delay)
+        self._tell([Ended(_error_of(outcome))])
+
+    def _comes_back(self, outcome: Reconnect) -> bool:
+        """Who has never been in gets the error at once, unless the server itself asks for patience."""
+        return self._replica.has_entered or outcome.after is not None
+
+    async def _converse(self) -> Reconnect | Ended:
+        try:
+            wire = await self._open_wire()
+        except ConnectionLost as lost:
+            return Reconnect(str(lost))
+        self._exchange = exchange = Exchange(wire, self._replica, self._tell)
+        self._idle = trio.Event()
+        outcome: Reconnect | Ended = Reconnect("the connection was left")
+        try:
+            outcome = await exchange.run()
+        finally:
+            self._exchange = None
+            self._idle.set()
+            self._tell(self._replica.disconnected(_error_of(outcome)))
+            await wire.aclose()
+        return outcome
+
+    def synced(self) -> None:
+        """The connection has proven itself."""
+        self._backoff.reset()
+
+    def wake(self) -> None:
+        """The replica may have something to say."""
+        if self._exchange is not None:
+            self._exchange.wake()
+
+    def obey(self, events: Sequence[Event]) -> None:
+        """What the replica answered when it was told something."""
+        for event in events:
+            if isinstance(event, Reconnect | Ended) and self._exchange is not None:
+                self._exchange.end(event)
+
+    async def leave(self) -> None:
+        """Says the last words, for at most 2 s. `run` is to be cancelled after that."""
+        self._replica.leave()
+        self.wake()
+        with trio.move_on_after(LEAVE_SECONDS, shield=True):
+            await self._idle.wait()
+
+
+def _error_of(outcome: Reconnect | Ended) -> ImError:
+    return outcome.error if isinstance(outcome, Ended) else ConnectionLost(outcome.why)

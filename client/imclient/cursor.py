@@ -1,0 +1,123 @@
+"""A reader's place in one log.
+
+It guards two invariants. *No gap is possible unseen*: an entry is taken only if it follows the one taken before it;
+else something is missing, and the log must be read again from here. *No duplicate*: what is not newer is dropped.
+
+Two positions matter. Up to `seen` everything has been received; the log is read from there after a lost connection. Up
+to `kept` the application is done with everything; the server is told so, and a program that starts anew goes on there.
+
+A message that this client sends is not pushed back to it: the reply stands for the entry. Its position is remembered
+until what comes before it has been received.
+"""
+
+from collections import deque
+from enum import Enum
+from typing import NamedTuple
+
+from imserver.model import START, parse_position, position_order
+
+_START = START.decode()
+
+
+class Verdict(Enum):
+    NEXT = "next"
+    DUPLICATE = "duplicate"
+    GAP = "gap"
+
+
+class _Unkept(NamedTuple):
+    """An entry that was given to the application, which is not done with it."""
+
+    at: str
+    prev: str
+    size: int
+
+
+class Cursor:
+    __slots__ = ("_replied", "_unkept", "_unkept_bytes", "seen")
+
+    def __init__(self, seen: str | None = None) -> None:
+        """`seen` None: nothing is known of the log; whatever comes first is in order."""
+        self.seen = seen
+        self._replied: dict[str, str | None] = {}  # own entries not seen yet: position -> prev, if told
+        self._unkept: deque[_Unkept] = deque()
+        self._unkept_bytes = 0
+
+    @property
+    def is_fresh(self) -> bool:
+        """It has held nothing yet: what the log has lost before it is no loss to it."""
+        return self.seen is None or self.seen == _START
+
+    # -- receiving
+
+    def judge(self, at: str, prev: str) -> Verdict:
+        """What the entry at `at` is to this reader; raises BadRequest where these are no positions."""
+        if self.seen is None or prev == self.seen:
+            return Verdict.NEXT
+        if not is_newer(at, self.seen):
+            return Verdict.DUPLICATE
+        return Verdict.NEXT if self._leads_back(prev) else Verdict.GAP
+
+    def _leads_back(self, position: str | None) -> bool:
+        """Only own entries lie between `seen` and `position`. A reply without `prev` is trusted: it came in order."""
+        while position is not None and position != self.seen:
+            if position not in self._replied:
+                return False
+            position = self._replied[position]
+        return True
+
+    def advance(self, at: str) -> None:
+        """Everything up to `at` is received."""
+        if self.seen is not None and not is_newer(at, self.seen):
+            return
+        self.seen = at
+        if self._replied:
+            self._replied = {own: prev for own, prev in self._replied.items() if is_newer(own, at)}
+            self._take_replied()
+
+    def replied(self, at: str, prev: str | None) -> None:
+        """The entry at `at` is the application's own, known by the reply. `prev` None: the server didn't tell."""
+        if self.seen is None or is_newer(at, self.seen):
+            self._replied[at] = prev
+            self._take_replied()
+
+    def _take_replied(self) -> None:
+        """`seen` moves over the own entries that follow it."""
+        while (
+            follower := next((at for at, prev in self._replied.items() if prev and prev == self.seen), None)
+        ) is not None:
+            del self._replied[follower]
+            self.seen = follower
+
+    def restart(self, at: str | None) -> None:
+        """The log is no longer what it was; it is read on from `at`. None: from wherever the server begins."""
+        self.seen = at
+        self._replied.clear()
+
+    # -- keeping
+
+    @property
+    def unkept_bytes(self) -> int:
+        return self._unkept_bytes
+
+    @property
+    def kept(self) -> str | None:
+        """The application is done with everything up to here; None: nothing is known."""
+        return self._unkept[0].prev if self._unkept else self.seen
+
+    def give(self, at: str, prev: str, size: int) -> None:
+        """The entry is the application's now; `size` bytes."""
+        self._unkept.append(_Unkept(at, prev, size))
+        self._unkept_bytes += size
+
+    def keep(self, upto: str) -> bool:
+        """The application is done with everything up to `upto`. False where that is no news."""
+        before = len(self._unkept)
+        while self._unkept and not is_newer(self._unkept[0].at, upto):
+            self._unkept_bytes -= self._unkept.popleft().size
+        return len(self._unkept) < before
+
+
+def is_newer(at: str, position: str) -> bool:
+    """Raises BadRequest where one of them is no position."""
+    return position_order(parse_position(at, "at")) > position_order(parse_position(position, "at"))

@@ -1,0 +1,115 @@
+"""What the protocol core tells its user, and what the application sees of it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from imserver.errors import ImError
+
+OWN_LOG = ""  # the user's own log, where logs are named
+
+
+def time_of(position: str) -> datetime:
+    """The server's time, in UTC, at which the entry at `position` was stored."""
+    return datetime.fromtimestamp(int(position.partition("-")[0]) / 1000, UTC)
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said, as it stands in the log. Decodes from the push `msg` and from a message of a history page."""
+
+    at: str
+    sender: str = msgspec.field(name="from")
+    device: str
+    to: str
+    id: str
+    body: Any  # a str, or a dict
+    log: str = OWN_LOG
+
+    @property
+    def sent_at(self) -> datetime:
+        """When the server stored it, by the server's clock, in UTC."""
+        return time_of(self.at)
+
+    def partner(self, me: str) -> str:
+        """The conversation it belongs to, as the user `me` sees it: the other user, or the group."""
+        return self.to if self.sender == me or self.to.startswith("#") else self.sender
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A piece of a conversation, newest message last. Where `more`, ask again with `before` set to `next`."""
+
+    messages: list[Message]
+    more: bool = False
+    next: str | None = None
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """A message is stored for its recipient and its sender; `at` in the sender's own log (or the group's)."""
+
+    id: str
+    to: str
+    at: str
+
+    @property
+    def sent_at(self) -> datetime:
+        """When the server stored it, by the server's clock, in UTC."""
+        return time_of(self.at)
+
+
+class SendFailed(msgspec.Struct, frozen=True):
+    """A message was refused for good: it is not stored, and it is not repeated."""
+
+    id: str
+    to: str
+    error: ImError
+
+
+class Welcomed(msgspec.Struct, frozen=True):
+    """Logged in. `token` logs this user and device in again until `expires` (unix seconds)."""
+
+    user: str
+    device: str
+    token: str
+    expires: int
+
+
+class Synced(msgspec.Struct, frozen=True):
+    """The backlog has been given; what follows is live."""
+
+
+class Truncated(msgspec.Struct, frozen=True):
+    """Entries of `log` between the last one given and `at` are not to be had any more."""
+
+    at: str
+    log: str = OWN_LOG
+
+
+class Disconnected(msgspec.Struct, frozen=True):
+    """The connection is gone; the client comes back by itself after `retry_in` seconds."""
+
+    why: str
+    retry_in: float
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The answer to the request `ref`: the content of its `ok`, or an error."""
+
+    ref: int
+    content: msgspec.Raw | ImError
+
+
+class Reconnect(msgspec.Struct, frozen=True):
+    """The connection MUST be closed and made anew: after `after` seconds, or, where None, after a backoff."""
+
+    why: str
+    after: float | None = None
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The connection MUST be closed, and not be made again."""
+
+    error: ImError
+
+
+Event = Message | Sent | SendFailed | Welcomed | Synced | Truncated | Answered | Reconnect | Ended

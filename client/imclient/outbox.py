@@ -1,0 +1,118 @@
+"""Messages that the server has not answered for yet, in the order in which they were sent.
+
+Of each conversation one message at a time is on its way. So the messages to a partner are stored in the order in which
+they were sent, even where one of them has to be repeated while those behind it would go through. (A window would be
+faster on a long line; `await send(...)` has a window of one by nature, so only concurrent senders could tell.)
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from imserver.errors import TooLarge
+from imserver.model import parse_address
+from imserver.protocol import codec
+from imserver.protocol.commands import Send
+
+MAX_FRAME = 65536  # bytes; until the server has said
+
+
+class Item:
+    __slots__ = ("due", "frame", "id", "is_flying", "to", "was_sent")
+
+    def __init__(self, id: str, to: str, frame: bytes) -> None:
+        self.id = id
+        self.to = to
+        self.frame = frame  # the request, encoded; its ref is the id
+        self.due = 0.0  # not to be repeated earlier than that
+        self.is_flying = False
+        self.was_sent = False  # once at least: it may be stored
+
+
+class Outbox:
+    def __init__(self, run: str) -> None:
+        """Ids are `<run>-<number>`: a device MUST NOT use the same `run` twice."""
+        self._run = run
+        self._count = 0
+        self._items: dict[str, Item] = {}
+        self._conversations: dict[str, deque[Item]] = {}
+        self.max_frame = MAX_FRAME
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def has_made(self, id: str) -> bool:
+        """The id is of a message that was once in this outbox."""
+        return id.startswith(f"{self._run}-")
+
+    # -- in and out
+
+    def add(self, to: str, body: str | dict[str, Any]) -> str:
+        """A new message; returns its id. Raises BadRequest (a bad name, text that can't be carried) and TooLarge."""
+        address = parse_address(to)
+        codec.check_text(body, "body")
+        id = f"{self._run}-{self._count + 1}"
+        item = Item(id, address, codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body))))
+        if len(item.frame) > self.max_frame:
+            raise self._too_large(item)
+        self._count += 1
+        self._items[id] = item
+        self._conversations.setdefault(address, deque()).append(item)
+        return id
+
+    def remove(self, id: str) -> Item | None:
+        """Takes out what has been answered for; None where it is not there (any more)."""
+        item = self._items.pop(id, None)
+        if item is not None:
+            conversation = self._conversations[item.to]
+            conversation.remove(item)
+            if not conversation:
+                del self._conversations[item.to]
+        return item
+
+    def withdraw(self, id: str) -> bool:
+        """Takes out what has never left. False: it may be stored, so it stays and is repeated until answered for."""
+        item = self._items.get(id)
+        if item is None or item.was_sent:
+            return False
+        self.remove(id)
+        return True
+
+    def remove_too_large(self) -> list[tuple[Item, TooLarge]]:
+        """Takes out what the server would end the connection for, now that it has said what it allows."""
+        items = [item for item in self._items.values() if len(item.frame) > self.max_frame]
+        for item in items:
+            self.remove(item.id)
+        return [(item, self._too_large(item)) for item in items]
+
+    def _too_large(self, item: Item) -> TooLarge:
+        return TooLarge(f"body: the message takes {len(item.frame)} bytes; {self.max_frame} are allowed")
+
+    # -- sending
+
+    def _waiting(self) -> Iterator[Item]:
+        return (items[0] for items in self._conversations.values() if not items[0].is_flying)
+
+    def due(self, now: float) -> list[Item]:
+        """What may leave now; the caller sends all of it."""
+        items = [item for item in self._waiting() if item.due <= now]
+        for item in items:
+            item.is_flying = item.was_sent = True
+        return items
+
+    def next_due(self) -> float | None:
+        """When `due` has something again; None: not before something else happens."""
+        return min((item.due for item in self._waiting()), default=None)
+
+    def postpone(self, id: str, due: float) -> None:
+        """The server can't take it now: it is repeated, and those behind it in its conversation wait."""
+        item = self._items.get(id)
+        if item is not None:
+            item.due = due
+            item.is_flying = False
+
+    def interrupted(self) -> None:
+        """The connection is lost: what was on its way has an unknown outcome and is repeated under its id."""
+        for item in self._items.values():
+            item.is_flying = False
+            item.due = 0.0

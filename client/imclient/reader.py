@@ -1,0 +1,133 @@
+"""Reading the logs that a device follows: the user's own, and those of the user's groups.
+
+What has been given to the application and not been kept is bounded in bytes. A reader that is full takes nothing more
+and is *behind*; when the application has kept half of it, the logs are read again from their cursors. The socket is
+read all the time, since an application may well wait for the answer to a `send` before it takes its next message.
+"""
+
+from enum import Enum
+
+from imclient.cursor import Cursor, Verdict, is_newer
+from imclient.events import OWN_LOG
+from imserver.model import START
+from imserver.protocol.commands import Ack
+
+INBOX_BYTES = 16 * 1024 * 1024
+ACK_SECONDS = 1.0  # acknowledgements are cumulative: one a second says as much as one a message
+
+
+class Receipt(Enum):
+    """What became of an entry."""
+
+    TAKEN = "taken"
+    TAKEN_AFTER_HOLE = "taken, though entries before it are lost"
+    DROPPED = "dropped: had before, or to be read again"
+    GAP = "gap: the log must be read again"
+
+
+class Reader:
+    def __init__(self, cursors: dict[str, str], inbox_bytes: int = INBOX_BYTES) -> None:
+        self._cursors = {log: Cursor(at) for log, at in cursors.items()}
+        self._inbox_bytes = inbox_bytes
+        self._is_behind = False
+        self._newest = START.decode()
+        self._last_gap: tuple[str, str | None] | None = None
+        self._unacked: set[str] = set()
+        self.ack_due: float | None = None
+
+    def _cursor(self, log: str) -> Cursor:
+        return self._cursors.setdefault(log, Cursor())
+
+    # -- where to read from
+
+    def since(self) -> str | dict[str, str] | None:
+        """From where the logs are to be read in a new connection; what the last one left half done is forgotten."""
+        self._is_behind = False
+        seen = {log: cursor.seen for log, cursor in self._cursors.items() if cursor.seen is not None}
+        return seen.get(OWN_LOG) if seen.keys() <= {OWN_LOG} else seen
+
+    def kept(self) -> dict[str, str]:
+        """From where a program that starts anew is to read."""
+        return {log: cursor.kept for log, cursor in self._cursors.items() if cursor.kept is not None}
+
+    # -- receiving
+
+    def receive(self, log: str, at: str, prev: str, size: int) -> Receipt:
+        """The entry at `at`; `size`: its bytes if the application is to have it, else 0. Raises BadRequest."""
+        cursor = self._cursor(log)
+        verdict = cursor.judge(at, prev)
+        if verdict is Verdict.DUPLICATE or self._cannot_hold(size):
+            return Receipt.DROPPED
+        if verdict is Verdict.NEXT:
+            self._take(cursor, at, prev, size)
+            return Receipt.TAKEN
+        return self._at_gap(log, at, prev, size)
+
+    def _take(self, cursor: Cursor, at: str, prev: str, size: int) -> None:
+        cursor.advance(at)
+        if size:
+            cursor.give(at, prev, size)
+
+    def _at_gap(self, log: str, at: str, prev: str, size: int) -> Receipt:
+        """A gap that is still there after the log was read again is the server's last word: it is stepped over."""
+        cursor = self._cursor(log)
+        gap = (log, cursor.seen)
+        if self._last_gap != gap:
+            self._last_gap = gap
+            return Receipt.GAP
+        cursor.restart(None)
+        self._take(cursor, at, prev, size)
+        return Receipt.TAKEN_AFTER_HOLE
+
+    def _cannot_hold(self, size: int) -> bool:
+        held = self._held_bytes()
+        if held and held + size > self._inbox_bytes:
+            self._is_behind = True
+        return self._is_behind
+
+    def _held_bytes(self) -> int:
+        return sum(cursor.unkept_bytes for cursor in self._cursors.values())
+
+    def replied(self, log: str, at: str, prev: str | None) -> None:
+        """A reply stands for the entry at `at`."""
+        if not self._is_behind:
+            self._cursor(log).replied(at, prev)
+
+    def lost_before(self, log: str) -> bool:
+        """The log no longer has what follows the cursor. False: this reader loses nothing by it."""
+        cursor = self._cursor(log)
+        was_fresh = cursor.is_fresh
+        cursor.restart(None)
+        return not was_fresh
+
+    def welcomed(self, newest: str) -> bool:
+        """The own log ends at `newest`. True where it had more: the store has lost its end, and we go on from there."""
+        self._newest = newest
+        cursor = self._cursor(OWN_LOG)
+        if cursor.seen is None or not is_newer(cursor.seen, newest):
+            return False
+        cursor.restart(newest)
+        return True
+
+    def synced(self) -> None:
+        """What the own log had at login has been received.
+
+        The position in the server's `synced` says less: where the log has lost its end, it is the one we asked for.
+        """
+        if not self._is_behind:
+            self._cursor(OWN_LOG).advance(self._newest)
+
+    # -- keeping
+
+    def keep(self, log: str, upto: str, now: float) -> bool:
+        """The application is done with everything up to `upto`. True where the logs should be read again now."""
+        if self._cursor(log).keep(upto):
+            self._unacked.add(log)
+            self.ack_due = self.ack_due or now + ACK_SECONDS
+        return self._is_behind and self._held_bytes() <= self._inbox_bytes / 2
+
+    def take_acks(self) -> list[Ack]:
+        """What the server is to be told."""
+        logs, self._unacked, self.ack_due = self._unacked, set(), None
+        kept = self.kept()
+        return [Ack(upto=kept[log], log=log or None) for log in sorted(logs) if log in kept]

@@ -1,0 +1,148 @@
+"""One connection over trio: a stream, and the framing of what goes over it."""
+
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+import trio
+from wsproto.connection import ConnectionType
+
+from imclient.address import Address
+from imclient.errors import ConnectionLost
+from imclient.handshake import Handshake, HandshakeFailed
+from imserver.errors import FramingError
+from imserver.protocol.framing import Framing, LineFraming, WebSocketFraming
+
+CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
+RECEIVE_BYTES = 65536
+MAX_FRAME = 32 * 1024 * 1024  # of the server: a page of 200 of the largest messages is 13 MB
+
+Dial = Callable[[Address], Awaitable[trio.abc.Stream]]
+_BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError)
+
+
+class Wire:
+    def __init__(self, stream: trio.abc.Stream, framing: Framing) -> None:
+        self._stream = stream
+        self._framing = framing
+        self._replies = b""  # what the transport itself has to answer: pongs
+        self._early: list[bytes] = []
+
+    async def receive(self) -> list[bytes]:
+        """Waits for bytes; the frames completed by them, if any. Raises ConnectionLost."""
+        if self._early:
+            early, self._early = self._early, []
+            return early
+        try:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+        except _BROKEN as error:
+            raise ConnectionLost(f"the connection broke: {_reason(error)}") from None
+        if not data:
+            raise ConnectionLost("the server closed the connection")
+        return self._frames_of(bytes(data))
+
+    def _frames_of(self, data: bytes) -> list[bytes]:
+        try:
+            frames = self._framing.receive(data)
+        except FramingError as error:
+            raise ConnectionLost(f"the server does not speak the protocol: {error}") from None
+        self._replies += self._framing.take_replies()
+        if self._framing.closed and not frames:
+            raise ConnectionLost("the server closed the connection")
+        return frames
+
+    def received_early(self, data: bytes) -> None:
+        """Bytes that came with the opening."""
+        if data:
+            self._early = self._frames_of(data)
+
+    @property
+    def has_replies(self) -> bool:
+        """`send` must be called, with or without frames."""
+        return bool(self._replies)
+
+    async def send(self, frames: Iterable[bytes]) -> None:
+        """Raises ConnectionLost."""
+        replies, self._replies = self._replies, b""
+        try:
+            await self._stream.send_all(replies + b"".join(map(self._framing.encode, frames)))
+        except _BROKEN as error:
+            raise ConnectionLost(f"the connection broke: {_reason(error)}") from None
+
+    async def aclose(self) -> None:
+        """Says goodbye in the transport's own way, for at most a second, and closes."""
+        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+            try:
+                await self._stream.send_all(self._framing.encode_close())
+            except _BROKEN:
+                pass  # nobody is there to be polite to
+            await self._stream.aclose()
+            return
+        await trio.aclose_forcefully(self._stream)
+
+
+async def open_wire(address: Address, dial: Dial) -> Wire:
+    """A connection on which frames can be exchanged. Raises ConnectionLost."""
+    with trio.move_on_after(CONNECT_SECONDS):
+        try:
+            stream = await dial(address)
+        except _BROKEN as error:
+            raise ConnectionLost(f"{address.place} can't be reached: {_reason(error)}") from None
+        if not address.kind.is_websocket:
+            return Wire(stream, LineFraming(MAX_FRAME))
+        return await _open_websocket(stream, address)
+    raise ConnectionLost(f"{address.place} can't be reached: no answer within {CONNECT_SECONDS:g} s")
+
+
+async def _open_websocket(stream: trio.abc.Stream, address: Address) -> Wire:
+    try:
+        trailing = await _shake_hands(stream, Handshake(address.place, address.path, secrets.token_bytes(16)))
+        wire = Wire(stream, WebSocketFraming(MAX_FRAME, ConnectionType.CLIENT))
+        wire.received_early(trailing)
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return wire
+
+
+async def _shake_hands(stream: trio.abc.Stream, handshake: Handshake) -> bytes:
+    try:
+        await stream.send_all(handshake.request())
+        while (accepted := handshake.receive(bytes(await stream.receive_some(RECEIVE_BYTES)))) is None:
+            pass
+    except HandshakeFailed as error:
+        raise ConnectionLost(str(error)) from None
+    except _BROKEN as error:
+        raise ConnectionLost(f"the connection broke: {_reason(error)}") from None
+    return accepted.trailing
+
+
+def dialler(ssl_context: ssl.SSLContext | None = None) -> Dial:
+    """Dials by TCP, and TLS where the address says so. trio sets TCP_NODELAY on the sockets that it opens."""
+    return partial(_dial, ssl_context=ssl_context)
+
+
+async def _dial(address: Address, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
+    stream = await trio.open_tcp_stream(address.host, address.port)
+    if not address.kind.is_encrypted:
+        return stream
+    context = ssl_context or ssl.create_default_context()
+    # Lines and messages have ends of their own; a peer that leaves without TLS's goodbye cuts off nothing unnoticed.
+    encrypted = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
+    try:
+        await encrypted.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return encrypted
+
+
+def _reason(error: BaseException) -> str:
+    """What the operating system said, which trio wraps in an error of its own."""
+    cause = error.__cause__ if isinstance(error, trio.BrokenResourceError) and error.__cause__ else error
+    if isinstance(cause, BaseExceptionGroup):  # one error for each address of the host
+        cause = cause.exceptions[0]
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    return text or type(cause).__name__

@@ -1,0 +1,223 @@
+/**
+ * One signed-in user in one tab: the only place where connection, session, outbox, store and replica meet.
+ *
+ *     WebSocket ─▶ Connection ─ text ─▶ decode ─▶ Session ─ events ─▶ Store ─▶ Keeping ─▶ Replica
+ *         ◀───────── encode ◀─ frames ─────┘  ▲                                    │
+ *                                             └────────────── kept: ack ───────────┘
+ */
+
+import { randomText } from "./accounts.js";
+import { Connection } from "./connection.js";
+import { Outbox } from "./outbox.js";
+import { FrameError, SUBPROTOCOL, decode, encode, isGroup, requests } from "./protocol.js";
+import { Session } from "./session.js";
+
+/** The ref of a probe's answer belongs to no request, so the session passes over it. */
+const PROBE = encode({ ...requests.ping(), ref: "probe" });
+
+export const browserClock = {
+  now: () => Date.now(),
+  after: (seconds, act) => {
+    const timer = setTimeout(act, seconds * 1000);
+    return () => clearTimeout(timer);
+  },
+};
+
+/**
+ * @typedef {object} Link how the page stands with the server
+ * @property {string} stage the session's
+ * @property {number} retryAt when the next attempt is made, in milliseconds since 1970; 0: now, or none is needed
+ */
+
+export class Client {
+  /** @type {Link} */
+  link = { stage: "offline", retryAt: 0 };
+  /** @type {Outbox} */
+  outbox;
+  #account;
+  #store;
+  #on;
+  #session;
+  #connection;
+
+  /**
+   * @param {object} setup
+   * @param {{user: string, device: string}} setup.account
+   * @param {object} setup.credentials as for `Session`
+   * @param {Map<string, string>} setup.cursors as `Store.load` gave them
+   * @param {object[]} setup.items the outbox this device left
+   * @param {import("./store.js").Store} setup.store
+   * @param {string} setup.url of the WebSocket
+   * @param {object} setup.on
+   * @param {() => void} setup.on.change
+   * @param {(token: string) => void} setup.on.welcome
+   * @param {(error: import("./protocol.js").RequestError) => void} setup.on.refused the login was refused; the client has stopped
+   * @param {(bye: {code: string, text: string}) => void} setup.on.ended the server sent this session away for good
+   * @param {(message: object) => void} setup.on.arrived a message of somebody else came in just now
+   */
+  constructor({ account, credentials, cursors, items, store, url, on }) {
+    this.#account = account;
+    this.#store = store;
+    this.#on = on;
+    this.outbox = new Outbox(items);
+    for (const partner of this.outbox.partners()) store.conversation(partner);
+    this.#connection = new Connection({ open: () => openSocket(url), clock: browserClock, random: Math.random, probe: PROBE, on: this.#linkEvents });
+    this.#session = new Session({ account, credentials, cursors, outbox: this.outbox, ports: this.#ports });
+  }
+
+  get user() {
+    return this.#account.user;
+  }
+
+  start() {
+    this.#connection.start();
+  }
+
+  /** Closes the connection without a word; the server keeps the session's place. */
+  stop() {
+    this.#connection.stop();
+    this.#session.lost();
+  }
+
+  signOut() {
+    this.#session.logout();
+    this.#connection.stop();
+  }
+
+  /** Something suggests that the connection is worth a try, or a look, now. */
+  hurry() {
+    this.#connection.hurry();
+  }
+
+  send(to, text) {
+    this.#session.send(to, text);
+  }
+
+  retry(id) {
+    this.#session.retry(id);
+  }
+
+  discard(id) {
+    this.#session.discard(id);
+  }
+
+  typing(to, on) {
+    this.#session.typing(to, on);
+  }
+
+  open(partner) {
+    return this.#store.open(partner, this.#history);
+  }
+
+  close(partner) {
+    this.#store.close(partner, this.outbox.to(partner).length === 0);
+  }
+
+  /** @throws as `Store.older` */
+  older(partner) {
+    return this.#store.older(partner, this.#history);
+  }
+
+  markRead(partner) {
+    const upto = this.#store.markRead(partner);
+    if (upto) this.#session.read(partner, upto);
+  }
+
+  /** The replica has kept everything up to these positions. */
+  kept(cursors) {
+    this.#session.kept(cursors);
+  }
+
+  #history = (partner, before, limit) => this.#session.history(partner, before, limit);
+
+  // ---- the session's ports ----
+
+  #ports = {
+    write: (frame) => this.#connection.send(encode(frame)),
+    emit: (event) => this.#events[event.type](event),
+    after: browserClock.after,
+    now: browserClock.now,
+    newId: () => randomText(16),
+  };
+
+  #events = {
+    stage: ({ stage }) => this.#show({ stage }),
+    welcome: ({ token, ping }) => this.#welcomed(token, ping),
+    refused: ({ error }) => this.#refused(error),
+    message: ({ message, live }) => this.#messageCame(message, live),
+    cursor: ({ log, at }) => this.#store.cursor(log, at),
+    hole: ({ log, at }) => this.#store.hole(log, at),
+    outbox: ({ item, gone }) => this.#store.outbox(item, gone),
+    stale: () => this.#connection.renew(),
+    later: ({ after }) => this.#later(after),
+    bye: (bye) => this.#bye(bye),
+    typing: ({ from, to, on }) => this.#store.typing(isGroup(to) ? to : from, on, Date.now()),
+    read: (event) => this.#marked(event),
+    delivered: ({ by, id }) => this.#store.marked(by, id, "deliveredUpto"),
+    trouble: ({ code, text }) => console.warn(`imserver: the server says ${code}: ${text}`),
+  };
+
+  #welcomed(token, ping) {
+    this.#connection.live(ping);
+    this.#on.welcome(token);
+  }
+
+  #later(seconds) {
+    this.#connection.comeBackAfter(seconds);
+    this.#connection.renew();
+  }
+
+  #refused(error) {
+    this.#connection.stop();
+    this.#on.refused(error);
+  }
+
+  #bye({ code, text, reconnect, after }) {
+    if (reconnect) return this.#connection.comeBackAfter(after);
+    this.#connection.stop();
+    return this.#on.ended({ code, text });
+  }
+
+  #messageCame(message, live) {
+    const isNews = this.#store.message(message);
+    if (isNews && live && message.from !== this.user) this.#on.arrived(message);
+  }
+
+  #marked({ by, with: partner, upto, id }) {
+    if (by === this.user) this.#store.readElsewhere(partner, upto);
+    else if (id) this.#store.marked(by, id, "seenUpto");
+  }
+
+  // ---- the connection's events ----
+
+  #linkEvents = {
+    opened: () => this.#session.opened(),
+    text: (text) => this.#received(text),
+    lost: () => this.#lost(),
+    waiting: (until) => this.#show({ retryAt: until }),
+  };
+
+  #received(text) {
+    try {
+      this.#session.received(decode(text));
+    } catch (error) {
+      if (!(error instanceof FrameError)) throw error;
+      console.warn(`imserver: ${error.message}`);
+      this.#connection.renew();
+    }
+  }
+
+  #lost() {
+    this.#session.lost();
+    this.#show({ retryAt: 0 });
+  }
+
+  #show(changes) {
+    this.link = { ...this.link, ...changes };
+    this.#on.change();
+  }
+}
+
+function openSocket(url) {
+  return new WebSocket(url, SUBPROTOCOL);
+}

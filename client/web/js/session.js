@@ -1,0 +1,320 @@
+/**
+ * One device's session with the server, without socket, clock or page: frames go in, frames and events come out.
+ *
+ * The stages, and what leads from one to the next:
+ *
+ *     offline ── opened() ──▶ joining ── login answered ──▶ catching-up ── synced ──▶ live
+ *        ▲                       │                               │                     │
+ *        └────── lost() ─────────┴───────────────────────────────┴─────────────────────┘
+ *     any ── login refused, bye without reconnect, logout() ──▶ over
+ *
+ * Its rules:
+ * - An entry is passed on only if it follows what was passed on last (`reading.js`).
+ * - The outbox is emptied only while live. What an earlier connection left unanswered has then shown itself in the backlog if it was
+ *   stored, so nothing stored is ever sent again, not even after the server has forgotten the message's id.
+ * - An ack is sent for what the replica has kept, never for what has merely arrived.
+ *
+ * It reaches the world through five ports:
+ * - `write(frame)`: send this frame (called only between `opened` and `lost`);
+ * - `emit(event)`: tell what happened, `{type, ...}`; the types are listed at `Event` below;
+ * - `after(seconds, act)`: call `act` once, later; returns a function that cancels it;
+ * - `now()`: milliseconds since 1970;
+ * - `newId()`: a message id this device has never used.
+ */
+
+import { Acking } from "./acking.js";
+import { Asking, Lost, REPLY_SECONDS } from "./asking.js";
+import { OWN_LOG, cleanText, isGroup, requests, sinceOf, toError, toMessage } from "./protocol.js";
+import { Reading } from "./reading.js";
+import { Sending } from "./sending.js";
+
+export { Lost };
+
+/**
+ * @typedef {{type: "stage", stage: string}
+ *   | {type: "welcome", token: string, expires: number, ping: number}
+ *   | {type: "refused", error: import("./protocol.js").RequestError}   login or registration was refused: the session is over
+ *   | {type: "later", after: number}                    the server cannot let anybody in now: the connection must be made anew, in so many seconds
+ *   | {type: "message", message: object, live: boolean} the next message of a log, or one of ours that was answered for
+ *   | {type: "cursor", log: string, at: string}         everything of that log up to there has been passed on
+ *   | {type: "hole", log: string, at: string}           what lay before `at` cannot be had from the log any more
+ *   | {type: "outbox", item: object, gone: boolean}     this item changed, or left
+ *   | {type: "stale", why: string}                      the connection must be made anew
+ *   | {type: "bye", code: string, text: string, reconnect: boolean, after: number}
+ *   | {type: "typing", from: string, to: string, on: boolean}
+ *   | {type: "read", by: string, with: string, upto: string | null, id: string | null}
+ *   | {type: "delivered", by: string, with: string, id: string}
+ *   | {type: "trouble", code: string, text: string}     the server complains of something that belongs to no request
+ * } Event
+ */
+
+export class Session {
+  stage = "offline";
+  #me;
+  #device;
+  #credentials;
+  #outbox;
+  #ports;
+  #asking;
+  #sending;
+  #reading;
+  #acking;
+  #maxFrame = 65536;
+  #unsupported = new Set();
+
+  /**
+   * @param {object} setup
+   * @param {{user: string, device: string}} setup.account
+   * @param {{token: string} | {password: string, register?: boolean}} setup.credentials a password is forgotten at the first welcome
+   * @param {Map<string, string>} setup.cursors log to the position up to which the replica holds it
+   * @param {import("./outbox.js").Outbox} setup.outbox
+   * @param {object} setup.ports see above
+   */
+  constructor({ account, credentials, cursors, outbox, ports }) {
+    this.#me = account.user;
+    this.#device = account.device;
+    this.#credentials = credentials;
+    this.#outbox = outbox;
+    this.#ports = ports;
+    this.#asking = new Asking(ports, (op) => this.#stale(`no answer to ${op} in ${REPLY_SECONDS} seconds`));
+    this.#sending = new Sending(outbox, this.#asking, ports, this.#sendingEvents);
+    this.#reading = new Reading(cursors, ports.emit);
+    this.#acking = new Acking(ports);
+  }
+
+  // ---- the connection ----
+
+  /** A connection stands; the session introduces itself. */
+  opened() {
+    if (this.stage === "over") return;
+    this.#enter("joining");
+    if (this.#credentials.register) this.#register();
+    else this.#login();
+  }
+
+  /** @param {object} decoded what `decode` made of a frame */
+  received(decoded) {
+    if (this.stage !== "offline" && this.stage !== "over") this.#kinds[decoded.kind](decoded);
+  }
+
+  /** The connection is gone. Requests other than sends fail with `Lost`; sends stay in the outbox. */
+  lost() {
+    this.#rest();
+    if (this.stage !== "over") this.#enter("offline");
+    this.#asking.lost();
+  }
+
+  // ---- what a person does ----
+
+  /** Queues a message; it is sent as soon as the session is live and its turn has come. */
+  send(to, body) {
+    const carried = typeof body === "string" ? cleanText(body) : body;
+    this.#changed(this.#outbox.add(this.#ports.newId(), to, carried, this.#ports.now()));
+    this.#sending.flush();
+  }
+
+  /** A refused message is tried once more. */
+  retry(id) {
+    const old = this.#outbox.find(id);
+    const item = this.#outbox.renew(id, this.#ports.newId(), this.#ports.now());
+    if (!item) return;
+    this.#changed(old, true);
+    this.#changed(item);
+    this.#sending.flush();
+  }
+
+  /** A refused message is given up. */
+  discard(id) {
+    if (this.#outbox.find(id)?.state === "failed") this.#settle(id);
+  }
+
+  /** The replica has kept everything of these logs up to these positions. @param {Map<string, string>} cursors */
+  kept(cursors) {
+    this.#acking.kept(cursors);
+  }
+
+  /**
+   * Messages of one conversation before a position (null: the newest).
+   * @returns {Promise<{messages: object[], more: boolean}>} oldest first
+   * @throws {Lost} @throws {import("./protocol.js").RequestError}
+   */
+  history(partner, before, limit) {
+    if (!this.#loggedIn) return Promise.reject(new Lost("there is no connection"));
+    return new Promise((resolve, reject) => {
+      const onOk = (ok) => resolve({ messages: messagesIn(ok, logOf(partner)), more: ok.more === true });
+      this.#asking.ask(requests.history(partner, before, limit), onOk, reject);
+    });
+  }
+
+  /** Everything of this conversation up to `upto` was seen by a person. */
+  read(partner, upto) {
+    this.#tell(requests.read(partner, upto));
+  }
+
+  typing(to, on) {
+    this.#tell(requests.typing(to, on));
+  }
+
+  /** Ends the session for good; the server forgets nothing. */
+  logout() {
+    if (this.stage !== "offline" && this.stage !== "over") this.#ports.write(requests.logout());
+    this.#end();
+  }
+
+  // ---- what the server says ----
+
+  #kinds = {
+    ok: ({ ref, ok }) => this.#asking.ok(ref, ok),
+    err: ({ ref, error }) => this.#asking.error(ref, error),
+    entry: (entry) => this.#entryCame(entry),
+    event: ({ name, frame }) => this.#events[name](frame),
+    unknown: () => {},
+  };
+
+  #events = {
+    synced: (frame) => this.#synced(frame),
+    truncated: (frame) => this.#reading.truncated(frame.log ?? OWN_LOG, frame.at),
+    bye: (frame) => this.#bye(frame),
+    error: (frame) => this.#ports.emit({ type: "trouble", code: frame.code, text: toError(frame).message }),
+    ping: () => {},
+    typing: (frame) => this.#ports.emit({ type: "typing", from: frame.from, to: frame.to, on: frame.on === true }),
+    read: (frame) => this.#ports.emit({ type: "read", by: frame.by, with: frame.with, upto: frame.upto ?? null, id: frame.id ?? null }),
+    delivered: (frame) => this.#ports.emit({ type: "delivered", by: frame.by, with: frame.with, id: frame.id }),
+  };
+
+  #sendingEvents = {
+    stored: (item, ok) => this.#stored(item, ok),
+    changed: (item) => this.#changed(item),
+    loggedOut: () => this.#stale("the server has no session for this connection"),
+  };
+
+  // ---- logging in ----
+
+  #register() {
+    const { password } = this.#credentials;
+    const onOk = () => {
+      this.#credentials = { password };
+      this.#login();
+    };
+    this.#asking.ask(requests.register(this.#me, password), onOk, (error) => this.#refused(error));
+  }
+
+  #login() {
+    const { token, password } = this.#credentials;
+    const frame = requests.login(this.#me, this.#device, token ? { token } : { password }, sinceOf(this.#reading.positions));
+    this.#asking.ask(frame, (ok) => this.#welcomed(ok), (error) => this.#refused(error));
+  }
+
+  #welcomed(ok) {
+    if (typeof ok.token === "string") this.#credentials = { token: ok.token };
+    this.#maxFrame = ok.max_frame ?? this.#maxFrame;
+    this.#reading.restart(ok.at);
+    this.#enter("catching-up");
+    this.#ports.emit({ type: "welcome", token: ok.token ?? "", expires: ok.expires ?? 0, ping: ok.ping ?? 60 });
+    this.#acking.start();
+  }
+
+  /** A token is tried again when the reason has passed; somebody who has just typed a password is told at once. */
+  #refused(error) {
+    if (error instanceof Lost) return;
+    if (error.passing && this.#credentials.token) {
+      this.#ports.emit({ type: "later", after: error.retry ?? 0 });
+      return;
+    }
+    this.#end();
+    this.#ports.emit({ type: "refused", error });
+  }
+
+  #synced(frame) {
+    this.#reading.synced(frame.at);
+    this.#enter("live");
+    this.#sending.start(this.#maxFrame);
+  }
+
+  #bye(frame) {
+    const reconnect = frame.reconnect !== false;
+    const after = typeof frame.after === "number" ? Math.max(0, frame.after) : 0;
+    if (!reconnect) this.#end();
+    this.#ports.emit({ type: "bye", code: frame.code, text: frame.text ?? "", reconnect, after });
+  }
+
+  #end() {
+    this.#rest();
+    this.#enter("over");
+  }
+
+  // ---- reading logs ----
+
+  #entryCame(entry) {
+    const verdict = this.#reading.judge(entry);
+    if (verdict === "gap") this.#stale(`an entry before ${entry.at} is missing`);
+    if (verdict !== "next") return;
+    this.#passOn(entry);
+    this.#reading.passed(entry.log, entry.at);
+  }
+
+  #passOn({ log, frame }) {
+    const message = toMessage(frame, log);
+    if (!message) return;
+    this.#ports.emit({ type: "message", message, live: this.stage === "live" });
+    if (message.from === this.#me && message.device === this.#device) this.#settle(message.id);
+  }
+
+  // ---- the outbox ----
+
+  #stored(item, ok) {
+    const log = logOf(item.to);
+    const message = toMessage({ ...item, at: ok.at, from: this.#me, device: this.#device }, log);
+    if (message) this.#ports.emit({ type: "message", message, live: true });
+    if (message) this.#reading.replied(log, message.at, ok.prev);
+    this.#settle(item.id);
+  }
+
+  #settle(id) {
+    const item = this.#outbox.remove(id);
+    if (item) this.#changed(item, true);
+  }
+
+  #changed(item, gone = false) {
+    this.#ports.emit({ type: "outbox", item, gone });
+  }
+
+  // ---- markers ----
+
+  /** For what does no harm if it does not arrive, and what an older server may not know: then it is not bothered again. */
+  #tell(frame) {
+    if (this.stage !== "live" || this.#unsupported.has(frame.op)) return;
+    const onError = (error) => error.code === "unknown-op" && this.#unsupported.add(frame.op);
+    this.#asking.ask(frame, () => {}, onError);
+  }
+
+  // ---- small parts ----
+
+  get #loggedIn() {
+    return this.stage === "catching-up" || this.stage === "live";
+  }
+
+  #stale(why) {
+    this.#ports.emit({ type: "stale", why });
+  }
+
+  #rest() {
+    this.#sending.stop();
+    this.#acking.stop();
+  }
+
+  #enter(stage) {
+    if (this.stage === stage) return;
+    this.stage = stage;
+    this.#ports.emit({ type: "stage", stage });
+  }
+}
+
+function logOf(partner) {
+  return isGroup(partner) ? partner : OWN_LOG;
+}
+
+function messagesIn(ok, log) {
+  const list = Array.isArray(ok.messages) ? ok.messages : [];
+  return list.map((frame) => toMessage(frame, log)).filter((message) => message !== null);
+}

@@ -1,0 +1,276 @@
+/**
+ * What the page shows: the conversations of one user, as far as they are in memory, over the replica that keeps them.
+ *
+ * Of the open conversation the messages down to where a person has scrolled are in memory, of every other only the last. The store is
+ * told what the session passes on; it never asks what the server thinks, except for pages of history that the replica does not hold.
+ */
+
+import { Keeping } from "./keeping.js";
+import { OWN_LOG, comparePositions, isGroup, laterPosition, partnerOf } from "./protocol.js";
+import { mergeRecords, newRecord } from "./record.js";
+import { insert } from "./timeline.js";
+
+export const PAGE_MESSAGES = 50;
+
+/** A typing notice holds for so long unless it is renewed. */
+export const TYPING_SECONDS = 6;
+
+/**
+ * @typedef {object} Conversation
+ * @property {import("./record.js").Record} record
+ * @property {object | null} last the newest message
+ * @property {number} unread
+ * @property {object[]} messages the newest ones down to some point, where the conversation is open; else empty
+ * @property {boolean} open
+ * @property {boolean} loading an older page is on its way
+ * @property {boolean} atStart nothing older is to be had, here or from the server
+ * @property {number} typingUntil milliseconds since 1970
+ */
+
+export class Store {
+  /** @type {Map<string, Conversation>} */
+  conversations = new Map();
+  #me;
+  #replica;
+  #keeping;
+  #onChange;
+
+  /**
+   * @param {object} setup
+   * @param {string} setup.me
+   * @param {import("./replica.js").Replica} setup.replica
+   * @param {() => void} setup.onChange something that is shown has changed
+   * @param {(cursors: Map<string, string>) => void} setup.onKept
+   * @param {(error: Error) => void} setup.onBroken nothing is kept from now on
+   */
+  constructor({ me, replica, onChange, onKept, onBroken }) {
+    this.#me = me;
+    this.#replica = replica;
+    this.#keeping = new Keeping(replica, onKept, onBroken);
+    this.#onChange = onChange;
+  }
+
+  /** Reads back what was kept. @returns {Promise<{cursors: Map<string, string>, outboxes: Map<string, object[]>}>} */
+  async load() {
+    const { cursors, conversations, outboxes } = await this.#replica.load();
+    for (const { last, unread, ...record } of conversations) {
+      this.conversations.set(record.with, { ...newConversation(record), last, unread });
+    }
+    this.#onChange();
+    return { cursors, outboxes };
+  }
+
+  /** Outbox items from now on are those of this device. */
+  useDevice(device) {
+    this.#keeping.for(device);
+  }
+
+  /** The conversations, the one with the latest message first; those without one by name. @returns {Conversation[]} */
+  get sorted() {
+    return [...this.conversations.values()].sort(byLatest);
+  }
+
+  get unread() {
+    return [...this.conversations.values()].reduce((sum, conversation) => sum + conversation.unread, 0);
+  }
+
+  // ---- what the session passes on ----
+
+  /** @returns {boolean} false where the message was here already */
+  message(message) {
+    const partner = partnerOf(message, this.#me);
+    const conversation = this.conversation(partner);
+    const kept = { ...message, with: partner };
+    if (!this.#isNew(conversation, kept)) return false;
+    this.#keeping.message(kept);
+    this.#count(conversation, kept);
+    this.#onChange();
+    return true;
+  }
+
+  cursor(log, at) {
+    this.#keeping.cursor(log, at);
+  }
+
+  /** Of this log nothing before `at` can be had any more: what is here from before is separated from it by a hole. */
+  hole(log, at) {
+    for (const conversation of this.conversations.values()) {
+      const { record } = conversation;
+      const follows = isGroup(record.with) ? record.with === log : log === OWN_LOG;
+      if (follows && conversation.last) this.#breakAt(conversation, at);
+    }
+  }
+
+  /** @param {object} item @param {boolean} gone */
+  outbox(item, gone) {
+    this.conversation(item.to);
+    this.#keeping.outbox(item.id, gone ? null : item);
+    this.#onChange();
+  }
+
+  typing(partner, on, now) {
+    const conversation = this.conversations.get(partner);
+    if (!conversation) return;
+    conversation.typingUntil = on ? now + TYPING_SECONDS * 1000 : 0;
+    this.#onChange();
+  }
+
+  /** Another of the user's devices has seen everything of a conversation up to there. */
+  readElsewhere(partner, upto) {
+    const conversation = this.conversations.get(partner);
+    if (conversation && upto) this.#read(conversation, upto);
+  }
+
+  /** The other one has got, or seen, our message with this id. Only messages in memory are looked through: a mark is a courtesy. */
+  marked(partner, id, mark) {
+    const conversation = this.conversations.get(partner);
+    const candidates = conversation ? [...conversation.messages, conversation.last] : [];
+    const message = candidates.find((each) => each?.id === id && each.from === this.#me);
+    if (message) this.#remember(conversation, { [mark]: laterPosition(conversation.record[mark], message.at) });
+  }
+
+  // ---- what a person does ----
+
+  /** The conversation with this partner, made where there is none. @returns {Conversation} */
+  conversation(partner) {
+    if (!this.conversations.has(partner)) this.conversations.set(partner, newConversation(newRecord(partner)));
+    return this.conversations.get(partner);
+  }
+
+  /** Brings the newest page of a conversation into memory. @param history see `older` */
+  async open(partner, history) {
+    const conversation = this.conversation(partner);
+    // What came while it was closed may still be on its way into the replica, from which the page is read.
+    Object.assign(conversation, { open: true, loading: true });
+    await this.#keeping.flush();
+    conversation.loading = false;
+    await this.older(partner, history);
+  }
+
+  /** Lets go of a conversation's messages. @param {boolean} forget whether one without any messages was only looked at */
+  close(partner, forget) {
+    const conversation = this.conversations.get(partner);
+    if (!conversation) return;
+    Object.assign(conversation, { open: false, messages: [], atStart: false });
+    if (forget && !conversation.last) this.conversations.delete(partner);
+    this.#onChange();
+  }
+
+  /**
+   * Brings the page before what is in memory into memory: from the replica, else from the server.
+   *
+   * @param {string} partner
+   * @param {(partner: string, before: string | null, limit: number) => Promise<{messages: object[], more: boolean}>} history
+   * @throws {import("./asking.js").Lost} @throws {import("./protocol.js").RequestError} where asking again may help; nothing has changed
+   */
+  async older(partner, history) {
+    const conversation = this.conversations.get(partner);
+    if (!conversation?.open || conversation.loading || conversation.atStart) return;
+    conversation.loading = true;
+    this.#onChange();
+    try {
+      await this.#loadOlder(conversation, history);
+    } catch (error) {
+      if (error.passing !== false) throw error;
+      conversation.atStart = true;
+    } finally {
+      conversation.loading = false;
+      this.#onChange();
+    }
+  }
+
+  /** Everything in this conversation has been seen. @returns {string | null} the position up to which, where that is news */
+  markRead(partner) {
+    const conversation = this.conversations.get(partner);
+    if (!conversation?.last || conversation.unread === 0) return null;
+    this.#read(conversation, conversation.last.at);
+    return conversation.last.at;
+  }
+
+  /** Resolves when all that was passed on has been kept. */
+  flush() {
+    return this.#keeping.flush();
+  }
+
+  // ---- parts ----
+
+  /**
+   * The session passes on each entry once, but for our own messages: a reply stands for one first, and after a new login its entry comes
+   * from the log. Those count for nothing here, so that to keep one twice does no harm.
+   */
+  #isNew(conversation, message) {
+    return conversation.open ? insert(conversation.messages, message) : conversation.last?.at !== message.at;
+  }
+
+  #count(conversation, message) {
+    const latest = !conversation.last || comparePositions(message.at, conversation.last.at) > 0;
+    if (latest) conversation.last = message;
+    if (message.from === this.#me) this.#read(conversation, message.at);
+    else if (!isRead(conversation, message)) conversation.unread += 1;
+    if (message.from !== this.#me) conversation.typingUntil = 0;
+    this.#keeping.record(conversation.record);
+  }
+
+  /** Who answers has read what came before: without this a new browser would call the whole past unread. */
+  #read(conversation, upto) {
+    const readUpto = laterPosition(conversation.record.readUpto, upto);
+    if (conversation.last && comparePositions(readUpto, conversation.last.at) >= 0) conversation.unread = 0;
+    this.#remember(conversation, { readUpto });
+  }
+
+  #remember(conversation, changes) {
+    conversation.record = mergeRecords(conversation.record, { ...conversation.record, ...changes });
+    this.#keeping.record(conversation.record);
+    this.#onChange();
+  }
+
+  /** What is in memory lies before the hole; it comes back once history has led there. */
+  #breakAt(conversation, at) {
+    Object.assign(conversation, { messages: [], atStart: false });
+    this.#remember(conversation, { floor: at, complete: false });
+  }
+
+  async #loadOlder(conversation, history) {
+    const { record } = conversation;
+    const before = conversation.messages[0]?.at ?? null;
+    const kept = await this.#replica.page(record.with, { from: record.floor, before, limit: PAGE_MESSAGES });
+    if (kept.length > 0) this.#show(conversation, kept);
+    else if (record.complete) conversation.atStart = true;
+    else await this.#loadFromServer(conversation, before, history);
+  }
+
+  async #loadFromServer(conversation, before, history) {
+    const partner = conversation.record.with;
+    const { messages, more } = await history(partner, before, PAGE_MESSAGES);
+    const page = messages.map((message) => ({ ...message, with: partner }));
+    for (const message of page) this.#keeping.message(message);
+    // Without a page there is nothing to ask from next time: the server's `more` is then not to be believed.
+    const reached = !more || page.length === 0;
+    this.#remember(conversation, reached ? { floor: null, complete: true } : { floor: page[0].at });
+    this.#show(conversation, page);
+    // What this browser kept and the server no longer does, if anything, comes with the next page.
+    if (page.length === 0) await this.#loadOlder(conversation, history);
+  }
+
+  #show(conversation, page) {
+    if (!conversation.open) return;
+    for (const message of page) insert(conversation.messages, message);
+    const newest = conversation.messages.at(-1) ?? null;
+    if (newest && !conversation.last) conversation.last = newest;
+  }
+}
+
+/** @returns {Conversation} */
+function newConversation(record) {
+  return { record, last: null, unread: 0, messages: [], open: false, loading: false, atStart: false, typingUntil: 0 };
+}
+
+function isRead({ record }, message) {
+  return record.readUpto !== null && comparePositions(message.at, record.readUpto) <= 0;
+}
+
+function byLatest(a, b) {
+  if (a.last && b.last) return comparePositions(b.last.at, a.last.at);
+  if (a.last || b.last) return a.last ? -1 : 1;
+  return a.record.with < b.record.with ? -1 : 1;
+}

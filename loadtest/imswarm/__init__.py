@@ -1,0 +1,22 @@
+"""imswarm: many clients in few processes, to measure a server and to check what it promises.
+
+The path of a measurement:
+
+    cli          the commands and their options
+    chat, idle, login
+                 one scenario each: what is started, when it is measured, what is reported
+    floor        what the machine itself can do in the same run (floor.c, floor_echo.py)
+    deployment   the server under test, started here or running already; accounts
+    processes    CPU time, memory and cores of processes, read from the operating system
+    swarm        the parent's side of the client processes
+    client_process
+                 a client process: obeys the parent's orders
+    population   connects and logs in many sessions, answers keepalive
+    traffic      the conversations of active pairs, closed or open loop
+    checker      what was sent, answered and delivered: lost, duplicated, reordered
+    client_loop  epoll; connection: one socket; tcp, ws: framing
+    stats        latencies and counts; report: tables and JSON
+
+Nothing here imports the server's own protocol code: a mistake there must not hide itself. Only
+`accounts` uses the server's package, to make accounts and tokens in bulk.
+"""

@@ -1,0 +1,172 @@
+"""The commands: what the options mean, which scenario runs, how it is reported."""
+
+from __future__ import annotations
+
+import inspect
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import click
+
+from imswarm.accounts import AccountsError
+from imswarm.bench import Bench, Floors, SwarmSize, Talk
+from imswarm.chat import ChatOptions, run_chat
+from imswarm.deployment import Deployment, DeploymentError, addressed, attached, started
+from imswarm.floor import MAX_CONNECTIONS, FloorError, floor_program, measure_floor
+from imswarm.idle import run_idle
+from imswarm.login import run_login
+from imswarm.options import FLOOR, JSON, POSITIVE, SECONDS, SIZE, TARGET, option, with_options
+from imswarm.processes import CannotMeasure, Cores, run_on, split_cores
+from imswarm.report import Progress, Report, print_json, print_table
+from imswarm.stamps import STAMP_BYTES
+from imswarm.swarm import SwarmError
+
+_FAILURES = (AccountsError, FloorError, DeploymentError, CannotMeasure, SwarmError)
+_WRONG = ("lost", "duplicated", "reordered", "errors")
+_OWN_DESCRIPTORS = 50
+"""What a client process needs beside its sessions."""
+
+Values = dict[str, Any]
+"""The values of a command's options, by name."""
+
+T = TypeVar("T")
+
+
+@click.group()
+def main() -> None:
+    """Measure an imserver with many clients, and check what it promises.
+
+    Without --data, --tcp or --http a server is started for the run, on free ports, with a data
+    directory of its own. The exit status is 1 if anything was lost, duplicated or reordered or
+    any error came, and 2 if the run could not be done.
+    """
+    if sys.platform != "linux":
+        raise click.ClickException("imswarm needs Linux: it uses epoll and reads /proc")
+
+
+@main.command()
+@with_options(TARGET, SIZE, FLOOR)
+@option("--pairs", type=POSITIVE, default=200, help="Pairs of sessions that talk.")
+@option("--window", type=POSITIVE, default=1, help="Messages outstanding in each direction.")
+@option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=74)
+@option("--seconds", type=SECONDS, default=10.0, help="How long to measure.")
+@option("--warm-up-seconds", type=SECONDS, default=2.0)
+@option("--drain-seconds", type=SECONDS, default=15.0, help="Longest wait for what is under way.")
+@option("--ack/--no-ack", default=True, help="Acknowledge what has come, once a second.")
+@option("--rate", "rate_per_second", type=click.FloatRange(min=1.0), help="Open loop: messages a second in all.")
+@option(
+    "--latency-at",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    help="Then measure again, in an open loop at this share of the rate just reached.",
+)
+def chat(pairs: int, **values: Any) -> None:
+    """Pairs of sessions talk, in both directions; the other sessions are idle."""
+    if 2 * pairs > values["sessions"]:
+        raise click.UsageError(f"--sessions {values['sessions']} is too few for --pairs {pairs}: two for each pair")
+    talk = _pick(Talk, {"pairs": pairs, **values})
+    options = _pick(ChatOptions, {"talk": talk, **values})
+    _run(values, lambda bench, size: run_chat(bench, size, options))
+
+
+@main.command()
+@with_options(TARGET, SIZE, FLOOR)
+@option("--seconds", type=SECONDS, default=30.0, help="How long to hold them.")
+def idle(seconds: float, **values: Any) -> None:
+    """Sessions that only answer keepalive: memory of each, CPU of all."""
+    _run(values, lambda bench, size: run_idle(bench, size, seconds))
+
+
+@main.command()
+@with_options(TARGET, SIZE)
+@option("--rounds", type=POSITIVE, default=2, help="In the first one the devices are new.")
+def login(rounds: int, **values: Any) -> None:
+    """Everybody logs in by token and is disconnected again, several times."""
+    _run({**values, "floor": False}, lambda bench, size: run_login(bench, size, rounds))
+
+
+@main.command()
+@option("--sessions", type=click.IntRange(1, MAX_CONNECTIONS), default=1000, help="Connections.")
+@option("--active", type=POSITIVE, default=400, help="Those with a frame under way.")
+@option("--seconds", type=SECONDS, default=5.0)
+@option("--pin/--no-pin", default=True, help="Server on the lower half of the cores.")
+@JSON
+def floor(sessions: int, active: int, seconds: float, pin: bool, as_json: bool) -> None:
+    """The machine's own limit: an echo server on epoll, without any protocol."""
+    with _failures_reported(), floor_program() as program:
+        cores = split_cores() if pin else Cores()
+        result = measure_floor(program, sessions, active, seconds, cores)
+    _print({"scenario": "floor", **asdict(result)}, as_json)
+
+
+def _run(values: Values, scenario: Callable[[Bench, SwarmSize], Report]) -> None:
+    size, progress = _size(values), Progress()
+    with _failures_reported(progress), ExitStack() as stack:
+        cores = _cores(values)
+        program = stack.enter_context(floor_program()) if values["floor"] else None
+        floors = Floors(program, values.get("floor_seconds", 0.0))
+        progress.stage("finding the server")
+        deployment = stack.enter_context(_deployment(values, cores))
+        report = scenario(Bench(deployment, cores, floors, progress), size)
+    _print(report, values["as_json"])
+    if any(report[name] for name in _WRONG if name in report):
+        sys.exit(1)
+
+
+def _pick(kind: Callable[..., T], values: Values) -> T:
+    """A `kind` made of the options that are named like its parameters."""
+    return kind(**{name: values[name] for name in inspect.signature(kind).parameters})
+
+
+def _size(values: Values) -> SwarmSize:
+    size = _pick(SwarmSize, values)
+    room = resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _OWN_DESCRIPTORS
+    if size.sessions > room * size.processes:
+        needed = -(-size.sessions // room)
+        raise click.UsageError(
+            f"--processes {size.processes} cannot hold --sessions {size.sessions}: "
+            f"a process may have {room} here, so at least {needed} are needed"
+        )
+    return size
+
+
+def _cores(values: Values) -> Cores:
+    return split_cores() if values["pin"] or (values["pin"] is None and _starts(values)) else Cores()
+
+
+def _starts(values: Values) -> bool:
+    return not (values["data"] or values["tcp"] or values["http"])
+
+
+def _deployment(values: Values, cores: Cores) -> AbstractContextManager[Deployment]:
+    if _starts(values):
+        return started(values["workers"], values["redis_url"], cores.server)
+    if values["data"]:
+        deployment = attached(values["data"])
+    elif values["redis_url"]:
+        deployment = addressed(values["tcp"], values["http"], values["redis_url"], values["pids"])
+    else:
+        raise click.UsageError("--tcp and --http need --redis: accounts are made in the store")
+    if cores.server:
+        run_on(deployment.pids, cores.server)
+    return nullcontext(deployment)
+
+
+@contextmanager
+def _failures_reported(progress: Progress | None = None) -> Iterator[None]:
+    """A run that cannot be done ends with a sentence and status 2."""
+    try:
+        yield
+    except _FAILURES as error:
+        click.echo(f"imswarm: {error}", err=True)
+        sys.exit(2)
+    finally:
+        if progress:
+            progress.end()
+
+
+def _print(report: Report, as_json: bool) -> None:
+    (print_json if as_json else print_table)(report)

@@ -1,0 +1,170 @@
+"""The server under test: started for this run, or running already.
+
+A server tells where it listens, and which processes belong to it, in `run.json` in its data
+directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from imswarm.connection import Address
+from imswarm.processes import Groups, starting_on, total_memory_bytes
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+_LOG_LINES = 20
+
+_UNLIMITED = {"IMSERVER_RATE_PER_SECOND": "1000000", "IMSERVER_RATE_BURST": "1000000"}
+"""A few sessions of a swarm send what a crowd of people would."""
+
+
+class DeploymentError(Exception):
+    """The server did not start, or cannot be found; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Where to connect, and the processes to measure (empty: not known)."""
+
+    tcp: Address | None
+    http: Address | None
+    redis_url: str
+    workers: tuple[int, ...] = ()
+    supervisor: tuple[int, ...] = ()
+    redis: tuple[int, ...] = ()
+
+    @property
+    def groups(self) -> Groups:
+        return {"server": self.workers, "supervisor": self.supervisor, "redis": self.redis}
+
+    @property
+    def pids(self) -> list[int]:
+        return [pid for pids in self.groups.values() for pid in pids]
+
+    def target(self, transport: str) -> Address:
+        """Raises DeploymentError if the server's address for this transport is not known."""
+        address = self.http if transport == "ws" else self.tcp
+        if address is None:
+            option = "--http" if transport == "ws" else "--tcp"
+            raise DeploymentError(f"the address for {transport} is not known: give {option}")
+        return address
+
+    def server_memory_bytes(self) -> int | None:
+        """Of all workers; None if they are not known."""
+        return total_memory_bytes(self.workers) if self.workers else None
+
+    def redis_memory_bytes(self) -> int:
+        """What Redis has allocated. Raises DeploymentError."""
+        return int(_redis_info(self.redis_url, "memory")["used_memory"])
+
+
+@contextmanager
+def started(workers: int, redis_url: str | None, cores: frozenset[int] | None) -> Iterator[Deployment]:
+    """A server on free ports with a data directory of its own, stopped on exit.
+
+    Its store is embedded unless `redis_url` is given. Raises DeploymentError.
+    """
+    with tempfile.TemporaryDirectory(prefix="imswarm-", ignore_cleanup_errors=True) as directory:
+        data = Path(directory)
+        with starting_on(cores), (data / "server.log").open("wb") as log:
+            server = subprocess.Popen(
+                _serve_command(data, workers, redis_url),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | _UNLIMITED,
+            )
+        try:
+            _wait_ready(server, data)
+            yield attached(data)
+        finally:
+            _stop(server)
+
+
+def attached(data: Path) -> Deployment:
+    """The running server that keeps its data in this directory. Raises DeploymentError."""
+    try:
+        run: dict[str, Any] = json.loads((data / "run.json").read_text())
+    except FileNotFoundError:
+        raise DeploymentError(f"no server runs on {data}: it has no run.json") from None
+    return Deployment(
+        tcp=Address(*run["tcp"]),
+        http=Address(*run["http"]),
+        redis_url=run["redis"],
+        workers=tuple(worker["pid"] for worker in run["workers"]),
+        supervisor=(run["pid"],),
+        redis=(run["redis_pid"],) if run["redis_pid"] else _local_redis(run["redis"]),
+    )
+
+
+def addressed(tcp: Address | None, http: Address | None, redis_url: str, workers: tuple[int, ...]) -> Deployment:
+    """A running server known by its addresses; `workers` are the process ids to measure.
+
+    Raises DeploymentError.
+    """
+    return Deployment(tcp, http, redis_url, workers, redis=_local_redis(redis_url))
+
+
+def _serve_command(data: Path, workers: int, redis_url: str | None) -> list[str]:
+    listen = [part for port in ("tcp", "http", "admin") for part in (f"--{port}", "127.0.0.1:0")]
+    store = ["--redis", redis_url] if redis_url else []
+    serve = [sys.executable, "-m", "imserver.cli", "serve"]
+    return [*serve, "--data", str(data), "--workers", str(workers), *listen, *store]
+
+
+def _wait_ready(server: subprocess.Popen[bytes], data: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while not (data / "run.json").exists():
+        if server.poll() is not None:
+            raise DeploymentError(f"the server ended with status {server.returncode}:\n{_last_lines(data)}")
+        if time.monotonic() > end:
+            raise DeploymentError(f"the server is not ready after {START_SECONDS:.0f} s:\n{_last_lines(data)}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _last_lines(data: Path) -> str:
+    lines = (data / "server.log").read_text(errors="replace").splitlines()
+    return "\n".join(lines[-_LOG_LINES:])
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def _redis_info(url: str, section: str) -> Mapping[str, Any]:
+    try:
+        with redis.Redis.from_url(url) as store:
+            info: Mapping[str, Any] = store.info(section)
+    except (redis.RedisError, ValueError) as error:
+        raise DeploymentError(f"the store at {url} does not answer: {error}") from error
+    return info
+
+
+def _local_redis(url: str) -> tuple[int, ...]:
+    """The process of a Redis on this machine; empty if it runs on another."""
+    info = _redis_info(url, "server")
+    pid = int(info["process_id"])
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text()
+    except FileNotFoundError:
+        return ()
+    return (pid,) if name.startswith(("redis", "valkey")) else ()

@@ -1,0 +1,51 @@
+"""`imswarm login`: everybody logs in by token, as after a restart; logins per second and core."""
+
+from __future__ import annotations
+
+import time
+
+from imswarm.bench import Bench, SwarmSize, Window
+from imswarm.client_process import Disconnect
+from imswarm.report import Report, per
+from imswarm.swarm import Swarm
+
+_PAUSE_SECONDS = 1.0
+
+
+def run_login(bench: Bench, size: SwarmSize, rounds: int) -> Report:
+    """`rounds` times everybody logs in and is disconnected again; only the logins are measured.
+
+    In the first round the devices are new. Raises AccountsError, DeploymentError, CannotMeasure and SwarmError.
+    """
+    accounts = bench.accounts(size)
+    with bench.swarm(size, accounts) as swarm:
+        windows = [_round(bench, swarm, size) for _ in range(rounds)]
+    return {
+        "scenario": "login",
+        **bench.report_setting(size),
+        **_report_window(sum(windows[1:], windows[0])),
+        "rounds": [_report_window(window) for window in windows],
+        **swarm.report_errors(),
+    }
+
+
+def _round(bench: Bench, swarm: Swarm, size: SwarmSize) -> Window:
+    meter, begin = bench.meter(swarm), time.monotonic()
+    tally = bench.log_in(swarm, size)
+    window = Window(tally, time.monotonic() - begin, meter.spent())
+    swarm.order(Disconnect())
+    time.sleep(_PAUSE_SECONDS)
+    return window
+
+
+def _report_window(window: Window) -> Report:
+    """Latency is from connecting to `synced`."""
+    logins = window.tally.logged_in
+    return {
+        **window.report(),
+        "logins": logins,
+        "logins_per_s": logins / window.seconds,
+        "logins_per_server_cpu_s": per(logins, window.cpu_s.get("server")),
+        "logins_per_total_cpu_s": per(logins, window.total_cpu_s),
+        "latency_ms": window.tally.latency.summary_ms(),
+    }
