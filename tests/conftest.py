@@ -2,11 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.server import Server
 
 # Programs that tests run, by the name under which tests ask for them: where they may be found, and how to get them.
 COMPONENTS = {
@@ -35,3 +37,11 @@ def required(component: str) -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A running imserver with two workers and its embedded store."""
+    required("redis-server")
+    with Server(tmp_path / "data") as running:
+        yield running

@@ -1,7 +1,10 @@
 """A worker that serves nobody: it speaks the control channel and says to each TCP client which process it is.
 
-The tests of the supervisor run it in place of `imserver.worker`. A file `refuse` in the data directory makes it end
-before it is ready, as a worker with an unusable store does.
+The tests of the supervisor run it in place of `imserver.worker`. Files in the data directory change what it does:
+
+    refuse      it ends before it is ready, as a worker with an unusable store does
+    linger      it drains until the control channel ends, as a worker whose clients stay does
+    babble      it answers a question for statistics with something else
 """
 
 import json
@@ -18,7 +21,8 @@ def main() -> int:
     control.setblocking(True)
     lines = control.makefile("r", encoding="utf-8")
     start = json.loads(next(lines))
-    if Path(start["settings"]["data"], "refuse").exists():
+    asked_to = Path(start["settings"]["data"])
+    if (asked_to / "refuse").exists():
         print("refused, as asked", file=sys.stderr)
         return 3
     listener = socket.socket(fileno=start["tcp_fds"][0])
@@ -29,8 +33,12 @@ def main() -> int:
         request = json.loads(line)
         if request["do"] == "drain":
             print(f"draining over {request['seconds']} s", file=sys.stderr)
-            return 0
-        send(control, {"re": request["ref"], "statistics": statistics(start["number"], node)})
+            if not (asked_to / "linger").exists():
+                return 0
+        elif (asked_to / "babble").exists():
+            control.sendall(b"what?\n")
+        else:
+            send(control, {"re": request["ref"], "statistics": statistics(start["number"], node)})
     return 0
 
 

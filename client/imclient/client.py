@@ -26,7 +26,7 @@ from imclient.events import (
     Welcomed,
 )
 from imclient.wire import Wire
-from imserver.errors import ImError
+from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
 from imserver.protocol.commands import Command, History, Ping
 
@@ -127,10 +127,13 @@ class Client:
         """The newest `limit` (1 to 200) messages exchanged with `partner` (before the position `before`), newest last.
 
         Raises ConnectionLost where there is no connection or it breaks; BadRequest, NotFound, RateLimited,
-        Unavailable, SessionEnded.
+        Unavailable, SessionEnded; BadFrame where the answer is not a page.
         """
-        command = History(partner=parse_address(partner, "partner"), before=before, limit=limit)
-        return msgspec.json.decode(await self._ask(command), type=Page)
+        content = await self._ask(History(partner=parse_address(partner, "partner"), before=before, limit=limit))
+        try:
+            return msgspec.json.decode(content, type=Page)
+        except msgspec.DecodeError as error:
+            raise BadFrame(f"the server's answer is not a page of messages: {error}") from None
 
     async def ping(self) -> float:
         """Asks the server for a sign of life; how long it took, in seconds. Raises as `history` does."""

@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
+import click
 import trio
 from prompt_toolkit import PromptSession
 from prompt_toolkit.patch_stdout import StdoutProxy
@@ -14,7 +14,12 @@ BUNDLE_SECONDS = 0.05  # lines that come together are painted together
 
 
 class Console(Protocol):
+    """Use as a context manager."""
+
     is_interactive: bool
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
 
     async def read_line(self) -> str | None:
         """What the person has typed; None: nothing more will come."""
@@ -22,24 +27,31 @@ class Console(Protocol):
     async def show(self, text: str) -> None:
         """Shows lines."""
 
-    def refresh(self) -> None:
-        """Prompt or status have changed."""
+    async def note(self, text: str) -> None:
+        """Shows what is not a message: beside a pipe, not in it."""
+
+    def refresh(self, prompt: str, status: str) -> None:
+        """Prompt and status are these now."""
 
 
 class Terminal:
-    """Line editing at the bottom; what is shown appears above it. Use as a context manager.
+    """Line editing at the bottom; what is shown appears above it.
 
     prompt_toolkit runs on asyncio, in a thread of its own; it is told what to do in the ways that it declares safe.
     """
 
     is_interactive = True
 
-    def __init__(self, prompt: Callable[[], str], status: Callable[[], str]) -> None:
-        self._session: PromptSession[str] = PromptSession(prompt, bottom_toolbar=status, erase_when_done=True)
+    def __init__(self) -> None:
+        self._prompt = self._status = ""
+        self._session: PromptSession[str] = PromptSession(
+            lambda: self._prompt, bottom_toolbar=lambda: self._status, erase_when_done=True
+        )
         self._out = StdoutProxy(sleep_between_writes=BUNDLE_SECONDS, raw=True)
+        self._is_reading = False
         self._is_over = False
 
-    def __enter__(self) -> "Terminal":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -47,10 +59,11 @@ class Terminal:
 
     async def read_line(self) -> str | None:
         """A cancelled one ends the editing first, so that the terminal is left as it was found."""
-        line: str | None = None
+        self._is_reading = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._end_when_cancelled)
+            nursery.start_soon(self._end_if_cancelled)
             line = await trio.to_thread.run_sync(self._read)
+            self._is_reading = False
             nursery.cancel_scope.cancel()
         return line
 
@@ -60,11 +73,12 @@ class Terminal:
         except (EOFError, KeyboardInterrupt):  # Ctrl-D, Ctrl-C
             return None
 
-    async def _end_when_cancelled(self) -> None:
+    async def _end_if_cancelled(self) -> None:
         try:
             await trio.sleep_forever()
         finally:
-            self._end()
+            if self._is_reading:
+                self._end()
 
     def _end(self) -> None:
         """Reaches an editor that runs through its loop, and one that is about to run through `pre_run`."""
@@ -75,13 +89,17 @@ class Terminal:
 
     def _exit_if_over(self) -> None:
         app = self._session.app
-        if self._is_over and app.is_running and not app.is_done:
+        if self._is_over and not app.is_done:
             app.exit(exception=EOFError)
 
     async def show(self, text: str) -> None:
         self._out.write(text + "\n")
 
-    def refresh(self) -> None:
+    async def note(self, text: str) -> None:
+        await self.show(text)
+
+    def refresh(self, prompt: str, status: str) -> None:
+        self._prompt, self._status = prompt, status
         self._session.app.invalidate()
 
 
@@ -93,6 +111,12 @@ class Pipe:
     def __init__(self) -> None:
         self._rest = b""
         self._is_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
 
     async def read_line(self) -> str | None:
         while b"\n" not in self._rest and not self._is_over:
@@ -106,7 +130,10 @@ class Pipe:
     async def show(self, text: str) -> None:
         await write_line(text)
 
-    def refresh(self) -> None:
+    async def note(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def refresh(self, prompt: str, status: str) -> None:
         pass
 
 

@@ -45,11 +45,13 @@ def claim(address: Address, reader: str, device: str | None = None) -> Iterator[
                 return
             finally:
                 os.close(descriptor)  # and frees the lock
-    raise SetupError(f"the device {device} is in use by another imclient" if device else f"{directory}: no slot is free")
+    raise SetupError(
+        f"the device {device} is in use by another imclient" if device else f"{directory}: no slot is free"
+    )
 
 
 def _lock(path: Path) -> int | None:
-    """The descriptor that holds the lock; None where another program holds it. The file stays: deleting it would race."""
+    """The descriptor that holds the lock; None where another program does. The file stays: deleting it would race."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -20,6 +20,9 @@ from pathlib import Path
 import msgspec
 
 from imserver.errors import SetupError
+from imserver.observe.log import get_logger
+
+log = get_logger("data")
 
 # A store is given 10 s to stop (keeper.STOP_SECONDS), a worker without its supervisor stops at once.
 PREDECESSOR_SECONDS = 15.0
@@ -71,12 +74,9 @@ class DataDir:
         except OSError:
             return False
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return not _try_lock(lock, fcntl.LOCK_SH)
         finally:
             os.close(lock)
-        return False
 
     # -- run.json
 
@@ -119,28 +119,24 @@ class DataDir:
             os.close(descriptor)
 
     def _lock_or_refuse(self, lock: int) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_lock(lock):
             owner = os.pread(lock, 20, 0).decode().strip() or "unknown"
             raise SetupError(
                 f"the data directory {self.path} is in use by process {owner}; "
                 "stop that server first, or give another directory with --data"
-            ) from None
+            )
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
 
     def _wait_for_children(self, children: int, wait_seconds: float) -> None:
+        if _try_lock(children):
+            return
+        log.info("waiting for the processes of a server that died here", seconds_at_most=wait_seconds)
         deadline = time.monotonic() + wait_seconds
-        while True:
-            try:
-                fcntl.flock(children, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise SetupError(self._who_remains(wait_seconds)) from None
-                time.sleep(_POLL_SECONDS)
-            else:
-                return
+        while not _try_lock(children):
+            if time.monotonic() >= deadline:
+                raise SetupError(self._who_remains(wait_seconds))
+            time.sleep(_POLL_SECONDS)
 
     def _who_remains(self, wait_seconds: float) -> str:
         run = self.read_run_file()
@@ -150,6 +146,14 @@ class DataDir:
             f"the data directory {self.path} is still in use by processes of a server that died, and they did not end "
             f"within {wait_seconds:g} s (of those known: {', '.join(alive) or 'none is alive'})"
         )
+
+
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_alive(pid: int) -> bool:

@@ -7,6 +7,7 @@ from functools import partial
 
 import trio
 
+from imserver.errors import SetupError
 from imserver.observe.log import get_logger
 from imserver.store.embedded import KEEPER_STOP_SECONDS, POLL_SECONDS, EmbeddedStore
 from imserver.store.keeper import described
@@ -28,6 +29,7 @@ class StoreProcess:
         self._lock_fd, self._changed = lock_fd, changed
         self._life_fd, self.held_fd = os.pipe()
         self._released, self._ended = trio.Event(), trio.Event()
+        self._is_answering = False
 
     async def stop(self) -> None:
         """To be called when no worker is left: the keeper stops the store, and `run` returns."""
@@ -40,24 +42,35 @@ class StoreProcess:
         """Starts the store, and again whenever it dies. Started when it answers; raises SetupError if it never does."""
         backoff = Backoff()
         try:
-            while True:
+            while not self._released.is_set():
                 began = trio.current_time()
-                end = await self._run_once(task_status)
-                if self._released.is_set():
-                    return
-                delay = backoff.delay_after(trio.current_time() - began)
-                log.error("embedded store ended, starting it again", end=end, after_seconds=delay)
-                with trio.move_on_after(delay):
-                    await self._released.wait()
-                    return
-                self.restarts += 1
+                end = await self._run_to_its_end(task_status)
+                if not self._released.is_set():
+                    delay = backoff.delay_after(trio.current_time() - began)
+                    log.error("embedded store ended, starting it again", end=end, after_seconds=delay)
+                    await self._pause(delay)
         finally:
             os.close(self._life_fd)
             self.store.clean_up()
             self._ended.set()
 
+    async def _pause(self, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await self._released.wait()
+        self.restarts += not self._released.is_set()
+
+    async def _run_to_its_end(self, task_status: trio.TaskStatus[None]) -> str:
+        """How it ended. Raises SetupError if it has never answered: then no second attempt mends it."""
+        try:
+            return await self._run_once(task_status)
+        except SetupError as error:
+            if self.pid is None and not self._released.is_set():
+                raise
+            return str(error)
+
     async def _run_once(self, task_status: trio.TaskStatus[None]) -> str:
-        """How the keeper ended."""
+        """How the keeper ended. Raises SetupError if the store did not come to answer."""
+        self._is_answering = False
         await trio.to_thread.run_sync(self.store.prepare)
         command = self.store.keeper_command(self._life_fd, self._lock_fd)
         async with trio.open_nursery() as nursery:
@@ -75,7 +88,7 @@ class StoreProcess:
             nursery.start_soon(self._await_answer, task_status)
             status = await process.wait()
             nursery.cancel_scope.cancel()
-        if self.pid is None and not self._released.is_set():
+        if not self._is_answering:
             raise self.store.failure(status)
         return described(status)
 
@@ -86,7 +99,7 @@ class StoreProcess:
                 log.info("embedded store is still loading its data")
                 say_at += _PATIENCE_SECONDS
             await trio.sleep(POLL_SECONDS)
-        is_first, self.pid = self.pid is None, pid
+        is_first, self.pid, self._is_answering = self.pid is None, pid, True
         log.info("embedded store runs", server=self.store.server.name, pid=pid)
         self._changed()
         if is_first:

@@ -187,7 +187,8 @@ class WorkerProcess:
         if self.ended.is_set():
             return None
         with trio.move_on_after(STATISTICS_SECONDS):
-            await (self._answer or await self._ask()).wait()
+            answer = self._answer if self._answer is not None else await self._ask()
+            await answer.wait()
             return None if self.ended.is_set() else self.statistics
         return None
 

@@ -130,18 +130,19 @@ for (let seed = 1; seed <= 40; seed += 1) {
     const random = seeded(seed);
     const server = new Server();
     const line = new Line(server);
+    for (const partner of ["bob", "carol"]) await line.store.open(partner, async () => ({ messages: [], more: false }));
     line.session.opened();
     for (let n = 0; n < 600; n += 1) act(line, random, n);
     settle(line);
-    await line.store.open("bob", async () => ({ messages: [], more: false }));
     const bodies = (partner) => server.log.filter(({ from, to }) => from === "alice" && to === partner).map(({ body }) => Number(body.slice(1)));
     for (const partner of ["bob", "carol"]) {
       const stored = bodies(partner);
       assert.deepEqual(stored, [...new Set(stored)].sort((a, b) => a - b), `stored for ${partner}`);
     }
-    assert.deepEqual([...line.seen].sort(comparePositions), server.log.map(({ at }) => at), "seen");
-    const theirs = new Set(server.log.filter(({ from }) => from === "bob").map(({ at }) => at));
-    const order = line.seen.filter((at) => theirs.has(at));
-    assert.deepEqual(order, [...order].sort(comparePositions), "the order in which bob's were seen");
+    assert.deepEqual([...line.seen].sort(comparePositions), server.log.map(({ at }) => at), "each seen once");
+    for (const partner of ["bob", "carol"]) {
+      const shown = line.store.conversations.get(partner).messages.map(({ body }) => body);
+      assert.deepEqual(shown, server.log.filter(({ from, to }) => [from, to].includes(partner)).map(({ body }) => body), `shown of ${partner}`);
+    }
   });
 }

@@ -1,0 +1,228 @@
+"""`imclient chat`: a conversation on a terminal, or in a pipe.
+
+What is sent appears among the rest once the server has stored it, at its place and with its time; until then the status
+line counts it.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import NamedTuple
+
+import trio
+
+from imclient.client import Client, Notice
+from imclient.console import Console
+from imclient.core import State
+from imclient.cursor import is_newer
+from imclient.events import OWN_LOG, Disconnected, Message, Page, SendFailed, Sent, Synced, Truncated
+from imclient.text import Transcript, clean
+from imserver.errors import BadRequest, ImError
+from imserver.model import parse_address
+
+PAGE_MESSAGES = 20
+MOST_MESSAGES = 200  # the server gives no more at once
+QUIT_SECONDS = 5.0
+_STATES = {State.LIVE: "online", State.CATCHING_UP: "catching up"}
+
+HELP = """\
+  TEXT            send TEXT to the partner
+  /to NAME        open the conversation with NAME
+  /history [N]    show the N messages before those shown (20)
+  /help           show this
+  /quit           leave; so does Ctrl-D
+  //TEXT          send TEXT that begins with a slash"""
+
+
+class Shown(NamedTuple):
+    """What of a conversation is on the screen."""
+
+    oldest: str | None = None  # position of the oldest message
+    paged: str | None = None  # a page of history had everything up to there
+
+
+class Chat:
+    def __init__(self, client: Client, console: Console, transcript: Transcript, partner: str | None) -> None:
+        self.partner = partner
+        self.has_failed = False  # a message was refused
+        self._client = client
+        self._console = console
+        self._transcript = transcript
+        self._shown: dict[str, Shown] = {}
+        self._unsent: dict[str, str] = {}  # id -> text
+        self._unread: Counter[str] = Counter()  # messages of the backlog, before it has been shown
+        self._is_open = False  # the first backlog is in
+        self._opened = trio.Event()
+        self._settled = trio.Event()
+        self._turn = trio.Lock()  # what comes waits while a page of history is fetched and shown
+        self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
+            "/to": self._open,
+            "/history": self._show_older,
+            "/help": self._help,
+        }
+
+    def _refresh(self) -> None:
+        me, waiting = self._client, f" · {self.unsent} not sent yet" if self._unsent else ""
+        state = _STATES.get(me.state, "offline, reconnecting")
+        self._console.refresh(f"{self.partner or '?'}> ", f" {me.user} · {state}{waiting} · /help")
+
+    # -- what happens
+
+    async def listen(self) -> None:
+        """Shows what comes. Raises what has ended the session."""
+        async for notice in self._client.events():
+            async with self._turn:
+                await self._on_notice(notice)
+            self._refresh()
+
+    async def _on_notice(self, notice: Notice) -> None:
+        match notice:
+            case Message():
+                await self._on_message(notice)
+            case Sent():
+                await self._on_sent(notice)
+            case SendFailed():
+                await self._on_failed(notice)
+            case Synced():
+                await self._on_synced()
+            case Truncated():
+                await self._note("some messages from before are not kept any more")
+            case Disconnected() if notice.retry_in > 0 and self._is_open:
+                await self._note(f"offline: {notice.why}")
+
+    async def _on_message(self, message: Message) -> None:
+        if self._is_open or not self._console.is_interactive:
+            await self._show(message)
+        else:
+            self._unread[message.partner(self._client.user)] += message.sender != self._client.user
+
+    async def _show(self, message: Message) -> None:
+        """Shown once, though a page of history may have had it before it came by itself."""
+        partner = message.partner(self._client.user)
+        shown = self._shown.get(partner, Shown())
+        if shown.paged is None or is_newer(message.at, shown.paged):
+            self._shown[partner] = Shown(shown.oldest or message.at, shown.paged)
+            await self._console.show(self._transcript.line(message, self.partner))
+
+    async def _on_sent(self, sent: Sent) -> None:
+        text = self._taken(sent.id)
+        if text is not None and self._console.is_interactive:
+            await self._show(self._own(sent, text))
+
+    def _taken(self, id: str) -> str | None:
+        text = self._unsent.pop(id, None)
+        if not self._unsent:
+            self._settled.set()
+        return text
+
+    def _own(self, sent: Sent, text: str) -> Message:
+        me = self._client
+        log = sent.to if sent.to.startswith("#") else OWN_LOG
+        return Message(at=sent.at, sender=me.user, device=me.device, to=sent.to, id=sent.id, body=text, log=log)
+
+    async def _on_failed(self, failed: SendFailed) -> None:
+        self.has_failed = True
+        await self._complain(f"not sent to {failed.to}: {self._taken(failed.id) or ''}\n  {failed.error}")
+
+    async def _on_synced(self) -> None:
+        if self._is_open:
+            await self._note("online again")
+            return
+        self._is_open = True
+        if self._console.is_interactive:
+            await self._greet()
+        if self.partner is not None:
+            await self._guarded(self._open, self.partner)
+        self._opened.set()
+
+    async def _greet(self) -> None:
+        await self._note(f"you are {self._client.user}; /help shows what you can do")
+        others = [f"{name} ({count})" for name, count in self._unread.most_common() if count and name != self.partner]
+        if others:
+            await self._note(f"new messages: {', '.join(others)}; /to NAME shows them")
+
+    # -- what the person does
+
+    async def talk(self) -> None:
+        """Does what is typed, until nothing more comes; then waits until everything is sent."""
+        await self._opened.wait()
+        self._refresh()
+        while (line := await self._console.read_line()) is not None and line.strip() != "/quit":
+            async with self._turn:
+                await self._guarded(self._obey, line)
+            self._refresh()
+        with trio.move_on_after(QUIT_SECONDS if self._console.is_interactive else inf):
+            await self._settle()
+
+    async def _settle(self) -> None:
+        while self._unsent:
+            self._settled = trio.Event()
+            await self._settled.wait()
+
+    @property
+    def unsent(self) -> int:
+        return len(self._unsent)
+
+    async def _guarded(self, act: Callable[[str], Awaitable[None]], argument: str) -> None:
+        try:
+            await act(argument)
+        except ImError as error:
+            await self._complain(str(error))
+
+    async def _obey(self, line: str) -> None:
+        if line.startswith("/") and not line.startswith("//"):
+            word, _, rest = line.partition(" ")
+            if word not in self._commands:
+                raise BadRequest(f"{word} is not a command; /help shows them")
+            await self._commands[word](rest.strip())
+        elif line.strip():
+            self._send(line.removeprefix("/") if line.startswith("//") else line)
+
+    def _send(self, text: str) -> None:
+        if self.partner is None:
+            raise BadRequest("to whom? /to NAME opens a conversation")
+        try:
+            self._unsent[self._client.send_nowait(self.partner, text)] = text
+        except ImError:
+            self.has_failed = True
+            raise
+
+    async def _open(self, name: str) -> None:
+        self.partner = partner = parse_address(name, "/to")
+        self._refresh()
+        if not self._console.is_interactive:
+            return
+        limit = min(max(PAGE_MESSAGES, self._unread.pop(partner, 0)), MOST_MESSAGES)
+        page = await self._client.history(partner, limit=limit)
+        await self._note(f"— {partner} —")
+        await self._show_page(partner, page)
+
+    async def _show_older(self, count: str) -> None:
+        if self.partner is None:
+            raise BadRequest("whose history? /to NAME opens a conversation")
+        if count and not (count.isascii() and count.isdigit() and 1 <= int(count) <= MOST_MESSAGES):
+            raise BadRequest(f"/history: {count!r} is not a number from 1 to {MOST_MESSAGES}")
+        before = self._shown.get(self.partner, Shown()).oldest
+        page = await self._client.history(self.partner, before=before, limit=int(count or PAGE_MESSAGES))
+        await self._note(f"— earlier, with {self.partner} —" if page.messages else "there is nothing earlier")
+        await self._show_page(self.partner, page)
+
+    async def _show_page(self, partner: str, page: Page) -> None:
+        if not page.messages:
+            return
+        oldest, newest = page.messages[0].at, page.messages[-1].at
+        paged = self._shown.get(partner, Shown()).paged
+        self._shown[partner] = Shown(oldest, newest if paged is None or is_newer(newest, paged) else paged)
+        for message in page.messages:
+            await self._console.show(self._transcript.line(message, partner))
+
+    async def _help(self, _: str) -> None:
+        await self._console.show(HELP)
+
+    # -- what is not a message
+
+    async def _note(self, text: str) -> None:
+        await self._console.note(self._transcript.style(f"* {clean(text)}", dim=True))
+
+    async def _complain(self, text: str) -> None:
+        await self._console.note(self._transcript.style(f"! {clean(text)}", fg="red"))
