@@ -116,12 +116,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     token_lifetime_seconds: Annotated[int, Meta(ge=1, le=3650 * DAY, description="how long a login token is good")] = (
         30 * DAY
     )
-    # RFC 9106's second recommendation: 64 MiB, three rounds. It asks for 4 threads; 2 leave room for other logins.
+    # RFC 9106's second recommendation: 64 MiB, three rounds.
     password_memory_kib: Annotated[int, Meta(ge=KIB, le=4 * KIB**2, description="argon2id memory per password")] = (
         64 * KIB
     )
     password_rounds: Annotated[int, Meta(ge=1, le=100, description="argon2id passes per password")] = 3
-    password_threads: Annotated[int, Meta(ge=1, le=64, description="argon2id threads per password")] = 2
+    password_threads: Annotated[int, Meta(ge=1, le=64, description="passwords hashed at once, per worker")] = 2
 
     # Redis Cluster takes a primary for dead after its cluster-node-timeout, by default 15 s too.
     store_timeout_seconds: Annotated[

@@ -29,7 +29,7 @@ MAX_NAME = 64
 class Message(msgspec.Struct, gc=False):
     """What a user says: the content of an entry in the recipient's log and in the sender's own.
 
-    `body` stays as the client encoded it (a JSON string or object, checked): the server carries it, it does not read it.
+    `body` stays as the client encoded it (a JSON string or object, checked): the server carries it, unread.
     """
 
     sender: UserId

@@ -225,9 +225,7 @@ class Worker:
 
     async def drain(self, seconds: float) -> None:
         """No new clients; what is on its way is finished; everybody is told to come back elsewhere."""
-        self.draining = True
-        for listener in self.listeners:
-            listener.stop()
+        self._stop_listening()
         with trio.move_on_after(seconds):
             for session in self.context.registry:
                 session.hold()
@@ -246,9 +244,18 @@ class Worker:
             while self.store.in_flight:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             await self.node.leave(self.store)
+        with trio.move_on_after(1.0):
+            while self.reactor.sockets > len(self.store.links):  # noqa: ASYNC110
+                await trio.sleep(0.01)  # until the clients have seen the end, or they would miss the last replies
+
+    def _stop_listening(self) -> None:
+        self.draining = True
+        for listener in self.listeners:
+            listener.stop()
 
     async def abandon(self) -> None:
         """The supervisor is gone: nobody would start this worker again, and the store is about to stop."""
+        self._stop_listening()
         await self._say_bye("shutdown", "the server stops", spread=5.0)
 
 

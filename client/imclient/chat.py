@@ -37,8 +37,15 @@ HELP = """\
 class Shown(NamedTuple):
     """What of a conversation is on the screen."""
 
-    oldest: str | None = None  # position of the oldest message
+    oldest: str | None = None  # history before this position has not been looked at
     paged: str | None = None  # a page of history had everything up to there
+
+    def with_page(self, page: Page) -> "Shown":
+        oldest, paged = page.next or self.oldest, self.paged
+        if page.messages:
+            oldest, newest = page.next or page.messages[0].at, page.messages[-1].at
+            paged = newest if paged is None or is_newer(newest, paged) else paged
+        return Shown(oldest, paged)
 
 
 class Chat:
@@ -204,15 +211,12 @@ class Chat:
             raise BadRequest(f"/history: {count!r} is not a number from 1 to {MOST_MESSAGES}")
         before = self._shown.get(self.partner, Shown()).oldest
         page = await self._client.history(self.partner, before=before, limit=int(count or PAGE_MESSAGES))
-        await self._note(f"— earlier, with {self.partner} —" if page.messages else "there is nothing earlier")
+        nothing = "nothing yet; /history looks further back" if page.more else "there is nothing earlier"
+        await self._note(f"— earlier, with {self.partner} —" if page.messages else nothing)
         await self._show_page(self.partner, page)
 
     async def _show_page(self, partner: str, page: Page) -> None:
-        if not page.messages:
-            return
-        oldest, newest = page.messages[0].at, page.messages[-1].at
-        paged = self._shown.get(partner, Shown()).paged
-        self._shown[partner] = Shown(oldest, newest if paged is None or is_newer(newest, paged) else paged)
+        self._shown[partner] = self._shown.get(partner, Shown()).with_page(page)
         for message in page.messages:
             await self._console.show(self._transcript.line(message, partner))
 

@@ -22,7 +22,7 @@ class TokenBucket:
     def take(self, cost: float, limits: Limits, now: float) -> float:
         """Takes `cost` tokens; returns 0.0, or, having taken nothing, the seconds until there are enough."""
         tokens = self._tokens + (now - self._updated) * limits.rate
-        if tokens > limits.burst:
+        if tokens > limits.burst:  # noqa: PLR1730 - a call of `min` costs more than all the rest here
             tokens = limits.burst
         self._updated = now
         if tokens < cost:

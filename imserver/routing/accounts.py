@@ -63,7 +63,7 @@ class Accounts:
     # -- by what right
 
     async def _authenticate(self, command: Login, device: DeviceId) -> tuple[UserId, str | None]:
-        """The user, and the token's generations, None where a password was given. Raises BadCredentials, ExpiredToken."""
+        """The user, and the token's generations (None: a password). Raises BadCredentials, ExpiredToken."""
         if command.token is not None:
             claims = await self._check_token(command.token)
             if claims.device != device or (command.user is not None and parse_user(command.user) != claims.user):

@@ -30,7 +30,7 @@ class Histories:
     async def _look_back(
         self, user: UserId, partner: UserId, before: Position | None, limit: int
     ) -> tuple[list[Entry], Position | None]:
-        """At most `limit` messages with `partner`, newest first, and from where to go on, None at the log's beginning."""
+        """At most `limit` messages with `partner`, newest first, and from where to go on (None: nowhere)."""
         found: list[Entry] = []
         for _ in range(MOST_ENTRIES // PAGE_ENTRIES):
             page = await self._context.store.read_back(user, before, PAGE_ENTRIES)

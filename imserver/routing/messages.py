@@ -14,7 +14,7 @@ from imserver.protocol.commands import Ack, Ping, Ref, Send
 from imserver.protocol.pushes import EMPTY, Sent
 from imserver.session.context import Context
 from imserver.session.session import Identity, Session
-from imserver.store.calls import Appended, Replaced
+from imserver.store.calls import Appended, Attached, Replaced
 from imserver.store.store import NOBODY
 from imserver.store.stored import dedupe_field, encode_message
 
@@ -129,7 +129,7 @@ class Messages:
                 session.expel("replaced", "this device has logged in elsewhere", reconnect=False)
             elif isinstance(result, ImError):
                 session.expel("unavailable", "this session can't go on", reconnect=True, after=1.0)
-            elif session.tail is not None:
-                session.tail.catch_up()
+            elif isinstance(result, Attached) and session.tail is not None:
+                session.tail.ends_at(result.last)
 
         self._context.store.attach_again(session.user, session.device, session.place, attached)

@@ -10,8 +10,8 @@ from imserver.config import Settings
 from imserver.errors import ImError
 from imserver.model import Entry
 from imserver.observe.metrics import Counters
-from imserver.protocol.limits import Limits
 from imserver.protocol.commands import Command, Ref
+from imserver.protocol.limits import Limits
 from imserver.protocol.pushes import Push
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry

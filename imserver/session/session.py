@@ -213,7 +213,7 @@ class Session:
         return b"%b.%x" % (self.context.store.node.encode(), self.context.opened)
 
     def welcome(self, identity: Identity, position: Position, *, new_device: bool) -> None:
-        """Logged in and in the directory: what is published from now on comes here. Call `tail.begin` after the reply."""
+        """Logged in, and in the directory: what is published comes here. `tail.begin` MUST follow, after the reply."""
         self.state = advance(SESSION, self.state, Event.WELCOMED)
         self.identity = identity
         self.tail = Tail(self, identity.user, position, new_device=new_device)

@@ -79,6 +79,11 @@ class Tail:
             self.state = advance(TAIL, self.state, Event.GAP)
             self._read()
 
+    def ends_at(self, last: Position) -> None:
+        """The log ends there now; entries may have been published unheard."""
+        if last != self.position:
+            self.catch_up()
+
     def drained(self) -> None:
         """The client has taken everything that was kept for it."""
         if self.state is TailState.BEHIND:

@@ -1,5 +1,7 @@
-"""The functions of the library as commands, and their replies as types. Pure: the same calls serve a worker's link, the
-synchronous client of the admin commands, and tests."""
+"""The functions of the library as commands, and their replies as types.
+
+Pure: the same calls serve a worker's link, the synchronous client of the admin commands, and tests.
+"""
 
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -7,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from hiredis import pack_command
 
-from imserver.errors import BadCredentials, ExpiredToken, Exists, ImError, NotAllowed, NotFound
+from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
 from imserver.model import Entry, Position, UserId
 from imserver.store.partitions import UserKeys
 
@@ -37,7 +39,7 @@ class Appended(msgspec.Struct, gc=False):
 
 
 class Attached(NamedTuple):
-    """A session is in the directory. `last`: the log's end; `cursor`: what the device has kept, None for a new device."""
+    """A session is in the directory. `last`: the log's end; `cursor`: what the device has kept (None: it is new)."""
 
     last: Position
     cursor: Position | None
@@ -124,7 +126,7 @@ def register(keys: UserKeys, password_hash: str, now: float) -> Packed:
     return _call(b"im_register_1", (keys.state, keys.account), password_hash, int(now))
 
 
-def registered(reply: list[Any]) -> None | ImError:
+def registered(reply: list[Any]) -> ImError | None:
     """The error is Exists."""
     return None if reply[0] == b"ok" else Exists("user: this name is taken")
 
@@ -141,7 +143,7 @@ def erase(keys: UserKeys, user: UserId) -> Packed:
     return _call(b"im_erase_1", (keys.state, keys.account, keys.log), keys.channels, user)
 
 
-def found(reply: list[Any]) -> None | ImError:
+def found(reply: list[Any]) -> ImError | None:
     """The error is NotFound."""
     return None if reply[0] == b"ok" else NotFound("there is no such user")
 

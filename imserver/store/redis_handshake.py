@@ -8,6 +8,7 @@ import hiredis
 import trio
 from redis.connection import parse_url
 
+from imserver.store import calls
 from imserver.store.calls import pack
 
 HANDSHAKE_SECONDS = 5.0
@@ -19,10 +20,8 @@ class HandshakeFailed(Exception):
     """No link for now; the message says why."""
 
 
-async def shake_hands(
-    url: str, *, client_name: str, channels: Sequence[bytes], library: str
-) -> tuple[socket.socket, hiredis.Reader]:
-    """A non-blocking socket on which RESP3 is spoken, `library` is loaded and `channels` are subscribed, with its reader.
+async def shake_hands(url: str, *, client_name: str, channels: Sequence[bytes]) -> tuple[socket.socket, hiredis.Reader]:
+    """A non-blocking socket, with its reader: RESP3 is spoken, the functions are loaded, `channels` are subscribed.
 
     The reader may hold pushes that came already: whoever takes it over starts by reading it. Raises HandshakeFailed.
     """
@@ -43,7 +42,7 @@ async def shake_hands(
 
 
 async def _shake_hands(
-    options: dict[str, Any], client_name: str, channels: Sequence[bytes], library: str
+    options: dict[str, Any], client_name: str, channels: Sequence[bytes]
 ) -> tuple[socket.socket, hiredis.Reader]:
     sock = await _connect(options)
     try:
@@ -54,7 +53,7 @@ async def _shake_hands(
         await conversation.ask(*hello, "SETNAME", client_name)
         if options.get("db"):
             await conversation.ask("SELECT", str(options["db"]))
-        await _load_functions(conversation, library)
+        await _load_functions(conversation)
         await conversation.subscribe(channels)
     except BaseException:
         sock.close()
@@ -81,7 +80,8 @@ async def _connect(options: dict[str, Any]) -> socket.socket:
     return sock
 
 
-async def _load_functions(conversation: "_Conversation", library: str) -> None:
+async def _load_functions(conversation: "_Conversation") -> None:
+    library = calls.library()
     name = library.partition("name=")[2].split()[0]
     known = await conversation.ask("FUNCTION", "LIST", "LIBRARYNAME", name, "WITHCODE")
     if not known or known[0][b"library_code"] != library.encode():

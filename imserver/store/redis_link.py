@@ -17,6 +17,7 @@ busy session would see gaps that are none.
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import hiredis
@@ -60,6 +61,7 @@ class LinkReactor(Protocol):
     def remove(self, fd: int) -> None: ...
     def want(self, fd: int, *, read: bool, write: bool) -> None: ...
     def touch_link(self, link: "RedisLink") -> None: ...
+    def batch(self) -> AbstractContextManager[None]: ...
 
 
 class LinkOwner(Protocol):
@@ -87,7 +89,6 @@ class RedisLink:
         *,
         client_name: str,
         channels: Sequence[bytes],
-        library: str,
         owner: LinkOwner,
         reactor: LinkReactor,
         counters: Counters,
@@ -98,7 +99,7 @@ class RedisLink:
         self.up = False
         self.why_down = "not connected yet"
         self.proven_at = 0.0  # when the last probe came back; reactor time
-        self._client_name, self._channels, self._library = client_name, channels, library
+        self._client_name, self._channels = client_name, channels
         self._owner, self._reactor, self._counters = owner, reactor, counters
         self._timeout, self._most_calls = timeout, most_calls
         self._sock: socket.socket | None = None
@@ -283,9 +284,7 @@ class RedisLink:
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
             try:
-                sock, reader = await shake_hands(
-                    self.url, client_name=self._client_name, channels=self._channels, library=self._library
-                )
+                sock, reader = await shake_hands(self.url, client_name=self._client_name, channels=self._channels)
             except HandshakeFailed as error:
                 self.why_down = str(error)
                 log.debug("no link", shard=self.url, why=self.why_down)
@@ -304,9 +303,10 @@ class RedisLink:
         self._reactor.add(sock.fileno(), self)
         log.info("link up", shard=self.url, repeated=len(self._calls))
         self._was_up.set()
-        self._owner.on_up(self)
-        self._dispatch()  # pushes that came with the last confirmations
-        self._reactor.touch_link(self)
+        with self._reactor.batch():
+            self._reactor.touch_link(self)
+            self._owner.on_up(self)
+            self._dispatch()  # pushes that came with the last confirmations
 
 
 def _outcome(reply: Reply) -> outcome.Outcome[Reply]:

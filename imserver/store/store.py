@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from imserver.errors import ImError
 from imserver.model import Entry, Position, UserId
@@ -56,14 +56,13 @@ class Store:
         self._counters, self._bounds, self._probe_seconds = counters, bounds, probe_seconds
         self._reactor = reactor
         self._listener: Listener | None = None
-        self.saturated: RedisLink | None = None  # a link on which too many calls wait
+        self.saturated: set[RedisLink] = set()  # links on which too many calls wait
         self._next_probe = 0.0
         self.links = [
             RedisLink(
                 shard.url,
                 client_name=f"imserver-{node}",
                 channels=[channel_prefix(partition) + node.encode() for partition in shard.partitions],
-                library=calls.library(),
                 owner=self,
                 reactor=reactor,
                 counters=counters,
@@ -89,16 +88,16 @@ class Store:
     # -- backpressure
 
     def on_saturated(self, link: RedisLink) -> None:
-        self.saturated = link
+        self.saturated.add(link)
 
     def on_relieved(self, link: RedisLink) -> None:
-        self.saturated = None
+        self.saturated.discard(link)
 
     def hold_while_saturated(self, client: "Holdable") -> None:
         """A client that asks for more than a shard can do waits until it can."""
-        if self.saturated is not None:
+        for link in self.saturated:
             client.hold()
-            self.saturated.when_relieved(client.release)
+            link.when_relieved(client.release)
 
     # -- messages and logs
 

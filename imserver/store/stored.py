@@ -1,4 +1,4 @@
-"""Messages as a log keeps them: the native push without `at` and `prev`, which belong to the place, not to the content."""
+"""Messages as a log keeps them: the native push without `at` and `prev`, which belong to the place in a log."""
 
 import msgspec
 

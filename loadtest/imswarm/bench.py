@@ -35,6 +35,16 @@ class SwarmSize:
     prefix: str
 
 
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """How many pairs of the swarm talk, and how; see `traffic.Conversation`."""
+
+    pairs: int
+    window: int
+    body_bytes: int
+    ack: bool
+
+
 @dataclass(slots=True)
 class Floors:
     """The floor, measured before and after the scenario; without a program: not at all."""
@@ -168,16 +178,6 @@ class Bench:
 
     def meter(self, swarm: Swarm) -> CpuMeter:
         return CpuMeter({**self.deployment.groups, "load": swarm.pids})
-
-
-@dataclass(frozen=True, slots=True)
-class Talk:
-    """How many pairs of the swarm talk, and how; see `traffic.Conversation`."""
-
-    pairs: int
-    window: int
-    body_bytes: int
-    ack: bool
 
 
 def _plans(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -104,7 +105,7 @@ def floor(sessions: int, active: int, seconds: float, pin: bool, as_json: bool) 
 
 def _run(values: Values, scenario: Callable[[Bench, SwarmSize], Report]) -> None:
     size, progress = _size(values), Progress()
-    with _failures_reported(progress), ExitStack() as stack:
+    with _failures_reported(progress), _terminable(), ExitStack() as stack:
         cores = _cores(values)
         program = stack.enter_context(floor_program()) if values["floor"] else None
         floors = Floors(program, values.get("floor_seconds", 0.0))
@@ -166,6 +167,16 @@ def _failures_reported(progress: Progress | None = None) -> Iterator[None]:
     finally:
         if progress:
             progress.end()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds the stack, so that a server started here is stopped."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print(report: Report, as_json: bool) -> None:

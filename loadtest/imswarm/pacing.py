@@ -30,8 +30,7 @@ class Flow:
     def __init__(self, prefix: bytes, template: bytes, sender: Connection, recipient: Connection) -> None:
         self.prefix = prefix
         self.ledger = Ledger()
-        self.touched = False
-        """Whether the closed loop has it on its list."""
+        self.touched = False  # whether the closed loop has it on its list
         self._template = template
         self._sender = sender
         self._recipient = recipient

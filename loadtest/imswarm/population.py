@@ -108,8 +108,7 @@ class Population:
         self.loop = loop
         self.crowd = crowd
         self.tally = tally
-        self.sessions: dict[int, Session] = {}
-        """Those logged in, by their number in the crowd."""
+        self.sessions: dict[int, Session] = {}  # those logged in, by their number in the crowd
         self._waiting: Iterator[int] = iter(())
         self._entering: set[Session] = set()
         self._on_settled: Callable[[], None] | None = None

@@ -35,8 +35,7 @@ class Swarm:
 
     def __init__(self, plans: Sequence[Plan], show: Show) -> None:
         self._show = show
-        self.errors: Counter[str] = Counter()
-        """Of all processes, since the beginning."""
+        self.errors: Counter[str] = Counter()  # of all processes, since the beginning
         self._progress: dict[Pipe, Progress] = {}
         self._processes: dict[Pipe, SpawnProcess] = dict(map(_started, plans))
 

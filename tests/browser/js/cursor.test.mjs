@@ -32,12 +32,16 @@ test("a reply stands for its entry: what follows it is in order, and its own ent
   assert.equal(cursor.judge("8-0", "7-0"), "gap");
 });
 
-test("a reply that tells the position before moves the cursor", () => {
+test("a reply that tells the position before it moves the cursor as soon as it follows", () => {
   const cursor = new Cursor("4-0");
   cursor.reply("6-0", "4-0");
   assert.equal(cursor.at, "6-0");
   cursor.reply("9-0", "8-0");
+  cursor.reply("10-0", "9-0");
   assert.equal(cursor.at, "6-0");
+  assert.equal(cursor.judge("11-0", "10-0"), "gap", "something before 9-0 is missing");
+  cursor.advance("8-0");
+  assert.equal(cursor.at, "10-0");
 });
 
 test("read again from a position, nothing is known from replies", () => {
