@@ -29,7 +29,6 @@ from imserver.supervisor.worker_process import (
 )
 from tests.supervised_server import WORKER, Server, end, is_running, parent_of, running, wait_for
 
-
 SILENT = (sys.executable, "-c", "import time; time.sleep(3600)")
 
 
@@ -352,7 +351,7 @@ def test_stopping_while_workers_start_leaves_none(data: Path) -> None:
             fleet = Fleet(silent, 3, stop, changed=lambda: None)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fleet.run, partial(pytest.fail, "nobody was ready"))
-                while processes_of(os.getpid()) < 3:
+                while processes_of(os.getpid()) < 3:  # noqa: ASYNC110 - the kernel sets no event
                     await trio.sleep(0.01)
                 stop.ask()
             assert processes_of(os.getpid()) == 0
@@ -377,20 +376,31 @@ def test_backoff_doubles_up_to_a_bound_and_forgets_after_a_steady_run() -> None:
     assert max(delays) == LAST_SECONDS
 
 
-@pytest.mark.parametrize("terminal_is_gone", [False, True])
-def test_signals(terminal_is_gone: bool) -> None:
+def test_signals_ask_for_replacement_then_stop_then_hurry() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            stop, replace = Stop(), trio.Event()
+            await nursery.start(heed_signals, stop, replace.set, lambda: False)
+            signal.raise_signal(signal.SIGHUP)
+            await replace.wait()
+            assert not stop.asked.is_set()
+            signal.raise_signal(signal.SIGTERM)
+            await stop.asked.wait()
+            assert not stop.hurry.is_set()
+            signal.raise_signal(signal.SIGINT)
+            await stop.hurry.wait()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_a_hangup_because_the_terminal_went_away_stops() -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             stop = Stop()
-            replace = trio.Event()
-            await nursery.start(heed_signals, stop, replace.set, lambda: terminal_is_gone)
+            await nursery.start(heed_signals, stop, partial(pytest.fail, "replaced"), lambda: True)
             signal.raise_signal(signal.SIGHUP)
-            await (stop.asked if terminal_is_gone else replace).wait()
-            assert replace.is_set() is not terminal_is_gone
-            signal.raise_signal(signal.SIGTERM)
             await stop.asked.wait()
-            signal.raise_signal(signal.SIGINT)
-            await stop.hurry.wait()
             nursery.cancel_scope.cancel()
 
     trio.run(main)

@@ -27,12 +27,8 @@ async def shake_hands(url: str, *, client_name: str, channels: Sequence[bytes]) 
     """
     try:
         with trio.fail_after(HANDSHAKE_SECONDS):
-            return await _shake_hands(
-                parse_url(url),  # type: ignore[no-untyped-call]
-                client_name,
-                channels,
-                library,
-            )
+            options = parse_url(url)  # type: ignore[no-untyped-call]
+            return await _shake_hands(options, client_name, channels)
     except OSError as error:
         raise HandshakeFailed(error.strerror or str(error)) from error
     except trio.TooSlowError:
