@@ -30,7 +30,8 @@ T = TypeVar("T")
 class Server:
     """The process, and what it tells."""
 
-    def __init__(self, data: Path, **settings: Any) -> None:
+    def __init__(self, data: Path, *, terminal: int | None = None, **settings: Any) -> None:
+        """`terminal`: a descriptor to use in place of the log, as a server started by hand does."""
         self.data = data
         self.log = data.with_name(f"{data.name}.log")
         chosen = {"data": str(data), "workers": 2, "drain_seconds": 5.0, **settings}
@@ -39,8 +40,9 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.supervised_server", json.dumps(anywhere | chosen)],
                 cwd=REPOSITORY,
-                stdout=log,
-                stderr=log,
+                stdin=terminal,
+                stdout=terminal or log,
+                stderr=terminal or log,
             )
 
     # -- what it tells

@@ -5,9 +5,24 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imserver.observe.admin import CONNECTIONS_MAX, EXCHANGE_SECONDS, AdminPort, Page
 
+PIECES = [
+    b"GET ",
+    b"HEAD ",
+    b"PRI ",
+    b"*",
+    b"/status",
+    b" HTTP/1.1",
+    b" HTTP/2.0",
+    b"\r\n",
+    b"\n",
+    b"host: x",
+    b"content-length: 3",
+]
 GET = b"GET /status HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
@@ -62,6 +77,11 @@ def test_a_query_does_not_matter() -> None:
     assert answer_to(GET.replace(b"/status", b"/status?x=1")).startswith(b"HTTP/1.1 200 ")
 
 
+def test_head_is_get_without_the_content() -> None:
+    assert answer_to(GET.replace(b"GET", b"HEAD")) == answer_to(GET).removesuffix(b"{}\n")
+    assert answer_to(GET.replace(b"GET /", b"HEAD /no")).endswith(b"\r\n\r\n")
+
+
 def test_two_requests_on_one_connection() -> None:
     assert answer_to(GET + GET).count(b"HTTP/1.1 200 OK") == 2
 
@@ -78,13 +98,12 @@ def test_http_1_0_ends_the_connection() -> None:
     ("request_", "status", "why"),
     [
         (GET.replace(b"/status", b"/nope"), b"404 Not Found", b"there is /broken, /status"),
-        (GET.replace(b"GET", b"POST"), b"405 Method Not Allowed", b"allow: GET"),
-        (GET.replace(b"GET", b"HEAD"), b"405 Method Not Allowed", b""),
+        (GET.replace(b"GET", b"POST"), b"405 Method Not Allowed", b"allow: GET, HEAD"),
         (b"GET /status HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx", b"400 Bad Request", b"no page takes a body"),
         (b"GET /status HTTP/1.1\r\n\r\n", b"400 Bad Request", b"Host"),
         (b'{"op":"login"}\n\n', b"400 Bad Request", b""),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400 Bad Request", b""),
-        (GET[:-2] + b"x: " + b"y" * 20_000 + b"\r\n\r\n", b"431 Request Header Fields Too Large", b""),
+        (GET[:-2] + b"x: " + b"y" * 40_000 + b"\r\n\r\n", b"431 Request Header Fields Too Large", b""),
         (b"GET /status HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n", b"501 Not Implemented", b""),
         (GET.replace(b"/status", b"/broken"), b"500 Internal Server Error", b"the log says why"),
     ],
@@ -156,3 +175,9 @@ def test_more_connections_than_allowed_are_refused_until_one_ends() -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(main)
+
+
+@given(st.binary(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join))
+def test_any_bytes_get_answers_or_nothing(request_: bytes) -> None:
+    answer = answer_to(request_)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 ")

@@ -16,13 +16,17 @@ import trio
 import trio.testing
 
 from imserver.config import Settings
+from imserver.descriptors import RESERVED_DESCRIPTORS, descriptor_limit, sessions_per_worker
+from imserver.endpoints import HostPort
+from imserver.errors import SetupError
 from imserver.supervisor.backoff import FIRST_SECONDS, LAST_SECONDS, STEADY_SECONDS, Backoff
+from imserver.supervisor.control import STATISTICS_SECONDS
 from imserver.supervisor.fleet import Fleet
-from imserver.supervisor.signals import Stop, heed_signals
+from imserver.supervisor.signals import Stop, Terminal, heed_signals
+from imserver.supervisor.sockets import bound_to, listen
 from imserver.supervisor.worker_process import (
     DRAIN_GRACE_SECONDS,
     READY_SECONDS,
-    STATISTICS_SECONDS,
     Launch,
     WorkerFailed,
     WorkerProcess,
@@ -365,6 +369,29 @@ def processes_of(parent: int) -> int:
     return sum(line.split()[0] == str(parent) and SILENT[-1] in line for line in shown.splitlines())
 
 
+# -- sockets and descriptors
+
+
+def test_a_free_port_is_one_port_whatever_addresses_the_name_has() -> None:
+    async def main() -> None:
+        (listener,) = await listen("tcp", HostPort("localhost", 0))
+        async with listener:
+            assert bound_to([listener]).port != 0
+
+    trio.run(main)
+
+
+def test_a_name_that_is_none_is_refused_with_its_setting() -> None:
+    with pytest.raises(SetupError, match=r"admin: can't listen on no-such-host\.invalid:1"):
+        trio.run(listen, "admin", HostPort("no-such-host.invalid", 1))
+
+
+def test_sessions_are_bounded_by_descriptors_and_by_the_setting() -> None:
+    assert sessions_per_worker(Settings()) == descriptor_limit() - RESERVED_DESCRIPTORS
+    assert sessions_per_worker(Settings(sessions_max=7)) == 7
+    assert sessions_per_worker(Settings(sessions_max=10_000_000)) == descriptor_limit() - RESERVED_DESCRIPTORS
+
+
 # -- decisions
 
 
@@ -380,7 +407,7 @@ def test_signals_ask_for_replacement_then_stop_then_hurry() -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             stop, replace = Stop(), trio.Event()
-            await nursery.start(heed_signals, stop, replace.set, lambda: False)
+            await nursery.start(heed_signals, stop, replace.set, Terminal())
             signal.raise_signal(signal.SIGHUP)
             await replace.wait()
             assert not stop.asked.is_set()
@@ -394,13 +421,21 @@ def test_signals_ask_for_replacement_then_stop_then_hurry() -> None:
     trio.run(main)
 
 
-def test_a_hangup_because_the_terminal_went_away_stops() -> None:
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            stop = Stop()
-            await nursery.start(heed_signals, stop, partial(pytest.fail, "replaced"), lambda: True)
-            signal.raise_signal(signal.SIGHUP)
-            await stop.asked.wait()
-            nursery.cancel_scope.cancel()
+def test_losing_the_terminal_stops_in_an_orderly_way(data: Path) -> None:
+    ours, terminal = os.openpty()
+    server = Server(data, terminal=terminal)
+    os.close(terminal)
+    server.wait_ready()
+    os.close(ours)
+    server.signal(signal.SIGHUP)  # the kernel does so itself where the terminal controls the process
+    assert server.wait() == 0
+    assert not (data / "run.json").exists()
+    end(server)
 
-    trio.run(main)
+
+def test_ctrl_c_reaches_the_supervisor_alone(data: Path) -> None:
+    """Else workers and store would stop before anybody could drain them."""
+    with running(data) as server:
+        run = server.wait_ready()
+        children = [parent_of(run.redis_pid or 0), *(worker.pid for worker in run.workers)]
+        assert not {os.getpgid(pid) for pid in children} & {os.getpgid(server.process.pid)}

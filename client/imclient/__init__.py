@@ -10,7 +10,7 @@ The path of a message that is sent:
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
 Around it: `address` (URLs), `events` and `errors` (what an application gets), `profile` (what is remembered on disk),
-`trio_client` (`connect` and `register`), and the program: `cli`, `chat`, `terminal`, `slots`.
+`trio_client` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `console`, `text`, `slots`.
 
 The rule of imports: address, backoff, core, cursor, errors, events, outbox, reader and handshake import neither trio
 nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.

@@ -22,6 +22,7 @@ from imserver.model import parse_address
 
 PAGE_MESSAGES = 20
 MOST_MESSAGES = 200  # the server gives no more at once
+MOST_UNSENT = 1000  # of a pipe; then no more is read from it
 QUIT_SECONDS = 5.0
 _STATES = {State.LIVE: "online", State.CATCHING_UP: "catching up"}
 
@@ -51,7 +52,7 @@ class Shown(NamedTuple):
 class Chat:
     def __init__(self, client: Client, console: Console, transcript: Transcript, partner: str | None) -> None:
         self.partner = partner
-        self.has_failed = False  # a message was refused
+        self.has_failed = False  # something that was asked for could not be done
         self._client = client
         self._console = console
         self._transcript = transcript
@@ -60,7 +61,7 @@ class Chat:
         self._unread: Counter[str] = Counter()  # messages of the backlog, before it has been shown
         self._is_open = False  # the first backlog is in
         self._opened = trio.Event()
-        self._settled = trio.Event()
+        self._answered = trio.Event()
         self._turn = trio.Lock()  # what comes waits while a page of history is fetched and shown
         self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "/to": self._open,
@@ -117,10 +118,8 @@ class Chat:
             await self._show(self._own(sent, text))
 
     def _taken(self, id: str) -> str | None:
-        text = self._unsent.pop(id, None)
-        if not self._unsent:
-            self._settled.set()
-        return text
+        self._answered.set()
+        return self._unsent.pop(id, None)
 
     def _own(self, sent: Sent, text: str) -> Message:
         me = self._client
@@ -158,13 +157,15 @@ class Chat:
             async with self._turn:
                 await self._guarded(self._obey, line)
             self._refresh()
+            await self._wait_unsent(MOST_UNSENT)
         with trio.move_on_after(QUIT_SECONDS if self._console.is_interactive else inf):
-            await self._settle()
+            await self._wait_unsent(0)
 
-    async def _settle(self) -> None:
-        while self._unsent:
-            self._settled = trio.Event()
-            await self._settled.wait()
+    async def _wait_unsent(self, most: int) -> None:
+        """Waits until no more than `most` messages are without an answer."""
+        while self.unsent > most:
+            self._answered = trio.Event()
+            await self._answered.wait()
 
     @property
     def unsent(self) -> int:
@@ -174,6 +175,7 @@ class Chat:
         try:
             await act(argument)
         except ImError as error:
+            self.has_failed = True
             await self._complain(str(error))
 
     async def _obey(self, line: str) -> None:
@@ -188,11 +190,7 @@ class Chat:
     def _send(self, text: str) -> None:
         if self.partner is None:
             raise BadRequest("to whom? /to NAME opens a conversation")
-        try:
-            self._unsent[self._client.send_nowait(self.partner, text)] = text
-        except ImError:
-            self.has_failed = True
-            raise
+        self._unsent[self._client.send_nowait(self.partner, text)] = text
 
     async def _open(self, name: str) -> None:
         self.partner = partner = parse_address(name, "/to")

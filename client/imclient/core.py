@@ -46,6 +46,7 @@ from imserver.protocol import codec, pushes
 from imserver.protocol.commands import Command, Login, Logout, Ping
 
 LOGIN_SECONDS = 30.0  # a server under a storm of logins may take its time
+LEAST_RETRY_SECONDS = 0.1  # whatever the server says
 
 _LOGIN, _PROBE = 0, 1  # refs; a send's ref is its id
 
@@ -239,12 +240,13 @@ class Replica:
                 self._queue.append(Ping())
             case pushes.Bye():
                 return self._on_bye(push)
+        # An error that answers no ref is about an ack or a keepalive: the next one says the same again.
         return []
 
     def _on_bye(self, bye: pushes.Bye) -> list[Event]:
         if not bye.reconnect:
             return self._end(SessionEnded(bye.code, bye.text))
-        return self._reconnect(bye.text or bye.code, bye.after or None)
+        return self._reconnect(bye.text or bye.code, bye.after if bye.after > 0 else None)
 
     def _reconnect(self, why: str, after: float | None = None) -> list[Event]:
         self._go_offline()
@@ -306,7 +308,7 @@ class Replica:
         if isinstance(content, msgspec.Raw):
             return self._on_welcome(msgspec.json.decode(content, type=pushes.Welcome))
         if content.retry is not None:
-            return self._reconnect(str(content), content.retry)
+            return self._reconnect(str(content), self._spread(content.retry))
         if isinstance(content, BadCredentials | ExpiredToken) and self.identity.token and self.identity.password:
             self.identity.token = None
             self._queue.append(self._login())
@@ -314,6 +316,8 @@ class Replica:
         return self._end(content)
 
     def _on_welcome(self, welcome: pushes.Welcome) -> list[Event]:
+        if welcome.user != self.identity.user:
+            return self._end(BadCredentials(f"the token is {welcome.user}'s, not {self.identity.user}'s"))
         self.state = State.CATCHING_UP
         self.has_entered = True
         self.identity.token = welcome.token
@@ -334,9 +338,12 @@ class Replica:
             return self._reconnect("the server has no session for this connection")
         if content.retry is None:
             return self._fail(id, content)
-        # Spread: what made the server refuse one made it refuse many.
-        self._outbox.postpone(id, now + content.retry * (1 + self._random() / 2))
+        self._outbox.postpone(id, now + self._spread(content.retry))
         return []
+
+    def _spread(self, retry: float) -> float:
+        """What made the server refuse one made it refuse many: they should not all be back at once."""
+        return max(retry, LEAST_RETRY_SECONDS) * (1 + self._random() / 2)
 
     def _confirm(self, id: str, at: str, prev: str | None = None, *, is_reply: bool = False) -> list[Event]:
         item = self._outbox.remove(id)

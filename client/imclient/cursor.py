@@ -34,14 +34,14 @@ class _Unkept(NamedTuple):
 
 
 class Cursor:
-    __slots__ = ("_replied", "_unkept", "_unkept_bytes", "seen")
+    __slots__ = ("_is_cut", "_replied", "_unkept", "seen")
 
     def __init__(self, seen: str | None = None) -> None:
         """`seen` None: nothing is known of the log; whatever comes first is in order."""
         self.seen = seen
         self._replied: dict[str, str | None] = {}  # own entries not seen yet: position -> prev, if told
+        self._is_cut = False
         self._unkept: deque[_Unkept] = deque()
-        self._unkept_bytes = 0
 
     @property
     def is_fresh(self) -> bool:
@@ -52,11 +52,11 @@ class Cursor:
 
     def judge(self, at: str, prev: str) -> Verdict:
         """What the entry at `at` is to this reader; raises BadRequest where these are no positions."""
-        if self.seen is None or prev == self.seen:
+        if self.seen is None:
             return Verdict.NEXT
         if not is_newer(at, self.seen):
             return Verdict.DUPLICATE
-        return Verdict.NEXT if self._leads_back(prev) else Verdict.GAP
+        return Verdict.NEXT if self._is_cut or self._leads_back(prev) else Verdict.GAP
 
     def _leads_back(self, position: str | None) -> bool:
         """Only own entries lie between `seen` and `position`. A reply without `prev` is trusted: it came in order."""
@@ -71,6 +71,7 @@ class Cursor:
         if self.seen is not None and not is_newer(at, self.seen):
             return
         self.seen = at
+        self._is_cut = False
         if self._replied:
             self._replied = {own: prev for own, prev in self._replied.items() if is_newer(own, at)}
             self._take_replied()
@@ -89,16 +90,21 @@ class Cursor:
             del self._replied[follower]
             self.seen = follower
 
-    def restart(self, at: str | None) -> None:
-        """The log is no longer what it was; it is read on from `at`. None: from wherever the server begins."""
+    def cut(self) -> None:
+        """The log no longer has what follows: whatever comes next is in order."""
+        self._is_cut = True
+
+    def resume(self) -> str | None:
+        """From where to read the log in a new connection. What was said of it in the old one is said again."""
+        self._is_cut = False
+        return self.seen
+
+    def return_to(self, at: str) -> None:
+        """The log has lost its end and goes on behind `at`."""
         self.seen = at
         self._replied.clear()
 
     # -- keeping
-
-    @property
-    def unkept_bytes(self) -> int:
-        return self._unkept_bytes
 
     @property
     def kept(self) -> str | None:
@@ -106,16 +112,15 @@ class Cursor:
         return self._unkept[0].prev if self._unkept else self.seen
 
     def give(self, at: str, prev: str, size: int) -> None:
-        """The entry is the application's now; `size` bytes."""
+        """The entry is the application's now; `size` bytes, more than none."""
         self._unkept.append(_Unkept(at, prev, size))
-        self._unkept_bytes += size
 
-    def keep(self, upto: str) -> bool:
-        """The application is done with everything up to `upto`. False where that is no news."""
-        before = len(self._unkept)
+    def keep(self, upto: str) -> int:
+        """The application is done with everything up to `upto`; returns the bytes of it, 0 where that is no news."""
+        freed = 0
         while self._unkept and not is_newer(self._unkept[0].at, upto):
-            self._unkept_bytes -= self._unkept.popleft().size
-        return len(self._unkept) < before
+            freed += self._unkept.popleft().size
+        return freed
 
 
 def is_newer(at: str, position: str) -> bool:

@@ -29,6 +29,7 @@ class Reader:
     def __init__(self, cursors: dict[str, str], inbox_bytes: int = INBOX_BYTES) -> None:
         self._cursors = {log: Cursor(at) for log, at in cursors.items()}
         self._inbox_bytes = inbox_bytes
+        self._held_bytes = 0  # given and not kept
         self._is_behind = False
         self._newest = START.decode()
         self._last_gap: tuple[str, str | None] | None = None
@@ -43,7 +44,7 @@ class Reader:
     def since(self) -> str | dict[str, str] | None:
         """From where the logs are to be read in a new connection; what the last one left half done is forgotten."""
         self._is_behind = False
-        seen = {log: cursor.seen for log, cursor in self._cursors.items() if cursor.seen is not None}
+        seen = {log: at for log, cursor in self._cursors.items() if (at := cursor.resume()) is not None}
         return seen.get(OWN_LOG) if seen.keys() <= {OWN_LOG} else seen
 
     def kept(self) -> dict[str, str]:
@@ -67,6 +68,7 @@ class Reader:
         cursor.advance(at)
         if size:
             cursor.give(at, prev, size)
+            self._held_bytes += size
 
     def _at_gap(self, log: str, at: str, prev: str, size: int) -> Receipt:
         """A gap that is still there after the log was read again is the server's last word: it is stepped over."""
@@ -75,18 +77,14 @@ class Reader:
         if self._last_gap != gap:
             self._last_gap = gap
             return Receipt.GAP
-        cursor.restart(None)
+        cursor.cut()
         self._take(cursor, at, prev, size)
         return Receipt.TAKEN_AFTER_HOLE
 
     def _cannot_hold(self, size: int) -> bool:
-        held = self._held_bytes()
-        if held and held + size > self._inbox_bytes:
+        if self._held_bytes and self._held_bytes + size > self._inbox_bytes:
             self._is_behind = True
         return self._is_behind
-
-    def _held_bytes(self) -> int:
-        return sum(cursor.unkept_bytes for cursor in self._cursors.values())
 
     def replied(self, log: str, at: str, prev: str | None) -> None:
         """A reply stands for the entry at `at`."""
@@ -96,9 +94,8 @@ class Reader:
     def lost_before(self, log: str) -> bool:
         """The log no longer has what follows the cursor. False: this reader loses nothing by it."""
         cursor = self._cursor(log)
-        was_fresh = cursor.is_fresh
-        cursor.restart(None)
-        return not was_fresh
+        cursor.cut()
+        return not (cursor.is_fresh or self._is_behind)
 
     def welcomed(self, newest: str) -> bool:
         """The own log ends at `newest`. True where it had more: the store has lost its end, and we go on from there."""
@@ -106,7 +103,7 @@ class Reader:
         cursor = self._cursor(OWN_LOG)
         if cursor.seen is None or not is_newer(cursor.seen, newest):
             return False
-        cursor.restart(newest)
+        cursor.return_to(newest)
         return True
 
     def synced(self) -> None:
@@ -121,10 +118,12 @@ class Reader:
 
     def keep(self, log: str, upto: str, now: float) -> bool:
         """The application is done with everything up to `upto`. True where the logs should be read again now."""
-        if self._cursor(log).keep(upto):
+        freed = self._cursor(log).keep(upto)
+        if freed:
+            self._held_bytes -= freed
             self._unacked.add(log)
             self.ack_due = self.ack_due or now + ACK_SECONDS
-        return self._is_behind and self._held_bytes() <= self._inbox_bytes / 2
+        return self._is_behind and self._held_bytes <= self._inbox_bytes / 2
 
     def take_acks(self) -> list[Ack]:
         """What the server is to be told."""

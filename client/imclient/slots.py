@@ -45,9 +45,8 @@ def claim(address: Address, reader: str, device: str | None = None) -> Iterator[
                 return
             finally:
                 os.close(descriptor)  # and frees the lock
-    raise SetupError(
-        f"the device {device} is in use by another imclient" if device else f"{directory}: no slot is free"
-    )
+    which = f"the device {device}" if device else "every device"
+    raise SetupError(f"{which} is in use by another imclient")
 
 
 def _lock(path: Path) -> int | None:

@@ -75,7 +75,7 @@ class Wire:
         """Says goodbye in the transport's own way, for at most a second, and closes."""
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
             try:
-                await self._stream.send_all(self._framing.encode_close())
+                await self._stream.send_all(self._replies + self._framing.encode_close())
             except _BROKEN:
                 pass  # nobody is there to be polite to
             await self._stream.aclose()
@@ -140,9 +140,8 @@ async def _dial(address: Address, ssl_context: ssl.SSLContext | None) -> trio.ab
 
 
 def _reason(error: BaseException) -> str:
-    """What the operating system said, which trio wraps in an error of its own."""
-    cause = error.__cause__ if isinstance(error, trio.BrokenResourceError) and error.__cause__ else error
-    if isinstance(cause, BaseExceptionGroup):  # one error for each address of the host
-        cause = cause.exceptions[0]
-    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
-    return text or type(cause).__name__
+    """What the operating system or TLS said: trio wraps it, once for each address of the host."""
+    while error.__cause__ is not None or isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text or type(error).__name__

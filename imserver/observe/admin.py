@@ -38,19 +38,28 @@ class AdminPort:
     _open: int = field(default=0, init=False)
 
     async def handle(self, stream: trio.abc.Stream) -> None:
-        """Serves one connection to its end. Raises nothing that the peer can cause."""
+        """Serves one connection to its end. Raises nothing: a mistake here MUST NOT end every session of the server."""
         self._open += 1
         try:
             async with stream:
-                with suppress(trio.BrokenResourceError):
-                    await self._converse(_Peer(stream))
+                peer = _Peer(stream)
+                try:
+                    await self._converse(peer)
+                except trio.BrokenResourceError:
+                    log.debug("peer went away")
+                except Exception:
+                    log.exception("admin page failed")
+                    await self._refuse(peer, HTTPStatus.INTERNAL_SERVER_ERROR, "the log says why")
         finally:
             self._open -= 1
 
+    async def _refuse(self, peer: "_Peer", status: HTTPStatus, why: str) -> None:
+        with suppress(trio.BrokenResourceError), trio.move_on_after(EXCHANGE_SECONDS):
+            await peer.answer_error(status, why)
+
     async def _converse(self, peer: "_Peer") -> None:
         if self._open > CONNECTIONS_MAX:
-            with trio.move_on_after(EXCHANGE_SECONDS):
-                await peer.answer_error(HTTPStatus.SERVICE_UNAVAILABLE, f"more than {CONNECTIONS_MAX} connections")
+            await self._refuse(peer, HTTPStatus.SERVICE_UNAVAILABLE, f"more than {CONNECTIONS_MAX} connections")
             return
         more = True
         while more:
@@ -75,19 +84,10 @@ class AdminPort:
         make = self.pages.get(path)
         if make is None:
             await peer.answer_error(HTTPStatus.NOT_FOUND, f"there is {', '.join(sorted(self.pages))}")
-        elif request.method != b"GET":
-            await peer.answer_error(HTTPStatus.METHOD_NOT_ALLOWED, "only GET", allow="GET")
+        elif request.method not in (b"GET", b"HEAD"):
+            await peer.answer_error(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD", allow="GET, HEAD")
         else:
-            await self._answer_page(peer, path, make)
-
-    async def _answer_page(self, peer: "_Peer", path: str, make: PageMaker) -> None:
-        try:
-            page = await make()
-        except Exception:  # a mistake in a page MUST NOT end the supervisor, and with it every session
-            log.exception("page failed", path=path)
-            await peer.answer_error(HTTPStatus.INTERNAL_SERVER_ERROR, "the log says why")
-        else:
-            await peer.answer(HTTPStatus.OK, page)
+            await peer.answer(HTTPStatus.OK, await make())
 
 
 class _Peer:
@@ -96,6 +96,7 @@ class _Peer:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEADER_BYTES_MAX)
+        self._wants_content = True
 
     async def request(self) -> h11.Request | None:
         """The next request, read to its end; None if the peer has gone. Raises h11.RemoteProtocolError."""
@@ -106,6 +107,7 @@ class _Peer:
                 self._http.receive_data(bytes(await self._stream.receive_some(_CHUNK)))
             elif isinstance(event, h11.Request):
                 request = event
+                self._wants_content = event.method != b"HEAD"
             elif isinstance(event, h11.EndOfMessage):
                 return request
             elif isinstance(event, h11.ConnectionClosed):
@@ -118,7 +120,8 @@ class _Peer:
             return
         headers |= {"content-type": page.content_type, "content-length": str(len(page.content))}
         head = h11.Response(status_code=status, reason=status.phrase, headers=list(headers.items()))
-        parts = [self._http.send(event) for event in (head, h11.Data(data=page.content), h11.EndOfMessage())]
+        body = h11.Data(data=page.content if self._wants_content else b"")
+        parts = [self._http.send(event) for event in (head, body, h11.EndOfMessage())]
         await self._stream.send_all(b"".join(part for part in parts if part))
 
     async def answer_error(self, status: HTTPStatus, why: str, **headers: str) -> None:

@@ -178,7 +178,10 @@ def described(status: int) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"imserver: {text}", file=sys.stderr, flush=True)
+    try:
+        print(f"imserver: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        pass  # the terminal has gone; the store is still to be looked after
 
 
 if __name__ == "__main__":

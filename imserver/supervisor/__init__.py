@@ -2,7 +2,7 @@
 
     serve            the composition: claim, listen, start, wait, stop; the nursery tree is drawn there
     fleet            the workers: started, started again, replaced, drained
-    worker_process   one worker: its process and its control channel
+    worker_process   one worker: its process; control: the channel to it
     store_process    the embedded store and its keeper
     sockets          the sockets that listen
     signals          what the operator asks for

@@ -114,7 +114,10 @@ class Fleet:
 
     async def _start(self, place: _Place) -> WorkerProcess:
         """A new worker that is ready. Raises WorkerFailed."""
-        worker = WorkerProcess(place.number, self._launch)
+        try:
+            worker = WorkerProcess(place.number, self._launch)
+        except OSError as error:
+            raise WorkerFailed(f"worker {place.number} can't be started: {error.strerror}") from error
         self._processes.start_soon(self._accompany, worker)
         await worker.wait_ready()
         return worker

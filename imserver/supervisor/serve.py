@@ -18,7 +18,7 @@ channels end and go, then the keeper stops the store.
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -35,7 +35,7 @@ from imserver.store.datadir import DataDir, RunFile
 from imserver.store.embedded import EmbeddedStore, find_server
 from imserver.supervisor.fleet import Fleet
 from imserver.supervisor.pages import Pages
-from imserver.supervisor.signals import Stop, heed_signals, unless
+from imserver.supervisor.signals import Stop, Terminal, heed_signals, unless
 from imserver.supervisor.sockets import bound_to, descriptors, listen
 from imserver.supervisor.store_process import StoreProcess
 from imserver.supervisor.worker_process import WORKER_COMMAND, Launch
@@ -83,7 +83,7 @@ class _Supervisor:
     async def run(self) -> None:
         self._stop = Stop()
         async with trio.open_nursery() as nursery:
-            await nursery.start(heed_signals, self._stop, self._replace, _terminal_watch())
+            await nursery.start(heed_signals, self._stop, self._replace, Terminal())
             await self._listen()
             nursery.start_soon(self._stop_listening)
             if not self._settings.redis:
@@ -156,8 +156,12 @@ class _Supervisor:
 
     def _changed(self) -> None:
         """Another process is in service."""
-        if self._is_ready and not self._stop.asked.is_set():
+        if not self._is_ready or self._stop.asked.is_set():
+            return
+        try:
             self._data.write_run_file(self.run_file())
+        except OSError as error:  # the server itself does not need it
+            log.error("run.json can't be written", why=error.strerror)
 
     def _on_ready(self) -> None:
         self._is_ready = True
@@ -187,9 +191,3 @@ class _Supervisor:
 def _worker_count(settings: Settings) -> int:
     """One per core that this process may use."""
     return settings.workers or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
-
-
-def _terminal_watch() -> Callable[[], bool]:
-    """Tells whether the terminal of the start has gone away: then SIGHUP means what it meant in the beginning."""
-    began_on_terminal = sys.stdin is not None and sys.stdin.isatty()
-    return lambda: began_on_terminal and not os.isatty(0)

@@ -4,6 +4,7 @@ SIGTERM, SIGINT     stop: drain the workers first; a second one: at once
 SIGHUP              replace the workers one by one; if the terminal has gone away, stop
 """
 
+import os
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -27,10 +28,27 @@ class Stop:
         self.asked.set()
 
 
+class Terminal:
+    """The terminal in which the server was started, if it was one."""
+
+    def __init__(self) -> None:
+        self._descriptors = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
+
+    def is_gone(self) -> bool:
+        """Whether it went away since. Then nothing is written there any more: each attempt would be an error."""
+        if not self._descriptors or any(map(os.isatty, self._descriptors)):
+            return False
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in self._descriptors:
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+        return True
+
+
 async def heed_signals(
     stop: Stop,
     replace: Callable[[], None],
-    terminal_is_gone: Callable[[], bool],
+    terminal: Terminal,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -38,8 +56,9 @@ async def heed_signals(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
+            wants_new_workers = number == signal.SIGHUP and not terminal.is_gone()
             log.info("signal", signal=signal.Signals(number).name)
-            if number == signal.SIGHUP and not terminal_is_gone():
+            if wants_new_workers:
                 replace()
             else:
                 stop.ask()

@@ -214,7 +214,7 @@ def main() -> None:
             for sequence in range(40, 60):
                 bench.prepare(sequence)
                 profile.runcall(bench.round)
-            pstats.Stats(profile).sort_stats("tottime").print_stats(30)
+            pstats.Stats(profile).sort_stats("tottime").print_stats(70)
 
 
 if __name__ == "__main__":

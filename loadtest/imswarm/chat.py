@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from imswarm.bench import Bench, SwarmSize, Talk, Window
 from imswarm.client_process import Drain, Settle, Start
 from imswarm.report import Report, per, ratio
-from imswarm.swarm import Swarm
+from imswarm.swarm import Swarm, SwarmError
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ def _talk(bench: Bench, swarm: Swarm, size: SwarmSize, options: ChatOptions) -> 
     windows = [_window(bench, swarm, size, options, options.rate_per_second)]
     if options.latency_at is not None:
         rate = options.latency_at * windows[0].tally.delivered / windows[0].seconds
+        if not rate:
+            raise SwarmError("nothing was delivered, so that there is no rate to take a share of")
         windows.append(_window(bench, swarm, size, options, rate))
     return windows
 

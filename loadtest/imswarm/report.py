@@ -94,7 +94,7 @@ def _readable(value: object) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+            return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
         case list() | tuple():
             return ", ".join(map(_readable, value))
     return str(value)

@@ -34,6 +34,7 @@ class ModelServer:
     max_frame: int = 65536
     passwords: dict[str, str] = field(default_factory=dict)
     logs: dict[str, list[MessagePush]] = field(default_factory=dict)
+    last: dict[str, str] = field(default_factory=dict)  # position of the newest entry, even if it is not kept any more
     stored: dict[tuple[str, str, str, str], str] = field(default_factory=dict)  # owner, sender, device, id -> position
     cursors: dict[tuple[str, str], str] = field(default_factory=dict)
     sessions: list["ModelSession"] = field(default_factory=list)
@@ -43,12 +44,15 @@ class ModelServer:
     def add_user(self, user: str, password: str = "secret") -> None:
         self.passwords[user] = password
         self.logs[user] = []
+        self.last[user] = "0-0"
 
     def connect(self) -> "ModelSession":
         return ModelSession(self)
 
-    def newest(self, user: str) -> str:
-        return self.logs[user][-1].at if self.logs[user] else "0-0"
+    def lose_end(self, user: str, count: int) -> None:
+        """A failover to a replica that had not got the newest entries."""
+        del self.logs[user][-count:]
+        self.last[user] = self.logs[user][-1].at if self.logs[user] else "0-0"
 
     def append(self, owner: str, message: dict[str, str], origin: "ModelSession | None") -> tuple[str, str | None]:
         """Stores and pushes; the position, and the one before it unless this is a repeat."""
@@ -56,8 +60,9 @@ class ModelServer:
         if key in self.stored:
             return self.stored[key], None
         self.time += 1
-        prev = self.newest(owner)
+        prev = self.last[owner]
         entry = MessagePush(at=f"{self.time}-0", prev=prev, **message)
+        self.last[owner] = entry.at
         self.logs[owner].append(entry)
         self.stored[key] = entry.at
         for session in self.sessions:
@@ -120,7 +125,7 @@ class ModelSession:
             if (other.user, other.device) == (self.user, self.device):
                 other.bye("replaced", reconnect=False)
         self.server.sessions.append(self)
-        at = self.server.newest(self.user)
+        at = self.server.last[self.user]
         token = f"token:{self.user}:{self.device}"
         self.ok(command.ref, Welcome(self.user, self.device, token, 2**31, at, self.server.ping, self.server.max_frame))
         self._give_backlog(command)
@@ -144,7 +149,7 @@ class ModelSession:
             self.push(Truncated(log[0].at))
         for entry in log:
             self.push(entry)
-        self.push(Synced(max(self.server.newest(self.user), since, key=order)))
+        self.push(Synced(max(self.server.last[self.user], since, key=order)))
 
     def _send(self, command: Send) -> None:
         """Faults: `unavailable` before anything is stored, `half` after the recipient's log, `whole` after both."""

@@ -5,8 +5,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imserver.protocol.pushes import MessagePush
 from tests.client.dialogue import Device
-from tests.client.model_server import ModelServer
+from tests.client.model_server import ModelServer, order
 
 WHO = st.integers(0, 2)
 STEPS = st.lists(
@@ -18,6 +19,7 @@ STEPS = st.lists(
         st.tuples(st.just("cut"), WHO, st.none()),
         st.tuples(st.just("lose"), WHO, st.none()),
         st.tuples(st.just("keep"), WHO, st.none()),
+        st.tuples(st.just("trim"), WHO, st.integers(1, 5)),
         st.tuples(st.just("wait"), WHO, st.floats(0, 5)),
         st.tuples(st.just("fault"), st.just(0), st.sampled_from(["unavailable", "half", "whole"])),
     ),
@@ -38,85 +40,96 @@ class Scene:
             Device(self.server, "bob", "tablet", inbox_bytes=400),
         ]
         self.sends: list[list[tuple[str, str]]] = [[], [], []]  # of each device: id, recipient
+        self.trimmed: dict[str, list[MessagePush]] = {"alice": [], "bob": []}
 
-    def step(self, name: str, who: int, argument: Any) -> None:
+    def send(self, who: int, to: str) -> None:
+        self.sends[who].append((self.devices[who].replica.send(to, "x"), to))
+
+    def up(self, who: int, frames: int) -> None:
+        self.devices[who].to_server(frames)
+
+    def down(self, who: int, frames: int) -> None:
+        self.devices[who].from_server(frames)
+
+    def connect(self, who: int, _: None) -> None:
+        if self.devices[who].session is None:
+            self.devices[who].connect()
+
+    def cut(self, who: int, _: None) -> None:
+        self.devices[who].cut()
+
+    def lose(self, who: int, _: None) -> None:
+        """A hint that never came: the next message pushed is not."""
+        session = self.devices[who].session
+        pushed = [frame for frame in session.out if frame.startswith(b'{"ev":"msg"')] if session else []
+        if session and pushed:
+            session.out.remove(pushed[0])
+
+    def keep(self, who: int, _: None) -> None:
         device = self.devices[who]
-        match name:
-            case "send":
-                self.sends[who].append((device.replica.send(argument, "x"), argument))
-            case "up":
-                device.to_server(argument)
-            case "down":
-                device.from_server(argument)
-            case "connect" if device.session is None:
-                device.connect()
-            case "cut":
-                device.cut()
-            case "lose" if device.session is not None:
-                lose_a_push(device)
-            case "keep" if device.messages:
-                device.told(device.replica.keep(device.messages[-1], device.now))
-            case "wait":
-                device.now += argument
-            case "fault":
-                self.server.faults.append(argument)
+        if device.messages:
+            device.told(device.replica.keep(device.messages[-1], device.now))
+
+    def wait(self, who: int, seconds: float) -> None:
+        self.devices[who].now += seconds
+
+    def fault(self, _: int, name: str) -> None:
+        self.server.faults.append(name)
+
+    def trim(self, who: int, count: int) -> None:
+        user = self.devices[who].replica.identity.user
+        log = self.server.logs[user]
+        self.trimmed[user] += log[:count]
+        del log[:count]
 
     def settle(self) -> None:
         """Everybody comes back, reads and answers, until nobody is told anything new."""
         self.server.faults.clear()
         told = -1
         while told != (told := sum(len(device.events) for device in self.devices)):
-            for device in self.devices:
+            for who, device in enumerate(self.devices):
                 device.settle()
-                if device.messages:
-                    device.told(device.replica.keep(device.messages[-1], device.now))
+                self.keep(who, None)
                 device.settle()
-
-
-def lose_a_push(device: Device) -> None:
-    """A hint that never came: the next message pushed live is not."""
-    assert device.session is not None
-    for frame in device.session.out:
-        if frame.startswith(b'{"ev":"msg"'):
-            device.session.out.remove(frame)
-            return
-
-
-def is_in_order(part: list[str], whole: list[str]) -> bool:
-    rest = iter(whole)
-    return all(item in rest for item in part)
 
 
 @settings(max_examples=300, deadline=None)
 @given(steps=STEPS, tells_prev=st.booleans())
 def test_confirmed_once_and_given_once(steps: list[tuple[str, int, Any]], tells_prev: bool) -> None:
     scene = Scene(tells_prev=tells_prev)
-    for step in steps:
-        scene.step(*step)
+    for name, who, argument in steps:
+        getattr(scene, name)(who, argument)
     scene.settle()
     # One message more for everybody: whatever was lost last shows by it.
     for who, to in ((0, "bob"), (2, "alice")):
-        scene.step("send", who, to)
+        scene.send(who, to)
     scene.settle()
     for device, sends in zip(scene.devices, scene.sends, strict=True):
-        check_sends(device, sends, scene.server)
-        check_messages(device, scene.server)
+        check_sends(device, sends, scene)
+        check_messages(device, scene)
 
 
-def check_sends(device: Device, sends: list[tuple[str, str]], server: ModelServer) -> None:
+def check_sends(device: Device, sends: list[tuple[str, str]], scene: Scene) -> None:
     assert sorted(sent.id for sent in device.sent) == sorted(id for id, _ in sends)
     assert device.failed == []
     user, name = device.replica.identity.user, device.replica.identity.device
     for recipient in ("alice", "bob"):
-        stored = [(m.to, m.id) for m in server.logs[recipient] if (m.sender, m.device) == (user, name)]
-        expected = [id for id, to in sends if to == recipient]
-        assert [id for to, id in stored if to == recipient] == expected
+        log = scene.trimmed[recipient] + scene.server.logs[recipient]
+        stored = [(m.to, m.id) for m in log if (m.sender, m.device) == (user, name)]
+        assert [id for to, id in stored if to == recipient] == [id for id, to in sends if to == recipient]
         assert len(stored) == len(set(stored))
 
 
-def check_messages(device: Device, server: ModelServer) -> None:
-    """All of the log but what the device itself has sent."""
+def check_messages(device: Device, scene: Scene) -> None:
+    """Once, in order: all of the log but what the device itself has sent. What is missing was trimmed, and told."""
     user, name = device.replica.identity.user, device.replica.identity.device
-    expected = [entry.at for entry in server.logs[user] if (entry.sender, entry.device) != (user, name)]
-    assert [message.at for message in device.messages] == expected
-    assert device.truncated == []
+    trimmed = [entry.at for entry in scene.trimmed[user] if (entry.sender, entry.device) != (user, name)]
+    kept = [entry.at for entry in scene.server.logs[user] if (entry.sender, entry.device) != (user, name)]
+    given = [message.at for message in device.messages]
+    missing = set(trimmed + kept) - set(given)
+    assert given == [at for at in trimmed + kept if at not in missing]
+    assert missing <= set(trimmed)
+    if given and missing and order(max(missing, key=order)) > order(given[0]):
+        assert device.truncated
+    if not scene.trimmed[user]:
+        assert device.truncated == []

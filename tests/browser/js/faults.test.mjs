@@ -62,6 +62,7 @@ class Line {
   toClient = [];
   clock = new Clock();
   stale = false;
+  #isPushedTo = false;
   #ids = 0;
 
   constructor(server) {
@@ -91,7 +92,7 @@ class Line {
   cut() {
     this.toServer = [];
     this.toClient = [];
-    this.stale = false;
+    this.stale = this.#isPushedTo = false;
     this.session.lost();
     this.session.opened();
   }
@@ -99,15 +100,20 @@ class Line {
   /** One frame arrives at one of the two. */
   step(random) {
     if (this.stale) return this.cut();
-    if (random() < 0.5 && this.toServer.length > 0) this.toClient.push(...this.server.answer(this.toServer.shift()));
+    if (random() < 0.5 && this.toServer.length > 0) this.#serve(this.toServer.shift());
     else if (this.toClient.length > 0) this.session.received(said(this.toClient.shift()));
     return undefined;
+  }
+
+  #serve(frame) {
+    this.toClient.push(...this.server.answer(frame));
+    this.#isPushedTo ||= frame.op === "login";
   }
 
   /** Somebody writes to alice; the push sometimes gets lost, as a server that lost its hint would. */
   bobWrites(n, lost) {
     this.server.store({ from: "bob", device: "desk", to: "alice", id: `b${n}`, body: `b${n}` });
-    if (!lost && this.session.stage === "live") this.toClient.push(this.server.log.at(-1));
+    if (!lost && this.#isPushedTo) this.toClient.push(this.server.log.at(-1));
   }
 
   get isQuiet() {
