@@ -22,21 +22,9 @@ START = Position(b"0-0")  # before the first entry of every log
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DEVICE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MESSAGE_ID = re.compile(r"[ -~]{1,64}").fullmatch
 _POSITION = re.compile(r"[0-9]{1,15}-[0-9]{1,15}")
 MAX_NAME = 64
-
-
-class Message(msgspec.Struct, gc=False):
-    """What a user says: the content of an entry in the recipient's log and in the sender's own.
-
-    `body` stays as the client encoded it (a JSON string or object, checked): the server carries it, unread.
-    """
-
-    sender: UserId
-    device: DeviceId
-    to: Address
-    id: str
-    body: msgspec.Raw
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -94,7 +82,7 @@ def parse_position(text: str, field: str) -> Position:
 
 def parse_message_id(text: str, field: str = "id") -> str:
     """A client's message id, unchanged; raises BadRequest that names `field`."""
-    if not (0 < len(text) <= MAX_NAME and text.isascii() and text.isprintable()):
+    if _MESSAGE_ID(text) is None:
         raise BadRequest(f"{field}: {_shown(text)} is not a message id: 1 to 64 printable ASCII characters")
     return text
 

@@ -16,7 +16,6 @@ The nursery tree:
 
 import gc
 import os
-import resource
 import socket
 import sys
 import time
@@ -28,6 +27,7 @@ import trio
 from wsproto import ConnectionType
 
 from imserver.config import Settings
+from imserver.descriptors import sessions_per_worker
 from imserver.errors import ImError, SetupError
 from imserver.observe import log as observe_log
 from imserver.observe.metrics import Counters, Statistics
@@ -53,7 +53,6 @@ from imserver.wire.site import Site, web_folder
 
 log = observe_log.get_logger("worker")
 
-RESERVED_DESCRIPTORS = 64  # for what is no client: links, listeners, logs, threads
 KEYS_SECONDS = 30.0  # how often rotated signing keys are looked for
 FIRST_READY_SECONDS = 30.0
 
@@ -118,7 +117,7 @@ class Worker:
     # -- new clients
 
     def listen(self, tcp_fds: list[int], http_fds: list[int]) -> None:
-        most = self.settings.sessions_max or _descriptors() - RESERVED_DESCRIPTORS
+        most = sessions_per_worker(self.settings)
         for fd, opener in [(fd, self._open_tcp) for fd in tcp_fds] + [(fd, self._open_http) for fd in http_fds]:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
@@ -155,8 +154,11 @@ class Worker:
             for listener in self.listeners:
                 listener.start()
             await control.send({"ready": {"node": self.node.id, "pid": os.getpid()}})
-            # What was made so far lives as long as the process: the collector need not look at it again.
+            # What was made so far lives as long as the process: the collector need not look at it again. And nearly
+            # all garbage goes by itself, when its last reference does: looking for cycles 70 times as seldom as usual
+            # saves a tenth of the CPU.
             gc.freeze()
+            gc.set_threshold(50_000, 20, 100)
             await control.serve(self)
             nursery.cancel_scope.cancel()
 
@@ -315,17 +317,13 @@ class Control:
         await worker.abandon()
 
 
-def _descriptors() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
 async def serve(fd: int) -> None:
     control = Control(socket.socket(fileno=fd))
     line = await control.receive()
     if line is None:
         return
     start = msgspec.json.decode(line, type=Start)
-    observe_log.configure(start.settings.log_level)
+    observe_log.configure(start.settings.log_level, worker=start.number)
     await Worker(start.settings, start.redis, start.number).run(control, start)
 
 

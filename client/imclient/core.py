@@ -285,9 +285,9 @@ class Replica:
         return [Truncated(push.at)] if self._reader.lost_before(OWN_LOG) else []
 
     def _on_synced(self) -> list[Event]:
-        self._reader.synced()
+        lost = self._reader.synced()
         self.state = State.LIVE
-        return [Synced()]
+        return [Synced()] if lost is None else [Truncated(lost), Synced()]
 
     # -- replies
 

@@ -106,13 +106,17 @@ class Reader:
         cursor.return_to(newest)
         return True
 
-    def synced(self) -> None:
-        """What the own log had at login has been received.
+    def synced(self) -> str | None:
+        """What the own log had at login has been received, or is not kept any more: then returns up to where.
 
         The position in the server's `synced` says less: where the log has lost its end, it is the one we asked for.
         """
-        if not self._is_behind:
-            self._cursor(OWN_LOG).advance(self._newest)
+        cursor = self._cursor(OWN_LOG)
+        if self._is_behind or (cursor.seen is not None and not is_newer(self._newest, cursor.seen)):
+            return None
+        was_fresh = cursor.is_fresh
+        cursor.advance(self._newest)
+        return None if was_fresh else self._newest
 
     # -- keeping
 

@@ -1,13 +1,14 @@
 """The log: structured lines on standard error, readable on a terminal, JSON elsewhere.
 
 A line is an event in plain words plus fields: `log.info("session closed", user="alice", why="idle")`. One line when a
-session opens and one when it closes, none per message.
+session opens and one when it closes, at the level `debug` (a reconnect storm must not write a book); none per message.
 """
 
 import logging
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from contextlib import suppress
+from typing import TextIO, cast
 
 import msgspec
 import structlog
@@ -33,10 +34,25 @@ def configure(level: str, stream: TextIO | None = None, **fields: object) -> Non
         processors=[_Fields(fields), structlog.processors.add_log_level, _printable, *_renderers(stream)],
         wrapper_class=structlog.make_filtering_bound_logger(minimum),
         # One write a line: the workers share the stream, and their lines must not mix.
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Unbreakable(stream))),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
+
+
+class _Unbreakable:
+    """A log that nobody can read any more (a closed pipe, a full disk) must not end the server."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _renderers(stream: TextIO) -> Sequence[Processor]:

@@ -9,50 +9,47 @@ and completes it; a client that gets no answer repeats.
 from collections.abc import Callable
 
 from imserver.errors import ImError, NotFound
-from imserver.model import Entry, Message, UserId, parse_address, parse_message_id, parse_position
-from imserver.protocol.commands import Ack, Ping, Ref, Send
+from imserver.model import Entry, UserId, parse_address, parse_message_id, parse_position
+from imserver.protocol.commands import Ack, Ping, Send
 from imserver.protocol.pushes import EMPTY, Sent
 from imserver.session.context import Context
-from imserver.session.session import Identity, Session
+from imserver.session.session import Session
 from imserver.store.calls import Appended, Attached, Replaced
-from imserver.store.store import NOBODY
-from imserver.store.stored import dedupe_field, encode_message
+from imserver.store.store import NOBODY, Store
 
 
 class Sending:
     """One send on its way: the recipient's log, the sender's own, the reply."""
 
-    __slots__ = ("_content", "_dedupe", "_id", "_ref", "_sender", "_session", "_to")
+    __slots__ = ("_content", "_dedupe", "_id", "_ref", "_session", "_store")
 
-    def __init__(self, session: Session, sender: Identity, message: Message, ref: Ref) -> None:
+    def __init__(self, session: Session, store: Store, command: Send, dedupe: bytes, content: bytes) -> None:
         self._session = session
-        self._sender = sender
-        self._to = message.to
-        self._id = message.id
-        self._ref = ref
-        self._dedupe = dedupe_field(message)
-        self._content = encode_message(message)
+        self._store = store
+        self._id = command.id
+        self._ref = command.ref
+        self._dedupe = dedupe
+        self._content = content
+        session.started_sending(command.id)
 
-    def start(self) -> None:
-        self._session.started_sending(self._id)
-        if self._to == self._sender.user:
-            self._record()
-        else:
-            store = self._session.context.store
-            store.append(self._to, self._dedupe, self._content, NOBODY, self._on_delivered)
+    def deliver(self, to: str) -> None:
+        """Into the recipient's log."""
+        self._store.append(to, self._dedupe, self._content, NOBODY, self._on_delivered)
 
     def _on_delivered(self, result: Appended | ImError) -> None:
         if isinstance(result, ImError):
             self._finish(result)
         else:
-            self._record()
+            self.record()
 
-    def _record(self) -> None:
-        sender, store = self._sender, self._session.context.store
-        store.append(sender.user, self._dedupe, self._content, sender.place, self._on_recorded)
+    def record(self) -> None:
+        """Into the sender's own log."""
+        identity = self._session.identity
+        assert identity is not None
+        self._store.append(identity.user, self._dedupe, self._content, identity.place, self._on_recorded)
 
     def _on_recorded(self, result: Appended | ImError) -> None:
-        if isinstance(result, Appended):
+        if not isinstance(result, ImError):
             self._session.answered(result)
         self._finish(result)
 
@@ -74,16 +71,21 @@ class Messages:
     # -- commands
 
     def send(self, session: Session, command: Send) -> None:
-        context, sender = self._context, session.identity
-        assert sender is not None
-        to = parse_address(command.to)
+        context, identity = self._context, session.identity
+        assert identity is not None
+        to, message_id = parse_address(command.to), parse_message_id(command.id)
         if to[0] == "#":
             raise NotFound(f"to: there is no group {to}")
-        message = Message(sender.user, sender.device, to, parse_message_id(command.id), command.body)
         context.counters.messages_in += 1
-        Sending(session, sender, message, command.ref).start()
-        if context.store.saturated:
-            context.store.hold_while_saturated(session)
+        sender, store = identity.sender, context.store
+        content = sender.content(to, message_id, command.body)
+        sending = Sending(session, store, command, sender.dedupe(message_id), content)
+        if to == identity.user:
+            sending.record()
+        else:
+            sending.deliver(to)
+        if store.saturated:
+            store.hold_while_saturated(session)
 
     def ack(self, session: Session, command: Ack) -> None:
         """With `ref` it is answered once the cursor is stored; without, it is stored within a second."""

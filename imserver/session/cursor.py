@@ -15,10 +15,13 @@ class Verdict(Enum):
     GAP = "gap"
 
 
+_FORWARD = Verdict.FORWARD  # looked up with every message
+
+
 def judge(position: Position, at: Position, prev: Position) -> Verdict:
     """What to do with an entry when everything up to `position` has been forwarded."""
     if prev == position:
-        return Verdict.FORWARD
+        return _FORWARD
     if not is_newer(at, position):
         return Verdict.DUPLICATE
     return Verdict.GAP

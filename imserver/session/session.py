@@ -19,6 +19,7 @@ from imserver.protocol.pushes import Bye, Push
 from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.tail import Tail
 from imserver.store.calls import Appended
+from imserver.store.stored import Sender
 
 log = get_logger("session")
 
@@ -26,12 +27,13 @@ log = get_logger("session")
 class Identity:
     """Who has logged in, and where the directory says that it is."""
 
-    __slots__ = ("device", "place", "user")
+    __slots__ = ("device", "place", "sender", "user")
 
     def __init__(self, user: UserId, device: DeviceId, place: bytes) -> None:
         self.user = user
         self.device = device
         self.place = place
+        self.sender = Sender(user, device)
 
 
 class Session:
@@ -64,7 +66,7 @@ class Session:
         self._holds = 0  # reasons not to take commands
         self._bucket = TokenBucket(context.settings.rate_burst, now)
         context.counters.sessions_opened += 1
-        context.wheel.add(self, now + context.settings.login_timeout_seconds)
+        context.wheel.add(self, now + min(context.settings.login_timeout_seconds, context.settings.ping_seconds))
 
     # -- who it is
 
@@ -153,7 +155,7 @@ class Session:
     # -- what the client is told
 
     def reply(self, ref: Ref, content: msgspec.Struct) -> None:
-        if ref is not None and not self.is_closed:
+        if ref is not None and self.state is not State.CLOSED:
             self.channel.reply(ref, content)
 
     def fail(self, ref: Ref, error: ImError) -> None:
@@ -166,20 +168,17 @@ class Session:
         if not self.is_closed:
             self.channel.push(push)
 
-    def forward(self, entry: Entry) -> None:
-        self.context.counters.messages_out += 1
-        self.channel.forward(entry)
-
     # -- following its log
 
     def offer(self, entry: Entry, origin: bytes) -> None:
         """An entry was published. To the session that sent it, its reply stands for it."""
-        assert self.identity is not None
-        assert self.tail is not None
-        if self.identity.place == origin:
-            self.tail.answered(entry.at, entry.prev)
+        tail, identity = self.tail, self.identity
+        assert tail is not None
+        assert identity is not None
+        if identity.place == origin:
+            tail.answered(entry.at, entry.prev)
         else:
-            self.tail.offer(entry)
+            tail.offer(entry)
 
     def answered(self, appended: Appended) -> None:
         """An own send is in the own log."""
@@ -187,11 +186,6 @@ class Session:
             self.context.counters.repeats += 1
         if self.tail is not None:
             self.tail.answered(appended.at, appended.prev)
-
-    @property
-    def is_full(self) -> bool:
-        """The client takes less than it is sent."""
-        return self.channel.out_bytes > self.context.settings.out_buffer_bytes
 
     def on_drained(self) -> None:
         """The channel has sent all that was kept."""
@@ -219,6 +213,7 @@ class Session:
         self.tail = Tail(self, identity.user, position, new_device=new_device)
         self.context.registry.add(identity.user, self)
         self.context.counters.logins += 1
+        log.debug("session opened", user=identity.user, device=identity.device)
 
     # -- sending
 
@@ -256,7 +251,7 @@ class Session:
         if self.state is not State.INSIDE:
             due = self.opened + settings.login_timeout_seconds
             if now < due:
-                return due
+                return min(due, now + settings.ping_seconds)  # it may log in meanwhile
             self.expel("login-timeout", f"no login within {settings.login_timeout_seconds:g} s", reconnect=True)
             return None
         if self.channel.stuck_seconds(now) >= settings.stuck_seconds:
@@ -302,4 +297,4 @@ class Session:
         if identity is not None:
             context.registry.remove(identity.user, self)
             context.store.detach(identity.user, identity.device, identity.place, self.acked)
-            log.info("session closed", user=identity.user, device=identity.device, why=why)
+            log.debug("session closed", user=identity.user, device=identity.device, why=why)

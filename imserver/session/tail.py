@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from imserver.session.session import Session
 
 
+_LIVE, _FORWARD = TailState.LIVE, Verdict.FORWARD  # looked up with every message
+
+
 class Tail:
     """`position`: everything up to there was forwarded, or needs not be."""
 
@@ -39,10 +42,10 @@ class Tail:
 
     def offer(self, entry: Entry) -> None:
         """A published entry: forwarded, or left to be read."""
-        if self.state is not TailState.LIVE:
+        if self.state is not _LIVE:
             return
         verdict = judge(self.position, entry.at, entry.prev)
-        if verdict is Verdict.FORWARD:
+        if verdict is _FORWARD:
             self._forward(entry)
         elif verdict is Verdict.DUPLICATE:
             self._session.context.counters.duplicates_dropped += 1
@@ -62,9 +65,12 @@ class Tail:
                 self.catch_up()
 
     def _forward(self, entry: Entry) -> None:
+        session = self._session
+        context, channel = session.context, session.channel
         self.position = entry.at
-        self._session.forward(entry)
-        if self._session.is_full:
+        context.counters.messages_out += 1
+        channel.forward(entry)
+        if channel.out_bytes > context.settings.out_buffer_bytes:
             self.state = advance(TAIL, self.state, Event.OVERFLOWED)
 
     # -- what is read

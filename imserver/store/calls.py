@@ -3,6 +3,7 @@
 Pure: the same calls serve a worker's link, the synchronous client of the admin commands, and tests.
 """
 
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -16,10 +17,13 @@ from imserver.store.partitions import UserKeys
 Packed = bytes
 
 
+# hiredis's own stub knows tuples of one element only.
+_pack: Callable[[tuple[bytes | str | int, ...]], Packed] = pack_command  # type: ignore[assignment]
+
+
 def pack(*parts: bytes | str | int) -> Packed:
     """A command as Redis reads it."""
-    packed: bytes = pack_command(parts)  # type: ignore[arg-type]  # its stub knows tuples of one element only
-    return packed
+    return _pack(parts)
 
 
 def _call(function: bytes, keys: tuple[bytes, ...], *arguments: bytes | str | int) -> Packed:
@@ -51,7 +55,16 @@ class Replaced(NotAllowed):
 
 
 def append(keys: UserKeys, user: str, dedupe: bytes, content: bytes, origin: bytes) -> Packed:
-    return pack(b"FCALL", b"im_append_1", b"2", keys.state, keys.log, keys.channels, user, dedupe, content, origin)
+    """Two of these for every message: what is the same for all entries of a log is packed once."""
+    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        keys.append_head,
+        len(dedupe),
+        dedupe,
+        len(content),
+        content,
+        len(origin),
+        origin,
+    )
 
 
 def appended(reply: list[Any]) -> Appended | ImError:

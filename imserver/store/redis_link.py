@@ -124,12 +124,13 @@ class RedisLink:
         """
         self._calls.append(_Call(command, parse, then, self._reactor.now))
         self._counters.store_calls += 1
+        if self.up:
+            out = self._out
+            out.append(command)
+            if len(out) == 1:
+                self._reactor.touch_link(self)
         if len(self._calls) == self._most_calls:
             self._owner.on_saturated(self)
-        if self.up:
-            self._out.append(command)
-            if len(self._out) == 1:
-                self._reactor.touch_link(self)
 
     async def ask(self, command: bytes, parse: Parse | None = None) -> Reply:
         """The same for a task, to which the ImError is raised. When cancelled, the reply is still consumed."""
@@ -206,6 +207,7 @@ class RedisLink:
 
     def _dispatch(self) -> None:
         gets, calls = self._reader.gets, self._calls
+        answered: _Call | None = None
         while self.up and (reply := gets()) is not MORE:
             kind = type(reply)
             if kind is hiredis.PushNotification:
@@ -216,6 +218,9 @@ class RedisLink:
             else:
                 call = calls.popleft()
                 call.then(reply if call.parse is None else call.parse(reply))
+                answered = call
+        if answered is not None:  # one sample a turn: all the calls of a turn waited alike
+            self._counters.store_call_seconds.observe(self._reactor.now - answered.since)
         if self._waiters and len(calls) < self._most_calls // 2:
             self._relieve()
 

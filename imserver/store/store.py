@@ -1,9 +1,8 @@
 """The store as a worker uses it: typed calls on the shard of the log's owner, and what is published to this node."""
 
-import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from imserver.errors import ImError
 from imserver.model import Entry, Position, UserId
@@ -14,8 +13,11 @@ from imserver.store.partitions import channel_prefix, deployment_key, partition_
 from imserver.store.redis_link import LinkReactor, RedisLink
 from imserver.store.shards import Shard
 
+_ENTRY = ord("e")
 NOBODY = b"-"  # the origin of an entry whose reply stands on no session
-_TRIM_EVERY = 64  # appends, on average
+# Appends of one worker between two trims, of whatever log the append was to. Odd: a message makes two appends, and an
+# even number would always meet the same side.
+_TRIM_EVERY = 61
 _UNPROVEN_PROBES = 5  # a subscription that lost so many probes in a row is made anew
 
 
@@ -58,6 +60,7 @@ class Store:
         self._listener: Listener | None = None
         self.saturated: set[RedisLink] = set()  # links on which too many calls wait
         self._next_probe = 0.0
+        self._until_trim = _TRIM_EVERY
         self.links = [
             RedisLink(
                 shard.url,
@@ -108,7 +111,9 @@ class Store:
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
         link.call(calls.append(keys, user, dedupe, content, origin), then, calls.appended)
-        if random.random() * _TRIM_EVERY < 1:
+        self._until_trim -= 1
+        if not self._until_trim:
+            self._until_trim = _TRIM_EVERY
             link.call(calls.trim(keys, time.time(), self._bounds), _ignore)
 
     def read(self, user: UserId, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
@@ -176,11 +181,13 @@ class Store:
 
     def on_push(self, message: bytes) -> None:
         assert self._listener is not None
+        if message[0] == _ENTRY:
+            fields: list[Any] = message.split(b" ", 5)
+            _, user, at, prev, origin, content = fields
+            self._listener.on_entry(user.decode(), Entry(at, prev, content), origin)
+            return
         kind, _, rest = message.partition(b" ")
-        if kind == b"e":
-            user, at, prev, origin, content = rest.split(b" ", 4)
-            self._listener.on_entry(UserId(user.decode()), Entry(Position(at), Position(prev), content), origin)
-        elif kind == b"x":
+        if kind == b"x":
             user, place, why = rest.split(b" ")
             self._listener.on_expelled(UserId(user.decode()), place, why.decode())
         elif kind == b"p":

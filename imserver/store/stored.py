@@ -2,25 +2,27 @@
 
 import msgspec
 
-from imserver.model import Message
+from imserver.model import DeviceId, UserId
 
 _encode = msgspec.json.encode
 
 
-def encode_message(message: Message) -> bytes:
-    """`body` stands last: the store's functions read only what is before it."""
-    return b'{"ev":"msg","from":"%b","device":"%b","to":"%b","id":%b,"body":%b}' % (
-        message.sender.encode(),
-        message.device.encode(),
-        message.to.encode(),
-        _encode(message.id),
-        bytes(message.body),
-    )
+class Sender:
+    """What all messages of one device have in common, encoded once for all of them."""
 
+    __slots__ = ("_dedupe", "_head")
 
-def dedupe_field(message: Message) -> bytes:
-    """What makes two sends the same: sender, device and client message id."""
-    return f"{message.sender}/{message.device}/{message.id}".encode()
+    def __init__(self, user: UserId, device: DeviceId) -> None:
+        self._head = f'{{"ev":"msg","from":"{user}","device":"{device}","to":"'.encode()
+        self._dedupe = f"{user}/{device}/".encode()
+
+    def content(self, to: str, message_id: str, body: msgspec.Raw) -> bytes:
+        """A message as the log keeps it. `body` stands last: the store's functions read only what is before it."""
+        return b'%b%b","id":%b,"body":%b}' % (self._head, to.encode(), _encode(message_id), body)
+
+    def dedupe(self, message_id: str) -> bytes:
+        """What makes two sends the same: sender, device and client message id."""
+        return self._dedupe + message_id.encode()
 
 
 class _Head(msgspec.Struct):

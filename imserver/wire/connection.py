@@ -87,6 +87,7 @@ class Connection:
             self._handle(error.frames)
             self._session.expel("bad-frame", str(error), reconnect=False)
             return
+        self._session.context.counters.frames_in += len(frames)
         self._handle(frames)
         if framing.has_replies:
             self._queue(framing.take_replies())
@@ -99,7 +100,6 @@ class Connection:
             if self._paused or self._closing:
                 self._held = frames[index:]
                 return
-            session.context.counters.frames_in += 1
             try:
                 command = codec.decode_command(frame)
             except RequestError as error:
@@ -143,16 +143,12 @@ class Connection:
         self._queue(self._framing.encode_keepalive() or self._framing.encode(_PING))
 
     def _queue(self, data: bytes) -> None:
-        if self._closing:
-            return
-        out = self._out
-        if out is None:
-            self._out = [data]
-            if not self._blocked:
-                self._reactor.touch(self)
-        else:
-            out.append(data)
         self.out_bytes += len(data)
+        if self._out is not None:
+            self._out.append(data)
+        elif not self._closing:
+            self._out = [data]
+            self._reactor.touch(self)
 
     def flush(self) -> None:
         """Sends what is queued: once per turn."""

@@ -97,6 +97,7 @@ class Reactor:
         ready = self._poller.poll(0, BATCH_SOCKETS)
         self._counters.batches += 1
         self._counters.batch_sockets += len(ready)
+        self._counters.batch_size.observe(len(ready))
         self._in_turn = True
         handlers = self._handlers
         for fd, events in ready:

@@ -362,6 +362,19 @@ def test_what_the_log_no_longer_has_is_told(server: ModelServer, alice: Device, 
     assert len(bob.truncated) == 1
 
 
+def test_a_log_that_has_nothing_left_is_told_too(server: ModelServer, alice: Device, bob: Device) -> None:
+    bob.settle()
+    say(alice, bob, "one")
+    bob.cut()
+    say(alice, bob, "two")
+    server.logs["bob"].clear()
+    bob.settle()
+    say(alice, bob, "three")
+    assert bob.bodies == ["one", "three"]
+    assert len(bob.truncated) == 1
+    assert bob.of(Reconnect) == []
+
+
 def test_a_new_device_has_lost_nothing(server: ModelServer, alice: Device, bob: Device) -> None:
     for body in ("one", "two"):
         alice.replica.send("bob", body)

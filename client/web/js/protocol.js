@@ -101,7 +101,7 @@ function hasFields(frame, fields) {
 /** One function per request: what stands in the frame besides `ref`. */
 export const requests = {
   register: (user, password) => ({ op: "register", user, password }),
-  login: (user, device, secret, since) => ({ op: "login", user, device, ...secret, since }),
+  login: (device, secret, since) => ({ op: "login", ...secret, device, since }),
   send: (id, to, body) => ({ op: "send", id, to, body }),
   ack: (log, upto) => (log === OWN_LOG ? { op: "ack", upto } : { op: "ack", upto, log }),
   history: (partner, before, limit) => ({ op: "history", with: partner, ...(before ? { before } : {}), limit }),
@@ -213,7 +213,7 @@ export function cleanText(typed) {
   return typed.replace(UNCARRIED, "\uFFFD");
 }
 
-function isPosition(value) {
+export function isPosition(value) {
   return typeof value === "string" && POSITION.test(value);
 }
 

@@ -24,7 +24,7 @@
 
 import { Acking } from "./acking.js";
 import { Asking, Lost, REPLY_SECONDS } from "./asking.js";
-import { OWN_LOG, cleanText, isGroup, requests, sinceOf, toError, toMessage } from "./protocol.js";
+import { OWN_LOG, cleanText, isGroup, isPosition, requests, sinceOf, toError, toMessage } from "./protocol.js";
 import { Reading } from "./reading.js";
 import { Sending } from "./sending.js";
 
@@ -134,14 +134,15 @@ export class Session {
   }
 
   /**
-   * Messages of one conversation before a position (null: the newest).
-   * @returns {Promise<{messages: object[], more: boolean}>} oldest first
+   * Messages of one conversation before a position (null: the newest), oldest first; where there are `more`, they are before `next`. A page
+   * may be empty and yet there are more: the server looks through a bounded part of the log at a time.
+   * @returns {Promise<{messages: object[], more: boolean, next: string | null}>}
    * @throws {Lost} @throws {import("./protocol.js").RequestError}
    */
   history(partner, before, limit) {
     if (!this.#loggedIn) return Promise.reject(new Lost("there is no connection"));
     return new Promise((resolve, reject) => {
-      const onOk = (ok) => resolve({ messages: messagesIn(ok, logOf(partner)), more: ok.more === true });
+      const onOk = (ok) => resolve(pageIn(ok, logOf(partner)));
       this.#asking.ask(requests.history(partner, before, limit), onOk, reject);
     });
   }
@@ -201,7 +202,8 @@ export class Session {
 
   #login() {
     const { token, password } = this.#credentials;
-    const frame = requests.login(this.#me, this.#device, token ? { token } : { password }, sinceOf(this.#reading.positions));
+    const secret = token ? { token } : { user: this.#me, password };
+    const frame = requests.login(this.#device, secret, sinceOf(this.#reading.positions));
     this.#asking.ask(frame, (ok) => this.#welcomed(ok), (error) => this.#refused(error));
   }
 
@@ -314,7 +316,9 @@ function logOf(partner) {
   return isGroup(partner) ? partner : OWN_LOG;
 }
 
-function messagesIn(ok, log) {
+function pageIn(ok, log) {
   const list = Array.isArray(ok.messages) ? ok.messages : [];
-  return list.map((frame) => toMessage(frame, log)).filter((message) => message !== null);
+  const messages = list.map((frame) => toMessage(frame, log)).filter((message) => message !== null);
+  const next = isPosition(ok.next) ? ok.next : (messages[0]?.at ?? null);
+  return { messages, more: ok.more === true && next !== null, next };
 }

@@ -160,7 +160,7 @@ export class Store {
    * Brings the page before what is in memory into memory: from the replica, else from the server.
    *
    * @param {string} partner
-   * @param {(partner: string, before: string | null, limit: number) => Promise<{messages: object[], more: boolean}>} history
+   * @param {(partner: string, before: string | null, limit: number) => Promise<object>} history as `Session.history`
    * @throws {import("./asking.js").Lost} @throws {import("./protocol.js").RequestError} where asking again may help; nothing has changed
    */
   async older(partner, history) {
@@ -236,20 +236,20 @@ export class Store {
     const kept = await this.#replica.page(record.with, { from: record.floor, before, limit: PAGE_MESSAGES });
     if (kept.length > 0) this.#show(conversation, kept);
     else if (record.complete) conversation.atStart = true;
-    else await this.#loadFromServer(conversation, before, history);
+    else await this.#loadFromServer(conversation, record.floor ?? before, history);
   }
 
   async #loadFromServer(conversation, before, history) {
     const partner = conversation.record.with;
-    const { messages, more } = await history(partner, before, PAGE_MESSAGES);
+    const { messages, more, next } = await history(partner, before, PAGE_MESSAGES);
     const page = messages.map((message) => ({ ...message, with: partner }));
     for (const message of page) this.#keeping.message(message);
-    // Without a page there is nothing to ask from next time: the server's `more` is then not to be believed.
-    const reached = !more || page.length === 0;
-    this.#remember(conversation, reached ? { floor: null, complete: true } : { floor: page[0].at });
+    // A server that leads nowhere is not asked for ever.
+    const leadsOn = more && (before === null || comparePositions(next, before) < 0);
+    this.#remember(conversation, leadsOn ? { floor: next } : { floor: null, complete: true });
     this.#show(conversation, page);
     // What this browser kept and the server no longer does, if anything, comes with the next page.
-    if (page.length === 0) await this.#loadOlder(conversation, history);
+    if (page.length === 0 && !leadsOn) await this.#loadOlder(conversation, history);
   }
 
   #show(conversation, page) {

@@ -50,7 +50,7 @@ local function append(keys, args)
   redis.call('HSET', keys[1], 'last', at, args[3], at)
   local on, origin = state[2], args[5]
   -- Nobody but the origin is there to be told: the common case for the sender's own copy.
-  if on and on ~= '' and (origin == '-' or string.find(on, ' ', 1, true) or not string.find(on, origin, 1, true)) then
+  if on and on ~= '' and (origin == '-' or string.find(on, ' ', 1, true) or string.sub(on, -#origin - 1) ~= '=' .. origin) then
     publish(on, args[1], 'e ' .. args[2] .. ' ' .. at .. ' ' .. prev .. ' ' .. origin .. ' ' .. args[4])
   end
   return { at, prev }
@@ -130,6 +130,12 @@ local function dedupe_field(content)
   return entry.from .. '/' .. entry.device .. '/' .. entry.id
 end
 
+-- The first position that can come after this one.
+local function behind(position)
+  local milliseconds, counter = string.match(position, '^(%d+)-(%d+)$')
+  return milliseconds .. '-' .. string.format('%.0f', counter + 1)
+end
+
 -- trim: the log and its dedupe index are cut to their bounds. Called now and then, after an append.
 -- The index covers a suffix of the log: an entry's field goes before the entry does, so no field is ever orphaned.
 -- KEYS  1 state  2 log
@@ -156,8 +162,8 @@ local function trim(keys, args)
   end
   if passed > 0 then redis.call('HSET', keys[1], 'low', low) end
   local cut = string.format('%.0f', now - age) .. '-0'
-  if newer(surplus_end, cut) then cut = surplus_end end
-  if newer(cut, low) then cut = low end
+  if newer(surplus_end, cut) then cut = behind(surplus_end) end
+  if newer(cut, low) then cut = behind(low) end
   redis.call('XTRIM', keys[2], 'MINID', cut)
   return passed
 end

@@ -61,14 +61,14 @@ test("register, log in with the password, catch up, live; after that only the to
   it.session.opened();
   assert.deepEqual(it.ports.frames.at(-1), { op: "register", user: "alice", password: "secret", ref: 1 });
   it.answers({});
-  assert.deepEqual(it.ports.frames.at(-1), { op: "login", user: "alice", device: "web", password: "secret", since: "0-0", ref: 2 });
+  assert.deepEqual(it.ports.frames.at(-1), { op: "login", user: "alice", password: "secret", device: "web", since: "0-0", ref: 2 });
   it.answers({ token: "T2", expires: 9, at: "5-0", ping: 30, max_frame: 2000 });
   it.says(msg("5-0", "0-0"), { ev: "synced", at: "5-0" });
   assert.deepEqual(it.ports.takeEvents("stage").map(({ stage }) => stage), ["joining", "catching-up", "live"]);
   assert.deepEqual(it.ports.takeEvents("welcome"), [{ type: "welcome", token: "T2", expires: 9, ping: 30 }]);
   it.session.lost();
   it.session.opened();
-  assert.deepEqual(it.ports.frames.at(-1), { op: "login", user: "alice", device: "web", token: "T2", since: "5-0", ref: 3 });
+  assert.deepEqual(it.ports.frames.at(-1), { op: "login", token: "T2", device: "web", since: "5-0", ref: 3 });
 });
 
 test("a refused login ends the session and says why", () => {
@@ -347,8 +347,20 @@ test("history is asked for and comes as messages; what is not one is left out", 
   const page = it.session.history("bob", "9-0", 2);
   assert.deepEqual(it.ports.frames.at(-1), { op: "history", with: "bob", before: "9-0", limit: 2, ref: 2 });
   it.answers({ messages: [msg("5-0", "4-0"), { odd: 1 }, msg("6-0", "5-0")], more: true });
-  const { messages, more } = await page;
-  assert.deepEqual([messages.map(({ at }) => at), more], [["5-0", "6-0"], true]);
+  const { messages, more, next } = await page;
+  assert.deepEqual([messages.map(({ at }) => at), more, next], [["5-0", "6-0"], true, "5-0"]);
+});
+
+test("history says from where there is more, even where a page is empty", async () => {
+  const it = new Dialogue().goesLive();
+  const pages = [{ messages: [], more: true, next: "2-0" }, { messages: [], more: true }, { more: false }];
+  const wanted = [[true, "2-0"], [false, null], [false, null]];
+  for (const [index, ok] of pages.entries()) {
+    const page = it.session.history("bob", "9-0", 2);
+    it.answers(ok);
+    const { more, next } = await page;
+    assert.deepEqual([more, next], wanted[index]);
+  }
 });
 
 test("history fails with the connection", async () => {

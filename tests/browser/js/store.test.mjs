@@ -26,7 +26,8 @@ function historyOf(messages) {
   const history = async (partner, before, limit) => {
     asked.push(before);
     const older = before ? messages.slice(0, messages.findIndex(({ at }) => at === before)) : messages;
-    return { messages: older.slice(-limit), more: older.length > limit };
+    const page = older.slice(-limit);
+    return { messages: page, more: older.length > limit, next: page[0]?.at ?? null };
   };
   return { history, asked };
 }
@@ -110,6 +111,30 @@ test("what the server once said to be all is not asked for again", async () => {
     assert.equal(store.conversations.get("bob").atStart, true);
   }
   assert.equal(asked.length, 1);
+});
+
+test("a page may be empty although there is more before it", async () => {
+  const { store } = await newStore();
+  store.message(from("9-0"));
+  const pages = new Map([
+    ["9-0", { messages: [], more: true, next: "5-0" }],
+    ["5-0", { messages: [from("2-0")], more: false, next: null }],
+  ]);
+  const history = async (partner, before) => pages.get(before);
+  await store.open("bob", history);
+  await store.older("bob", history);
+  assert.equal(store.conversations.get("bob").atStart, false);
+  await store.older("bob", history);
+  assert.deepEqual(ats(store.conversations.get("bob").messages), ["2-0", "9-0"]);
+});
+
+test("a server that leads nowhere is not asked for ever", async () => {
+  const { store } = await newStore();
+  store.message(from("9-0"));
+  const history = async () => ({ messages: [], more: true, next: "9-0" });
+  await store.open("bob", history);
+  await store.older("bob", history);
+  assert.equal(store.conversations.get("bob").atStart, true);
 });
 
 test("over a hole only the server's history leads, and the older past is found behind it", async () => {

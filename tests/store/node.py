@@ -1,0 +1,162 @@
+"""A node as a worker composes it: the real store, links and reactor under trio. What it is told, it writes down."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+import trio
+
+from imserver.errors import ImError
+from imserver.model import DeviceId, Entry, Position, UserId
+from imserver.observe.metrics import Counters
+from imserver.store import calls
+from imserver.store.calls import Appended, Attached, Bounds
+from imserver.store.partitions import user_keys
+from imserver.store.shards import Shard, find_shards
+from imserver.store.store import NOBODY, Store
+from imserver.store.stored import Sender
+from imserver.wire.reactor import Reactor
+
+WIDE = Bounds(most_entries=10_000, longest_age_seconds=86_400, dedupe_seconds=600)
+PATIENCE_SECONDS = 20.0
+
+
+class Said(NamedTuple):
+    """A message as a log keeps it, and what makes two of them the same."""
+
+    dedupe: bytes
+    content: bytes
+
+
+def message(sender: str, to: str, message_id: str, body: str = '"hello"', device: str = "laptop") -> Said:
+    who = Sender(UserId(sender), DeviceId(device))
+    return Said(who.dedupe(message_id), who.content(to, message_id, msgspec.Raw(body.encode())))
+
+
+class Node:
+    """The listener of its own store."""
+
+    def __init__(self, shards: list[Shard], name: str, **options: Any) -> None:
+        self.name = name
+        self.reactor = Reactor(Counters())
+        self.entries: list[tuple[str, Entry, bytes]] = []
+        self.expelled: list[tuple[str, bytes, str]] = []
+        self.ups = 0
+        self.events: list[str] = []  # in the order in which they came
+        self._told = trio.Event()
+        chosen = {"bounds": WIDE, "timeout": 15.0, "probe_seconds": 2.0, "most_calls": 10_000} | options
+        self.store = Store(shards, node=name, reactor=self.reactor, counters=Counters(), **chosen)
+        self.store.listen(self)
+
+    # -- what the store says
+
+    def on_entry(self, user: UserId, entry: Entry, origin: bytes) -> None:
+        self.entries.append((user, entry, origin))
+        self._note(f"entry {entry.at.decode()}")
+
+    def on_expelled(self, user: UserId, place: bytes, why: str) -> None:
+        self.expelled.append((user, place, why))
+        self._note(f"expelled {place.decode()} {why}")
+
+    def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
+        self.ups += 1
+        self._note("up")
+
+    def _note(self, event: str) -> None:
+        self.events.append(event)
+        self._told.set()
+        self._told = trio.Event()
+
+    async def wait_told(self, condition: Callable[[], bool]) -> None:
+        """Until the condition, on what is written down, holds."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while not condition():
+                await self._told.wait()
+
+    # -- what it asks
+
+    async def append(self, owner: str, what: Said, origin: bytes = NOBODY) -> Appended | ImError:
+        appended: Appended | ImError = await answer(
+            lambda then: self.store.append(owner, what.dedupe, what.content, origin, then)
+        )
+        return appended
+
+    async def say(self, owner: str, message_id: str, origin: bytes = NOBODY) -> Appended:
+        """One short message into the owner's log."""
+        appended = await self.append(owner, message("someone", owner, message_id), origin)
+        assert isinstance(appended, Appended)
+        return appended
+
+    async def read(self, user: str, after: bytes, count: int = 1000) -> list[Entry]:
+        page = await answer(lambda then: self.store.read(UserId(user), Position(after), count, then))
+        assert isinstance(page, list)
+        return page
+
+    async def attach(self, user: str, device: str, place: bytes, generations: str | None = None) -> Attached:
+        return await self.store.attach(UserId(user), device, place, generations)
+
+    async def attach_again(self, user: str, device: str, place: bytes) -> Attached | ImError:
+        attached: Attached | ImError = await answer(
+            lambda then: self.store.attach_again(UserId(user), device, place, then)
+        )
+        return attached
+
+    async def ack(self, user: str, device: str, upto: bytes) -> None:
+        await answer(lambda then: self.store.ack(UserId(user), device, Position(upto), then))
+
+    async def detach(self, user: str, device: str, place: bytes, cursor: bytes | None = None) -> None:
+        self.store.detach(UserId(user), device, place, None if cursor is None else Position(cursor))
+        await self.settle(user)
+
+    async def trim(self, user: str, bounds: Bounds, now: float | None = None) -> int:
+        """What the store does now and then after an append."""
+        command = calls.trim(user_keys(user), time.time() if now is None else now, bounds)
+        passed: int = await self.store.link_of(user).ask(command)
+        return passed
+
+    async def settle(self, user: str) -> None:
+        """Everything published to this node before this call has been heard after it.
+
+        Twice: a server may send the reply before what the call itself published.
+        """
+        for _ in range(2):
+            await self.read(user, b"0-0", 1)
+
+
+async def answer(ask: Callable[[Callable[[Any], None]], None]) -> Any:
+    """The one answer of a call that takes a continuation."""
+    send, receive = trio.open_memory_channel[Any](1)
+    ask(send.send_nowait)
+    with trio.fail_after(PATIENCE_SECONDS):
+        return await receive.receive()
+
+
+@asynccontextmanager
+async def opened(url: str, name: str, **options: Any) -> AsyncIterator[Node]:
+    """A node that is up."""
+    async with serving(Node(find_shards(url), name, **options)) as node:
+        yield node
+
+
+@asynccontextmanager
+async def serving(node: Node) -> AsyncIterator[Node]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.reactor.run)
+        for link in node.store.links:
+            nursery.start_soon(link.run)
+        with trio.fail_after(PATIENCE_SECONDS):
+            for link in node.store.links:
+                await link.wait_up()
+        try:
+            yield node
+        finally:
+            nursery.cancel_scope.cancel()
+            close(node)
+
+
+def close(node: Node) -> None:
+    """What ends with the process in a worker."""
+    for link in node.store.links:
+        link.distrust("the test is over")

@@ -1,0 +1,471 @@
+"""What every store must do: the embedded one, an instance, a cluster.
+
+The calls go through the store as a worker uses it; redis-py looks independently at what came of them.
+"""
+
+from contextlib import AsyncExitStack
+
+import msgspec
+import pytest
+from redis.crc import key_slot
+from trio.testing import trio_test
+
+from imserver.errors import BadCredentials, Exists, ExpiredToken, NotAllowed, NotFound
+from imserver.model import START, Entry, UserId, position_order
+from imserver.store import calls
+from imserver.store.calls import Appended, Attached, Replaced
+from imserver.store.partitions import deployment_key, user_keys
+from tests.store.deployment import Deployment
+from tests.store.node import Node, message, opened
+from tests.store.test_partitions import random_names
+
+
+async def registered(node: Node, name: str) -> str:
+    await node.store.register(UserId(name), f"hash of {name}")
+    return name
+
+
+# -- the log
+
+
+@trio_test
+async def test_entries_stand_in_the_order_of_the_appends_and_name_the_one_before(
+    deployment: Deployment, name: str
+) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        said = [await node.say(name, f"m{number}") for number in range(20)]
+    assert [one.prev for one in said] == [START] + [one.at for one in said[:-1]]
+    log = deployment.log(name)
+    assert [at for at, _ in log] == [one.at for one in said]
+    assert [fields[b"p"] for _, fields in log] == [one.prev for one in said]
+    assert [msgspec.json.decode(fields[b"e"])["id"] for _, fields in log] == [f"m{number}" for number in range(20)]
+    assert deployment.state(name)[b"last"] == said[-1].at
+
+
+@trio_test
+async def test_a_repeat_gives_the_first_position_and_is_stored_once(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        first, second = await node.say(name, "m1"), await node.say(name, "m2")
+        assert await node.say(name, "m1") == Appended(first.at, None)
+        assert await node.say(name, "m2") == Appended(second.at, None)
+    assert len(deployment.log(name)) == 2
+
+
+@trio_test
+async def test_the_senders_own_copy_is_deduped_by_itself(deployment: Deployment, name: str) -> None:
+    sender, recipient = f"{name}.a", f"{name}.b"
+    async with opened(deployment.url, "node") as node:
+        await registered(node, sender)
+        await registered(node, recipient)
+        what = message(sender, recipient, "m1")
+        delivered, recorded = await node.append(recipient, what), await node.append(sender, what, b"node.1")
+        assert isinstance(delivered, Appended)
+        assert isinstance(recorded, Appended)
+        assert await node.append(recipient, what) == Appended(delivered.at, None)
+        assert await node.append(sender, what, b"node.9") == Appended(recorded.at, None)
+    assert len(deployment.log(sender)) == len(deployment.log(recipient)) == 1
+
+
+@trio_test
+async def test_the_same_id_of_another_device_or_sender_is_another_message(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        for what in (
+            message("bob", name, "m1", device="a"),
+            message("bob", name, "m1", device="b"),
+            message("carol", name, "m1", device="a"),
+            message("bob", name, "/", device="a"),
+        ):
+            appended = await node.append(name, what)
+            assert isinstance(appended, Appended)
+            assert appended.prev is not None
+    assert len(deployment.log(name)) == 4
+
+
+@trio_test
+async def test_an_unknown_user_gets_nothing(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        assert isinstance(await node.append(name, message("bob", name, "m1")), NotFound)
+        await node.ack(name, "laptop", b"1-1")
+        await node.detach(name, "laptop", b"node.1", b"1-1")
+        assert await node.trim(name, calls.Bounds(1, 1, 1)) == 0
+        with pytest.raises(BadCredentials):
+            await node.attach(name, "laptop", b"node.1")
+    assert not [key for key in deployment.all_keys() if name.encode() in key]
+
+
+@trio_test
+async def test_reading_goes_in_pages_from_any_position(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        assert await node.read(name, START) == []
+        ats = [(await node.say(name, f"m{number}")).at for number in range(10)]
+        assert [entry.at for entry in await node.read(name, START, 4)] == ats[:4]
+        assert [entry.at for entry in await node.read(name, ats[3], 4)] == ats[4:8]
+        assert [entry.at for entry in await node.read(name, ats[7], 4)] == ats[8:]
+        assert await node.read(name, ats[9], 4) == []
+        assert [entry.prev for entry in await node.read(name, ats[3], 2)] == ats[3:5]
+
+
+@trio_test
+async def test_reading_back_gives_the_newest_first(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        ats = [(await node.say(name, f"m{number}")).at for number in range(10)]
+
+        async def back(before: bytes | None, count: int) -> list[bytes]:
+            page: list[Entry] = await node.store.read_back(UserId(name), before, count)  # type: ignore[arg-type]
+            return [entry.at for entry in page]
+
+        assert await back(None, 4) == ats[:5:-1]
+        assert await back(ats[6], 4) == ats[5:1:-1]
+        assert await back(ats[2], 4) == ats[1::-1]
+        assert await back(ats[0], 4) == []
+
+
+@trio_test
+async def test_a_body_of_any_kind_comes_back_as_it_was(deployment: Deployment, name: str) -> None:
+    bodies = ['"\\",\\"body\\":\\""', '{"body":{"from":"x"}}', '"' + "ü€😀" * 1000 + '"', '{"a":' * 60 + "1" + "}" * 60]
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        for number, body in enumerate(bodies):
+            await node.append(name, message("bob", name, f"m{number}", body))
+        entries = await node.read(name, START)
+        assert [entry.content.partition(b'"body":')[2][:-1].decode() for entry in entries] == bodies
+        assert await node.trim(name, calls.Bounds(10_000, 86_400, 1), now=9e9) == len(bodies)
+    assert deployment.dedupe(name) == {}
+
+
+# -- publishing
+
+
+@trio_test
+async def test_only_nodes_that_host_a_session_are_told_each_once(deployment: Deployment, name: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, two, none = [await stack.enter_async_context(opened(deployment.url, node)) for node in ("one", "two", "none")]
+        await registered(one, name)
+        for node, device, place in ((one, "a", b"one.1"), (one, "b", b"one.2"), (two, "c", b"two.1")):
+            await node.attach(name, device, place)
+        said = await none.say(name, "m1")
+        for node in (one, two, none):
+            await node.settle(name)
+        for node in (one, two):
+            assert [(user, entry.at, entry.prev, origin) for user, entry, origin in node.entries] == [
+                (name, said.at, START, b"-")
+            ]
+        assert none.entries == []
+
+
+@trio_test
+async def test_what_is_published_is_what_the_log_has(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        await node.attach(name, "laptop", b"node.1")
+        for number in range(5):
+            await node.say(name, f"m{number}")
+        await node.settle(name)
+        assert [entry for _, entry, _ in node.entries] == await node.read(name, START)
+
+
+@pytest.mark.parametrize(
+    ("places", "origin", "told"),
+    [
+        ({"laptop": b"one.1"}, b"one.1", []),  # nobody but the sender is there
+        ({"laptop": b"one.1", "phone": b"two.1"}, b"one.1", ["one", "two"]),
+        ({"laptop": b"one.1"}, b"-", ["one"]),
+        ({"phone": b"two.1"}, b"one.1", ["two"]),  # the sender has left meanwhile
+        ({"phone": b"one.12"}, b"one.1", ["one"]),  # a place is not its own beginning
+        ({}, b"one.1", []),
+    ],
+)
+@trio_test
+async def test_the_origin_is_not_told_where_it_is_alone(
+    deployment: Deployment, name: str, places: dict[str, bytes], origin: bytes, told: list[str]
+) -> None:
+    async with opened(deployment.url, "one") as one, opened(deployment.url, "two") as two:
+        await registered(one, name)
+        for device, place in places.items():
+            await one.attach(name, device, place)
+        await one.say(name, "m1", origin)
+        await one.settle(name)
+        await two.settle(name)
+        assert [node.name for node in (one, two) if node.entries] == told
+
+
+@trio_test
+async def test_a_repeat_is_not_published(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        await node.say(name, "m1")
+        await node.attach(name, "laptop", b"node.1")
+        await node.say(name, "m1")
+        await node.settle(name)
+        assert node.entries == []
+
+
+# -- the directory
+
+
+@trio_test
+async def test_a_session_learns_where_the_log_ends_and_what_its_device_has(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        assert await node.attach(name, "laptop", b"node.1") == Attached(START, None, "0.0")
+        first, second = await node.say(name, "m1"), await node.say(name, "m2")
+        await node.ack(name, "laptop", first.at)
+        await node.detach(name, "laptop", b"node.1")
+        assert await node.attach(name, "laptop", b"node.2") == Attached(second.at, first.at, "0.0")
+        assert await node.attach(name, "phone", b"node.3") == Attached(second.at, None, "0.0")
+    assert deployment.state(name)[b"on"] == b"laptop=node.2 phone=node.3"
+
+
+@trio_test
+async def test_detaching_keeps_the_others_and_the_cursor(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        said = await node.say(name, "m1")
+        for device in ("a", "b", "c"):
+            await node.attach(name, device, f"node.{device}".encode())
+        await node.detach(name, "b", b"node.b", said.at)
+        assert deployment.state(name)[b"on"] == b"a=node.a c=node.c"
+        assert deployment.state(name)[b"c:b"] == said.at
+        await node.detach(name, "a", b"node.a")
+        await node.detach(name, "c", b"node.c")
+        assert b"on" not in deployment.state(name)
+        await node.detach(name, "c", b"node.c")  # again: nothing is there
+
+
+@trio_test
+async def test_a_device_has_one_session_the_newest(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "one") as one, opened(deployment.url, "two") as two:
+        await registered(one, name)
+        await one.attach(name, "laptop", b"one.1")
+        await one.attach(name, "phone", b"one.2")
+        await two.attach(name, "laptop", b"two.1")
+        await one.wait_told(lambda: bool(one.expelled))
+        assert one.expelled == [(name, b"one.1", "replaced")]
+        await one.detach(name, "laptop", b"one.1")  # too late: the place is another's
+        assert deployment.state(name)[b"on"] == b"phone=one.2 laptop=two.1"
+        await two.settle(name)
+        assert two.expelled == []
+
+
+@trio_test
+async def test_returning_after_a_lost_link_must_not_replace(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "one") as one, opened(deployment.url, "two") as two:
+        await registered(one, name)
+        await one.attach(name, "laptop", b"one.1")
+        again = await one.attach_again(name, "laptop", b"one.1")
+        assert again == Attached(START, None, "0.0")
+        await two.attach(name, "laptop", b"two.1")
+        assert isinstance(await one.attach_again(name, "laptop", b"one.1"), Replaced)
+        await two.detach(name, "laptop", b"two.1")
+        assert isinstance(await one.attach_again(name, "laptop", b"one.1"), Attached)
+    assert deployment.state(name)[b"on"] == b"laptop=one.1"
+
+
+@trio_test
+async def test_attaching_twice_from_the_same_place_is_one_session(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        for _ in range(2):
+            await node.attach(name, "laptop", b"node.1")
+        await node.settle(name)
+        assert node.expelled == []
+    assert deployment.state(name)[b"on"] == b"laptop=node.1"
+
+
+# -- cursors
+
+
+@trio_test
+async def test_a_cursor_moves_forward_never_back_never_past_the_end(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        ats = [(await node.say(name, f"m{number}")).at for number in range(3)]
+        milliseconds, counter = position_order(ats[2])
+        kept = []
+        for upto in (ats[0], ats[1], ats[0], b"0-0", b"%d-%d" % (milliseconds, counter + 1), b"9" * 15 + b"-0", ats[2]):
+            await node.ack(name, "laptop", upto)
+            kept.append(deployment.state(name)[b"c:laptop"])
+    assert kept == [ats[0], ats[1], ats[1], ats[1], ats[1], ats[1], ats[2]]
+
+
+@trio_test
+async def test_counters_of_positions_are_compared_as_numbers(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        deployment.oracle(name).hset(user_keys(name).state, mapping={"last": "7-10", "c:laptop": "7-9"})
+        await node.ack(name, "laptop", b"7-10")
+        assert deployment.state(name)[b"c:laptop"] == b"7-10"
+        deployment.oracle(name).hset(user_keys(name).state, "c:laptop", "7-2")
+        await node.ack(name, "laptop", b"10-0")
+    assert deployment.state(name)[b"c:laptop"] == b"7-2"
+
+
+# -- accounts
+
+
+@trio_test
+async def test_a_name_is_taken_once_and_the_same_call_can_be_repeated(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        assert await node.store.password_hash(UserId(name)) is None
+        await node.store.register(UserId(name), "hash")
+        await node.store.register(UserId(name), "hash")
+        with pytest.raises(Exists):
+            await node.store.register(UserId(name), "another")
+        assert await node.store.password_hash(UserId(name)) == "hash"
+        without_password = f"{name}.token"
+        await node.store.register(UserId(without_password), "")
+        with pytest.raises(Exists):
+            await node.store.register(UserId(without_password), "")
+    assert deployment.state(name) == {b"last": START}
+
+
+@trio_test
+async def test_registering_again_keeps_the_log(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        said = await node.say(name, "m1")
+        await registered(node, name)
+    assert deployment.state(name)[b"last"] == said.at
+
+
+@trio_test
+async def test_revoking_a_device_or_all(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        keys, link = user_keys(name), node.store.link_of(name)
+        await node.attach(name, "a", b"node.1", "0.0")
+        await node.attach(name, "b", b"node.2", "0.0")
+        await link.ask(calls.revoke(keys, UserId(name), "a"), calls.found)
+        await node.settle(name)
+        assert node.expelled == [(name, b"node.1", "revoked")]
+        with pytest.raises(ExpiredToken):
+            await node.attach(name, "a", b"node.3", "0.0")
+        await node.detach(name, "a", b"node.1")
+        assert (await node.attach(name, "b", b"node.2", "0.0")).generations == "0.0"
+        assert (await node.attach(name, "a", b"node.4", None)).generations == "0.1"
+        await link.ask(calls.revoke(keys, UserId(name), None), calls.found)
+        await node.settle(name)
+        assert sorted(node.expelled[1:]) == [(name, b"node.2", "revoked"), (name, b"node.4", "revoked")]
+        for device, generations in (("a", "0.1"), ("b", "0.0")):
+            with pytest.raises(ExpiredToken):
+                await node.attach(name, device, b"node.5", generations)
+        assert (await node.attach(name, "a", b"node.6", "1.1")).generations == "1.1"
+
+
+@trio_test
+async def test_revoking_and_erasing_nobody_is_told(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        keys, link = user_keys(name), node.store.link_of(name)
+        for command in (calls.revoke(keys, UserId(name), None), calls.erase(keys, UserId(name))):
+            with pytest.raises(NotFound):
+                await link.ask(command, calls.found)
+    assert not [key for key in deployment.all_keys() if name.encode() in key]
+
+
+@trio_test
+async def test_a_disabled_account_is_refused_and_still_gets_messages(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        deployment.oracle(name).hset(user_keys(name).account, "disabled", "1")
+        for generations in (None, "0.0"):
+            with pytest.raises(NotAllowed, match="disabled"):
+                await node.attach(name, "laptop", b"node.1", generations)
+        await node.say(name, "m1")
+        deployment.oracle(name).hdel(user_keys(name).account, "disabled")
+        assert (await node.attach(name, "laptop", b"node.1")).last == deployment.log(name)[0][0]
+
+
+@trio_test
+async def test_erasing_leaves_no_key_with_the_name(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        await node.attach(name, "laptop", b"node.1")
+        said = await node.say(name, "m1")
+        await node.ack(name, "laptop", said.at)
+        await node.store.link_of(name).ask(calls.erase(user_keys(name), UserId(name)), calls.found)
+        await node.settle(name)
+        assert node.expelled == [(name, b"node.1", "revoked")]
+        await node.detach(name, "laptop", b"node.1", said.at)  # the session says so as it closes
+        await node.ack(name, "laptop", said.at)
+        assert isinstance(await node.append(name, message("bob", name, "m2")), NotFound)
+    assert not [key for key in deployment.all_keys() if name.encode() in key]
+
+
+@trio_test
+async def test_signing_keys_are_made_once_and_rotated(deployment: Deployment) -> None:
+    key = deployment_key("keys")
+    async with opened(deployment.url, "node") as node:
+        link = node.store.link_of_deployment()
+        await link.ask(calls.pack(b"DEL", key))
+        assert await node.store.signing_keys("k1", "s1") == {"k1": "s1", "current": "k1"}
+        assert await node.store.signing_keys("k2", "s2") == {"k1": "s1", "current": "k1"}
+        for _ in range(2):
+            rotated = calls.signing_keys(key, "k3", "s3", rotate=True)
+            both = calls.signing_keys_known(await link.ask(rotated))
+            assert both == {"k1": "s1", "k3": "s3", "current": "k3"}
+        assert await node.store.signing_keys("k4", "s4") == both
+        await link.ask(calls.pack(b"DEL", key))
+
+
+# -- slots
+
+
+@trio_test
+async def test_every_call_stays_within_one_slot_for_all_names(deployment: Deployment) -> None:
+    """A cluster refuses a call whose keys lie apart, or in a slot of another instance."""
+    async with opened(deployment.url, "node") as node:
+        for name in random_names(200):
+            await node.store.register(UserId(name), "hash")
+            await node.attach(name, "laptop", b"node.1")
+            said = await node.say(name, "m1")
+            await node.ack(name, "laptop", said.at)
+            await node.trim(name, calls.Bounds(10, 10, 10))
+            assert [entry.at for entry in await node.read(name, START)] == [said.at]
+            await node.store.link_of(name).ask(calls.erase(user_keys(name), UserId(name)), calls.found)
+        await node.settle(name)
+        assert len(node.entries) == 200
+        assert len(node.expelled) == 200
+
+
+def test_every_function_declares_its_keys(deployment: Deployment) -> None:
+    """And a channel lies in the slot of the keys: the prefix is all that the functions add a node to."""
+    keys = user_keys("alice")
+    for packed in (
+        calls.append(keys, "alice", b"d", b"c", b"-"),
+        calls.attach(keys, UserId("alice"), "d", b"n.1", None, again=False),
+        calls.detach(keys, "d", b"n.1", None),
+        calls.ack(keys, "d", START),
+        calls.trim(keys, 1.0, calls.Bounds(1, 1, 1)),
+        calls.register(keys, "h", 1.0),
+        calls.revoke(keys, UserId("alice"), None),
+        calls.erase(keys, UserId("alice")),
+    ):
+        parts = packed.split(b"\r\n")[2::2]
+        assert parts[0] == b"FCALL"
+        count = int(parts[2])
+        declared, arguments = parts[3 : 3 + count], parts[3 + count :]
+        tagged = {part for part in arguments if part.startswith(b"{")}
+        assert set(declared) <= {keys.state, keys.log, keys.account}
+        assert tagged <= {keys.channels}
+        assert len({key_slot(part) for part in (*declared, *tagged)}) == 1
+    assert {shard.url for shard in deployment.shards} == {shard.url for shard in deployment.shards if shard.partitions}
+
+
+@trio_test
+async def test_entries_come_through_from_every_shard(deployment: Deployment) -> None:
+    async with opened(deployment.url, "node") as node:
+        now = node.reactor.now
+        for link in node.store.links:
+            link.proven_at = 0.0
+        assert node.store.why_not_ready(now) != ""
+        node.store.tick(now)
+        while not all(link.proven_at for link in node.store.links):
+            for link in node.store.links:
+                await link.ask(calls.pack(b"PING"))
+        assert node.store.why_not_ready(now) == ""
+    assert len(node.store.links) == (3 if deployment.is_cluster else 1)
