@@ -1,5 +1,6 @@
 """A real imserver in a process of its own, for tests: started, killed in parts, started again on the same data."""
 
+import http.client
 import json
 import os
 import select
@@ -7,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,21 @@ class Server:
     @property
     def admin(self) -> tuple[str, int]:
         return "127.0.0.1", self._ports["admin"]
+
+    def get(self, path: str, *, port: str = "http", method: str = "GET") -> tuple[int, bytes]:
+        """Status and body of what the HTTP port, or the port named, answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._ports[port], timeout=READY_SECONDS)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def status(self) -> dict[str, Any]:
+        """`/status` of the admin port."""
+        found: dict[str, Any] = json.loads(self.get("/status", port="admin")[1])
+        return found
 
     @property
     def worker_pids(self) -> list[int]:
@@ -109,6 +127,25 @@ class Server:
         killed = self.run["redis_pid"]
         os.kill(killed, signal.SIGKILL)
         self._wait_until(lambda: self.run["redis_pid"] not in (killed, None), "a new store")
+
+    def replace_workers(self) -> None:
+        """As an operator does it, by SIGHUP; returns when new ones serve and the old ones have ended."""
+        assert self.process is not None
+        old = self.worker_pids
+        self.process.send_signal(signal.SIGHUP)
+        self._wait_until(lambda: not set(old) & set(self.worker_pids), "new workers")
+        for pid in old:
+            wait_gone(pid)
+
+    @contextmanager
+    def stopped_store(self) -> Iterator[None]:
+        """The embedded store does nothing (SIGSTOP) inside this context."""
+        pid = self.run["redis_pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def _wait_until(self, condition: Any, what: str) -> None:
         deadline = time.monotonic() + READY_SECONDS

@@ -3,6 +3,7 @@
 A frame is one JSON object. Errors name the field, as msgspec reports it: ``Expected `str`, got `int` - at `$.to` ``.
 """
 
+import json
 import re
 from typing import Any, Union
 
@@ -43,7 +44,7 @@ def decode_command(frame: bytes) -> Command:
     except msgspec.ValidationError as error:
         raise _validation_error(str(error)) from None
     except msgspec.DecodeError as error:
-        raise BadFrame(f"not a JSON object: {error}") from None
+        raise _decode_error(frame, error) from None
     except UnicodeDecodeError as error:
         raise FramingError(f"a frame is not UTF-8: {error.reason} at byte {error.start}") from None
     except RecursionError:
@@ -51,6 +52,15 @@ def decode_command(frame: bytes) -> Command:
     if type(command) is Send:
         command.body = checked_body(command.body)
     return command
+
+
+def _decode_error(frame: bytes, error: msgspec.DecodeError) -> RequestError:
+    """JSON by its grammar may have lone surrogates in strings, which msgspec takes for bad JSON."""
+    try:
+        json.loads(frame)
+    except (ValueError, RecursionError):
+        return BadFrame(f"not a JSON object: {error}")
+    return BadRequest("a string has a lone surrogate, which is not allowed in text: in `body`, most likely")
 
 
 def _validation_error(text: str) -> RequestError:

@@ -61,13 +61,8 @@ class LineFraming:
     def receive(self, data: bytes) -> list[bytes]:
         partial = self._partial
         if partial is None:
-            if (
-                data.find(b"\n") == len(data) - 1
-                and len(data) <= self._limit
-                and data[-2:] != b"\r\n"
-                and data != b"\n"
-            ):
-                return [data[:-1]]  # exactly one frame, as almost always
+            if self._is_one_frame(data):
+                return [data[:-1]]
             lines = data.split(b"\n")
         else:
             # The bytearray grows in place: a client that trickles single bytes costs linear time, not quadratic.
@@ -83,6 +78,11 @@ class LineFraming:
         if rest:
             self._keep(bytearray(rest), frames)
         return frames
+
+    def _is_one_frame(self, data: bytes) -> bool:
+        """As almost always."""
+        end = len(data) - 1
+        return 0 < end <= self._limit and data.find(b"\n") == end and data[end - 1] != _CARRIAGE_RETURN
 
     def _frames(self, lines: list[bytes]) -> list[bytes]:
         frames: list[bytes] = []
@@ -147,12 +147,15 @@ class WebSocketFraming:
         frames: list[bytes] = []
         start = 0
         while start < len(received) and not self.closed:
+            if len(received) > start + 1 and self._is_server != bool(received[start + 1] & _MASKED):
+                self._receive_other(bytes(received[start:]), frames)  # wsproto says what is wrong with it
+                break
             head, end = self._extent(received, start, frames)
             if end > len(received):
                 self._buffer = bytearray(received[start:])
                 break
             frame = received[start:end]
-            if frame[0] == _WHOLE_TEXT and self._fragments is None and self._is_server == bool(frame[1] & _MASKED):
+            if frame[0] == _WHOLE_TEXT and self._fragments is None:
                 frames.append(_unmasked(frame, head) if self._is_server else bytes(frame[head:]))
             else:
                 self._receive_other(bytes(frame), frames)
@@ -232,6 +235,7 @@ class WebSocketFraming:
         return bytes(replies)
 
 
+_CARRIAGE_RETURN = ord("\r")
 _WHOLE_TEXT = 0x81  # FIN and opcode 1
 _MASKED = 0x80
 

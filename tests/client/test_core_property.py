@@ -18,6 +18,7 @@ STEPS = st.lists(
         st.tuples(st.just("live"), WHO, st.none()),
         st.tuples(st.just("cut"), WHO, st.none()),
         st.tuples(st.just("lose"), WHO, st.none()),
+        st.tuples(st.just("repeat"), WHO, st.integers(0, 9)),
         st.tuples(st.just("keep"), WHO, st.none()),
         st.tuples(st.just("trim"), WHO, st.integers(1, 5)),
         st.tuples(st.just("wait"), WHO, st.floats(0, 5)),
@@ -57,7 +58,7 @@ class Scene:
         device = self.devices[who]
         if device.session is None:
             device.connect()
-        for _ in range(3):
+        for _round in range(3):
             device.to_server()
             device.from_server()
 
@@ -75,6 +76,13 @@ class Scene:
         pushed = [frame for frame in session.out if frame.startswith(b'{"ev":"msg"')] if session else []
         if session and pushed:
             session.out.remove(pushed[0])
+
+    def repeat(self, who: int, which: int) -> None:
+        """The server says again what it has said before."""
+        session = self.devices[who].session
+        had = [entry for entry in self.server.logs[session.user] if not is_queued(entry, session)] if session else []
+        if session and session.user and had:
+            session.push(had[which % len(had)])
 
     def keep(self, who: int, _: None) -> None:
         device = self.devices[who]
@@ -104,7 +112,12 @@ class Scene:
                 device.settle()
 
 
-@settings(max_examples=300, deadline=None)
+def is_queued(entry: MessagePush, session: ModelSession) -> bool:
+    """It is still on its way, or not even that: before it comes, it would be no repeat."""
+    return order(entry.at) > order(session.server.last[session.user]) or encode_push(entry) in session.out
+
+
+@settings(max_examples=1000)
 @given(steps=STEPS, tells_prev=st.booleans())
 def test_confirmed_once_and_given_once(steps: list[tuple[str, int, Any]], tells_prev: bool) -> None:
     scene = Scene(tells_prev=tells_prev)

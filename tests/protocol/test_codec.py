@@ -1,0 +1,212 @@
+"""Frames to commands and back: every command, every kind of bad frame."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imserver.errors import BadFrame, BadRequest, FramingError, NotFound, RateLimited, RequestError, UnknownOp
+from imserver.model import Entry, Position
+from imserver.protocol import codec
+from imserver.protocol.commands import COMMANDS, Ack, Command, History, Login, Logout, Ping, Register, Send
+from imserver.protocol.pushes import Bye, MessagePush, PingPush, Reply, Sent, Synced, Truncated, UnknownPush
+
+TABLE: list[tuple[Command, bytes]] = [
+    (Register(user="alice", password="pw"), b'{"op":"register","user":"alice","password":"pw"}'),
+    (Login(device="d", token="t", ref="r"), b'{"op":"login","ref":"r","device":"d","token":"t"}'),
+    (
+        Login(device="d", user="a", password="p", since={"": "1-0", "#g": "2-0"}),
+        b'{"op":"login","device":"d","user":"a","password":"p","since":{"":"1-0","#g":"2-0"}}',
+    ),
+    (
+        Send(ref=3, id="c1", to="bob", body=msgspec.Raw(b'"hello"')),
+        b'{"op":"send","ref":3,"id":"c1","to":"bob","body":"hello"}',
+    ),
+    (Ack(upto="1-0", log="#g"), b'{"op":"ack","upto":"1-0","log":"#g"}'),
+    (History(partner="bob", before="5-0", limit=7), b'{"op":"history","with":"bob","before":"5-0","limit":7}'),
+    (Ping(ref=0), b'{"op":"ping","ref":0}'),
+    (Logout(), b'{"op":"logout"}'),
+]
+
+
+@pytest.mark.parametrize(("command", "frame"), TABLE, ids=lambda value: type(value).__name__)
+def test_both_directions(command: Command, frame: bytes) -> None:
+    decoded = codec.decode_command(frame)
+    assert codec.encode_command(decoded) == codec.encode_command(command)
+    assert json.loads(codec.encode_command(command)) == json.loads(frame)
+
+
+def test_the_table_has_every_command() -> None:
+    assert {type(command) for command, _ in TABLE} == set(COMMANDS)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert codec.decode_command(b'{"op":"ping","colour":"blue"}') == Ping()
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "named"),
+    [
+        (b"nonsense", BadFrame, "not a JSON object"),
+        (b"[1]", BadFrame, "not a JSON object"),
+        (b"5", BadFrame, "not a JSON object"),
+        (b'"op"', BadFrame, "not a JSON object"),
+        (b'{"op":"ping"} more', BadFrame, "not a JSON object"),
+        (b"[" * 10_000, BadFrame, "not a JSON object"),
+        (b'{"op":"ping","x":' + b"[" * 10_000 + b"]" * 10_000 + b"}", BadFrame, "nested too deeply"),
+        (b'{"op":"send","id":"a","to":"b","body":' + b"[" * 10_000 + b"]" * 10_000 + b"}", BadFrame, "deeply"),
+        (b'{"op":"fly"}', UnknownOp, "fly"),
+        (b"{}", BadRequest, "op"),
+        (b'{"op":7}', BadRequest, "op"),
+        (b'{"op":"send","to":"b","body":"x"}', BadRequest, "id"),
+        (b'{"op":"send","id":"a","to":5,"body":"x"}', BadRequest, "to"),
+        (b'{"op":"send","id":"a","to":"b","body":5}', BadRequest, "body"),
+        (b'{"op":"send","id":"a","to":"b","body":[1]}', BadRequest, "body"),
+        (b'{"op":"send","id":"a","to":"b","body":null}', BadRequest, "body"),
+        (b'{"op":"ping","ref":1.5}', BadRequest, "ref"),
+        (b'{"op":"history","with":"b","limit":0}', BadRequest, "limit"),
+        (b'{"op":"history","with":"b","limit":1000}', BadRequest, "limit"),
+        (b'{"op":"ack","upto":"' + b"1" * 41 + b'"}', BadRequest, "upto"),
+        (b'{"op":"register","user":"a","password":""}', BadRequest, "password"),
+        (b'{"op":"ping","ref":"\xff"}', FramingError, "UTF-8"),
+        (b'{"op":"ping","ref":"\xc3"}', FramingError, "UTF-8"),
+    ],
+)
+def test_bad_frames_name_what_is_wrong(frame: bytes, error: type[Exception], named: str) -> None:
+    with pytest.raises(error, match=named):
+        codec.decode_command(frame)
+
+
+def body_of(body: bytes) -> bytes:
+    command = codec.decode_command(b'{"op":"send","id":"a","to":"b","body":' + body + b"}")
+    assert isinstance(command, Send)
+    return bytes(command.body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"\\u0000"',
+        b'"\\u001f"',
+        b'"\\b"',
+        b'"\\f"',
+        b'"\\ufffe"',
+        b'"\\uffff"',
+        b'"\\ud800"',
+        b'"\\udfff x"',
+        '"\ufffe"'.encode(),
+        '"\uffff"'.encode(),
+        b'{"text":"\\u0001"}',
+        b'{"\\u0001":1}',
+        b'{"a":[{"b":["\\u0002"]}]}',
+        b'{"a":' * 70 + b"1" + b"}" * 70,
+    ],
+)
+def test_text_that_xml_cannot_carry_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequest, match="body"):
+        body_of(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"tab \\t newline \\n return \\r"',
+        b'"\\\\u0000 \\\\b"',
+        '"\U0001f600 é \ufffd"'.encode(),
+        b'"\\ud83d\\ude00"',
+        b"{}",
+    ],
+)
+def test_all_other_text_passes_unchanged(body: bytes) -> None:
+    assert body_of(body) == body
+
+
+def test_a_body_of_several_lines_comes_out_on_one() -> None:
+    """Over WebSocket a frame may have line ends between its tokens; over TCP they would end it."""
+    assert json.loads(body_of(b'{\r\n "a":\n [1,\n "x\\ny"]\n}')) == {"a": [1, "x\ny"]}
+    assert b"\n" not in body_of(b'{\n"a":1}')
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_give_documented_errors_only(frame: bytes) -> None:
+    try:
+        codec.decode_command(frame)
+    except (RequestError, FramingError):
+        codec.ref_of(frame)
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ["ref", "id", "to", "body", "user", "password", "device", "token", "since", "upto", "log", "with", "limit"]
+
+
+@given(
+    st.sampled_from(["send", "login", "ack", "history", "register", "ping"]),
+    st.dictionaries(st.sampled_from(FIELDS), JSON),
+)
+def test_any_json_gives_documented_errors_only(op: str, fields: dict[str, Any]) -> None:
+    try:
+        command = codec.decode_command(msgspec.json.encode({"op": op} | fields))
+    except RequestError:
+        return
+    assert json.loads(codec.encode_command(command))["op"] == op
+
+
+@pytest.mark.parametrize(
+    ("frame", "ref"),
+    [
+        (b'{"op":"x","ref":4}', 4),
+        (b'{"ref":"r","op":5}', "r"),
+        (b'{"ref":true}', None),
+        (b'{"ref":[1]}', None),
+        (b"{", None),
+        (b"\xff", None),
+    ],
+)
+def test_the_ref_of_a_bad_frame(frame: bytes, ref: object) -> None:
+    assert codec.ref_of(frame) == ref
+
+
+def test_replies_and_pushes() -> None:
+    entry = Entry(
+        Position(b"2-0"), Position(b"1-0"), b'{"ev":"msg","from":"a","device":"d","to":"b","id":"c","body":{"x":1}}'
+    )
+    both = [
+        (codec.encode_reply(3, Sent("c1", "1-0")), Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"1-0"}'))),
+        (codec.encode_push(Synced("1-0")), Synced("1-0")),
+        (codec.encode_push(Truncated("1-0")), Truncated("1-0")),
+        (codec.encode_push(PingPush()), PingPush()),
+        (codec.encode_push(Bye("drain", "moved", True, 1.5)), Bye("drain", "moved", True, 1.5)),
+        (
+            codec.encode_entry(entry),
+            MessagePush(at="2-0", prev="1-0", sender="a", device="d", to="b", id="c", body={"x": 1}),
+        ),
+        (b'{"ev":"later","x":1}', UnknownPush("later")),
+    ]
+    for frame, expected in both:
+        decoded = codec.decode_server_frame(frame)
+        assert msgspec.json.encode(decoded) == msgspec.json.encode(expected)
+
+
+def test_failures_carry_code_and_retry() -> None:
+    assert json.loads(codec.encode_failure(3, RateLimited("slow down", 2.0))) == {
+        "re": 3,
+        "err": {"code": "rate-limited", "text": "slow down", "retry": 2.0},
+    }
+    assert json.loads(codec.encode_failure(None, NotFound("who?"))) == {
+        "ev": "error",
+        "code": "not-found",
+        "text": "who?",
+    }
+
+
+@pytest.mark.parametrize("frame", [b"", b"[]", b"{", b'{"ev":5}', b'{"ev":"msg"}', b"\xff"])
+def test_a_server_that_is_none(frame: bytes) -> None:
+    with pytest.raises(BadFrame):
+        codec.decode_server_frame(frame)
