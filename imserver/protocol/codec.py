@@ -12,7 +12,7 @@ import msgspec
 from imserver.errors import BadFrame, BadRequest, FramingError, ImError, RequestError, UnknownOp
 from imserver.model import Entry
 from imserver.protocol.commands import COMMANDS, Command, Ref, Send
-from imserver.protocol.pushes import EMPTY, AnyPush, Bye, ErrorPush, Failure, Push, Reply, UnknownPush
+from imserver.protocol.pushes import EMPTY, AnyPush, Bye, ErrorPush, Failure, Page, Push, Reply, UnknownPush
 
 # Union[...] over a tuple made at run time has no operator form.
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Union[tuple(COMMANDS)])  # noqa: UP007
@@ -120,6 +120,9 @@ def check_text(value: object, field: str, depth: int = MAX_DEPTH) -> None:
 
 
 def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
+    if type(content) is Page:
+        entries = [msgspec.Raw(encode_entry(entry)) for entry in content.messages]
+        content = _PageOnTheWire(entries, content.more, content.next)
     return b'{"re":%b,"ok":%b}' % (_encoder.encode(ref), _encoder.encode(content))
 
 
@@ -139,14 +142,13 @@ def encode_entry(entry: Entry) -> bytes:
     return entry.encoded
 
 
-def _encode_field(value: object) -> msgspec.Raw:
-    """For the one type in replies that is not msgspec's own: an entry in a page."""
-    if isinstance(value, Entry):
-        return msgspec.Raw(encode_entry(value))
-    raise TypeError(f"{type(value).__name__} can't be encoded")
+class _PageOnTheWire(msgspec.Struct, omit_defaults=True):
+    messages: list[msgspec.Raw]
+    more: bool
+    next: str | None
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_encode_field)
+_encoder = msgspec.json.Encoder()
 
 
 def encode_push(push: Push) -> bytes:

@@ -1,8 +1,7 @@
 """A headless Chromium for the tests of the page, and what every page must not do."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -26,9 +25,9 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tells the fixtures whether their test has failed."""
-    report: Any = yield
+    report = yield
     if report.when == "call":
         item.stash[OUTCOME] = report.failed
     return report

@@ -145,6 +145,9 @@ class Visitor:
     def in_list(self, partner: str) -> Locator:
         return self.page.get_by_role("navigation").get_by_role("button").filter(has_text=partner)
 
+    def unread(self, partner: str) -> Locator:
+        return self.in_list(partner).locator(".unread")
+
     def sees_states(self, *states: str) -> None:
         """What is said of each message of one's own."""
         expect(self.page.locator(".own .state")).to_have_text(list(states))

@@ -103,14 +103,14 @@ def test_unread_messages_are_counted_until_they_are_seen(alice: Visitor, newcome
     bob.say("alice", "1")
     bob.say("alice", "2")
     carol.say("alice", "3")
-    expect(alice.in_list("bob")).to_contain_text("2 unread")
+    expect(alice.unread("bob")).to_have_text("2 unread")
     expect(alice.page).to_have_title("(3) imserver")
     alice.open("bob")
-    expect(alice.in_list("bob")).not_to_contain_text("unread")
-    expect(alice.page).to_have_title("(1) bob – imserver")
+    expect(alice.unread("bob")).to_be_hidden()
+    expect(alice.page).to_have_title("(1) bob - imserver")
     alice.page.reload()
-    expect(alice.in_list("carol")).to_contain_text("1 unread")
-    expect(alice.in_list("bob")).not_to_contain_text("unread")
+    expect(alice.unread("carol")).to_have_text("1 unread")
+    expect(alice.unread("bob")).to_be_hidden()
 
 
 def test_what_another_device_of_mine_says_is_shown_as_mine(alice: Visitor, bob: Person, server: Server) -> None:

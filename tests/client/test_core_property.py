@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imserver.protocol.codec import encode_push
 from imserver.protocol.pushes import MessagePush
 from tests.client.dialogue import Device
 from tests.client.model_server import ModelServer, order
@@ -78,11 +79,13 @@ class Scene:
             session.out.remove(pushed[0])
 
     def repeat(self, who: int, which: int) -> None:
-        """The server says again what it has said before."""
-        session = self.devices[who].session
-        had = [entry for entry in self.server.logs[session.user] if not is_queued(entry, session)] if session else []
-        if session and session.user and had:
-            session.push(had[which % len(had)])
+        """The server says something again that the device was given."""
+        device = self.devices[who]
+        if device.messages:
+            at = device.messages[which % len(device.messages)].at
+            user = device.replica.identity.user
+            [entry] = [entry for entry in self.trimmed[user] + self.server.logs[user] if entry.at == at]
+            device.told(device.replica.receive(encode_push(entry), device.now))
 
     def keep(self, who: int, _: None) -> None:
         device = self.devices[who]
@@ -110,11 +113,6 @@ class Scene:
                 device.settle()
                 self.keep(who, None)
                 device.settle()
-
-
-def is_queued(entry: MessagePush, session: ModelSession) -> bool:
-    """It is still on its way, or not even that: before it comes, it would be no repeat."""
-    return order(entry.at) > order(session.server.last[session.user]) or encode_push(entry) in session.out
 
 
 @settings(max_examples=1000)

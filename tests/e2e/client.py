@@ -9,6 +9,7 @@ import json
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -175,12 +176,15 @@ class WebSocketClient(Client):
     def __init__(self, address: Address) -> None:
         super().__init__()
         host, port = address
-        self.websocket = connect_websocket(
-            f"ws://{host}:{port}/ws",
-            subprotocols=[Subprotocol("im.v1")],
-            compression=None,
-            open_timeout=PATIENCE_SECONDS,
-            close_timeout=1,
+        self._stack = ExitStack()
+        self.websocket = self._stack.enter_context(
+            connect_websocket(
+                f"ws://{host}:{port}/ws",
+                subprotocols=[Subprotocol("im.v1")],
+                compression=None,
+                open_timeout=PATIENCE_SECONDS,
+                close_timeout=1,
+            )
         )
 
     def send_text(self, text: str | bytes) -> None:
@@ -196,4 +200,4 @@ class WebSocketClient(Client):
             raise Ended(str(error)) from error
 
     def close(self) -> None:
-        self.websocket.close()
+        self._stack.close()

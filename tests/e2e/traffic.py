@@ -17,6 +17,7 @@ from tests.server import Server
 
 WINDOW = 8
 DEADLINE_SECONDS = 60.0
+DURING_FAULT_SECONDS = 0.1  # between bursts: so slow that there is traffic before, in and after the fault
 _AGAIN_SECONDS = 0.02  # before the next attempt to connect: a client that does not spin
 _PASSING = {"unavailable", "overloaded"}
 
@@ -115,6 +116,11 @@ class Speaker(Device):
         self._say_more(client)
 
     def _say_more(self, client: Client) -> None:
+        """A burst, when all of the one before is answered. The last one waits until the fault is over."""
+        if self._unanswered:
+            return
+        is_last = self._next >= len(self.traffic.ids) - WINDOW
+        self.traffic.over.wait(DEADLINE_SECONDS if is_last else self.traffic.pause_seconds)
         while len(self._unanswered) < WINDOW and self._next < len(self.traffic.ids):
             message_id = self.traffic.ids[self._next]
             self._next += 1
@@ -144,6 +150,8 @@ class Traffic:
         self.devices: list[Device] = []
         self.speakers: list[Speaker] = []
         self.total = 0
+        self.over = threading.Event()  # the fault has happened, and has been mended
+        self.pause_seconds = 0.0  # between bursts
         self._deadline = time.monotonic() + DEADLINE_SECONDS
         self._count = 0
         self._progress = threading.Condition()
@@ -217,7 +225,8 @@ class Traffic:
             heard[f"{user}/new"] = list(self._kept(user))
             audience[f"{user}/new"] = [it.talk for it in self.speakers if user in (it.user, it.to)]
         faults = judge(talks, heard, audience)
-        return faults + [repr(error) for error in self._failures if not (faults and isinstance(error, Given))]
+        broken = [repr(error) for error in self._failures if not (faults and isinstance(error, Given))]
+        return broken + faults
 
     def _kept(self, user: str) -> Iterator[Heard]:
         with self._tcp() as client:
@@ -231,8 +240,10 @@ def assert_survived(server: Server, fault: Callable[[], object], **options: int)
     traffic.start()
     try:
         traffic.wait_acknowledged(1 / 4)
+        traffic.pause_seconds = DURING_FAULT_SECONDS
         fault()
     finally:
+        traffic.over.set()
         faults = traffic.finish()
     assert faults == [], "\n".join([f"{len(faults)} faults", *faults[:20], server.log])
     return traffic

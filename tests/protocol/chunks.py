@@ -1,6 +1,7 @@
 """Feeding a framing in chunks, and what came of it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ class Heard(NamedTuple):
 def chunked(data: bytes, cuts: Sequence[int]) -> Iterator[bytes]:
     """`data` cut at `cuts`; the same cut twice gives an empty chunk."""
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return (data[start:end] for start, end in zip(edges, edges[1:], strict=False))
+    return (data[start:end] for start, end in pairwise(edges))
 
 
 def heard(framing: Framing, chunks: Iterator[bytes]) -> Heard:

@@ -12,7 +12,7 @@ from imserver.errors import BadFrame, BadRequest, FramingError, NotFound, RateLi
 from imserver.model import Entry, Position
 from imserver.protocol import codec
 from imserver.protocol.commands import COMMANDS, Ack, Command, History, Login, Logout, Ping, Register, Send
-from imserver.protocol.pushes import Bye, MessagePush, PingPush, Reply, Sent, Synced, Truncated, UnknownPush
+from imserver.protocol.pushes import Bye, MessagePush, Page, PingPush, Reply, Sent, Synced, Truncated, UnknownPush
 
 TABLE: list[tuple[Command, bytes]] = [
     (Register(user="alice", password="pw"), b'{"op":"register","user":"alice","password":"pw"}'),
@@ -179,6 +179,10 @@ def test_replies_and_pushes() -> None:
     )
     both = [
         (codec.encode_reply(3, Sent("c1", "1-0")), Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"1-0"}'))),
+        (
+            codec.encode_reply("h", Page([entry], True, "2-0")),
+            Reply("h", ok=msgspec.Raw(b'{"messages":[%b],"more":true,"next":"2-0"}' % codec.encode_entry(entry))),
+        ),
         (codec.encode_push(Synced("1-0")), Synced("1-0")),
         (codec.encode_push(Truncated("1-0")), Truncated("1-0")),
         (codec.encode_push(PingPush()), PingPush()),

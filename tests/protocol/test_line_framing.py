@@ -15,7 +15,7 @@ TOO_LARGE = f"a frame is larger than {LIMIT} bytes"
 def plainly(data: bytes) -> Heard:
     """What a stream means, said as simply as possible."""
     *lines, rest = data.split(b"\n")
-    frames = []
+    frames: list[bytes] = []
     for line in lines:
         frame = line.removesuffix(b"\r")
         if len(frame) > LIMIT:

@@ -89,6 +89,8 @@ BREAKS: dict[str, bytes] = {
     "binary": to_server(Opcode.BINARY, b"x"),
     "fragmented binary": to_server(Opcode.BINARY, b"x", False),
     "unmasked": to_client(Opcode.TEXT, b"x"),
+    "unmasked of 16 bits": to_client(Opcode.TEXT, b"x" * 200),
+    "unmasked of 64 bits": to_client(Opcode.TEXT, b"x" * 65536),
     "unmasked ping": to_client(Opcode.PING, b"x"),
     "too large": b"\x81\xff" + (LIMIT + 1).to_bytes(8, "big"),
     "far too large": b"\x81\xff" + (1 << 62).to_bytes(8, "big"),

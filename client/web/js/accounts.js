@@ -17,6 +17,9 @@
  * at a time, and the other one shows the same notice.
  */
 
+/** A page that is loaded again may find its lock not yet given back by its former self. */
+const CLAIM_MS = 300;
+
 const KEY = "imserver.accounts";
 const TAB_KEY = "imserver.tab";
 
@@ -105,11 +108,14 @@ export function randomText(length) {
 export async function claim(user, device, { steal = false, onStolen = () => {} } = {}) {
   if (!navigator.locks) return () => {};
   return new Promise((resolve) => {
-    const hold = (lock) => {
-      if (lock === null) return resolve(null);
+    let granted = false;
+    const hold = () => {
+      granted = true;
       return new Promise((release) => resolve(release));
     };
-    navigator.locks.request(`imserver/${user}/${device}`, steal ? { steal } : { ifAvailable: true }, hold).catch(onStolen);
+    const options = steal ? { steal } : { signal: AbortSignal.timeout(CLAIM_MS) };
+    const request = navigator.locks.request(`imserver/${user}/${device}`, options, hold);
+    request.catch(() => (granted ? onStolen() : resolve(null)));
   });
 }
 

@@ -113,9 +113,10 @@ class App {
 
   #refused(error) {
     const { user, device } = this.#seat;
-    if (this.#entered) this.#accounts.remember(user, device, "");
+    const entered = this.#entered;
+    if (entered) this.#accounts.remember(user, device, "");
     this.#leave();
-    this.#signInView.show({ user, error: whyNotSignedIn(error) });
+    this.#signInView.show({ user, error: whyNotSignedIn(entered ? { ...error, code: "expired-token" } : error) });
   }
 
   async #ended(bye) {

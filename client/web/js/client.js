@@ -26,7 +26,7 @@ export const browserClock = {
 /**
  * @typedef {object} Link how the page stands with the server
  * @property {string} stage the session's
- * @property {number} retryAt when the next attempt is made, in milliseconds since 1970; 0: now, or none is needed
+ * @property {number} retryAt when the next attempt is, or was, made, in milliseconds since 1970; 0: since the last time all was well none failed
  */
 
 export class Client {
@@ -141,7 +141,7 @@ export class Client {
   };
 
   #events = {
-    stage: ({ stage }) => this.#show({ stage }),
+    stage: ({ stage }) => this.#show(stage === "live" ? { stage, retryAt: 0 } : { stage }),
     welcome: ({ token, ping }) => this.#welcomed(token, ping),
     refused: ({ error }) => this.#refused(error),
     message: ({ message, live }) => this.#messageCame(message, live),
@@ -193,7 +193,7 @@ export class Client {
   #linkEvents = {
     opened: () => this.#session.opened(),
     text: (text) => this.#received(text),
-    lost: () => this.#lost(),
+    lost: () => this.#session.lost(),
     waiting: (until) => this.#show({ retryAt: until }),
   };
 
@@ -205,11 +205,6 @@ export class Client {
       console.warn(`imserver: ${error.message}`);
       this.#connection.renew();
     }
-  }
-
-  #lost() {
-    this.#session.lost();
-    this.#show({ retryAt: 0 });
   }
 
   #show(changes) {

@@ -90,4 +90,6 @@ test("the banner says what stands between the page and the server", () => {
   assert.match(textOf({ stage: "catching-up" }), /Catching up/);
   const waiting = bannerOf({ stage: "offline", retryAt: NOON + 3000 }, around);
   assert.deepEqual([waiting.detail, waiting.canHurry], ["Trying again in 3 s.", true]);
+  const trying = bannerOf({ stage: "joining", retryAt: NOON - 1 }, around);
+  assert.deepEqual([trying.text, trying.detail, trying.canHurry], [waiting.text, "Trying again…", false]);
 });

@@ -14,8 +14,10 @@ export function bannerOf(link, { online, broken, now }) {
   if (link.stage === "live" || link.stage === "over") return say("", "");
   if (!online) return say("You are offline. What you write is kept and sent when you are back.", "trouble");
   if (link.stage === "catching-up") return say("Catching up…", "wait");
-  if (link.retryAt > now) return { ...say("No connection to the server.", "trouble"), detail: `Trying again in ${waitLabel(link.retryAt, now)}.`, canHurry: true };
-  return say("Connecting…", "wait");
+  if (link.retryAt === 0) return say("Connecting…", "wait");
+  const waits = link.retryAt > now;
+  const detail = waits ? `Trying again in ${waitLabel(link.retryAt, now)}.` : "Trying again…";
+  return { ...say("No connection to the server.", "trouble"), detail, canHurry: waits };
 }
 
 function say(text, mood) {

@@ -40,6 +40,7 @@ export class MessengerView {
     this.#client = client;
     this.#store = seat.store;
     this.#device = seat.device;
+    this.broken = false;
     this.#root.hidden = false;
     this.#follow();
     if (this.#current === null) this.#sidebar.focusNew();
@@ -154,5 +155,5 @@ function partnerIn(hash) {
 
 function titleOf(unread, partner) {
   const count = unread > 0 ? `(${unread}) ` : "";
-  return `${count}${partner ? `${partner} – ` : ""}imserver`;
+  return `${count}${partner ? `${partner} - ` : ""}imserver`;
 }
