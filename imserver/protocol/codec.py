@@ -12,7 +12,7 @@ import msgspec
 from imserver.errors import BadFrame, BadRequest, FramingError, ImError, RequestError, UnknownOp
 from imserver.model import Entry
 from imserver.protocol.commands import COMMANDS, Command, Ref, Send
-from imserver.protocol.pushes import EMPTY, AnyPush, Bye, ErrorPush, Failure, Page, Push, Reply, UnknownPush
+from imserver.protocol.pushes import EMPTY, AnyPush, Bye, ErrorPush, Failure, Page, Push, Reply, Sent, UnknownPush
 
 # Union[...] over a tuple made at run time has no operator form.
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Union[tuple(COMMANDS)])  # noqa: UP007
@@ -120,6 +120,8 @@ def check_text(value: object, field: str, depth: int = MAX_DEPTH) -> None:
 
 
 def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
+    if type(content) is Sent:  # with every message
+        return b'{"re":%b,"ok":{"id":%b,"at":"%b"}}' % (_encode(ref), _encode(content.id), content.at)
     if type(content) is Page:
         entries = [msgspec.Raw(encode_entry(entry)) for entry in content.messages]
         content = _PageOnTheWire(entries, content.more, content.next)
@@ -149,6 +151,7 @@ class _PageOnTheWire(msgspec.Struct, omit_defaults=True):
 
 
 _encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
 
 
 def encode_push(push: Push) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from imserver.model import Entry
+from imserver.model import Entry, Position
 from imserver.protocol.commands import Ref
 
 
@@ -32,7 +32,7 @@ class Sent(msgspec.Struct, gc=False):
     """The `ok` of `send`: stored for recipient and sender; `at` in the sender's own log (or the group's)."""
 
     id: str
-    at: str
+    at: Position
 
 
 class Page(msgspec.Struct, omit_defaults=True):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from imserver.errors import ImError, NotFound
 from imserver.model import Entry, UserId, parse_address, parse_message_id, parse_position
 from imserver.protocol.commands import Ack, Ping, Send
-from imserver.protocol.pushes import EMPTY, Sent
+from imserver.protocol.pushes import EMPTY
 from imserver.session.context import Context
 from imserver.session.session import Session
 from imserver.store.calls import Appended, Attached, Replaced
@@ -38,7 +38,7 @@ class Sending:
 
     def _on_delivered(self, result: Appended | ImError) -> None:
         if isinstance(result, ImError):
-            self._finish(result)
+            self._fail(result)
         else:
             self.record()
 
@@ -49,17 +49,15 @@ class Sending:
         self._store.append(identity.user, self._dedupe, self._content, identity.place, self._on_recorded)
 
     def _on_recorded(self, result: Appended | ImError) -> None:
-        if not isinstance(result, ImError):
-            self._session.answered(result)
-        self._finish(result)
-
-    def _finish(self, result: Appended | ImError) -> None:
-        session = self._session
         if isinstance(result, ImError):
-            session.fail(self._ref, result)
+            self._fail(result)
         else:
-            session.reply(self._ref, Sent(self._id, result.at.decode()))
-        session.finished_sending(self._id)
+            self._session.sent(result, self._ref, self._id)
+            self._session.finished_sending(self._id)
+
+    def _fail(self, error: ImError) -> None:
+        self._session.fail(self._ref, error)
+        self._session.finished_sending(self._id)
 
 
 class Messages:

@@ -15,7 +15,7 @@ from imserver.observe.log import get_logger
 from imserver.protocol.commands import COMMANDS, Command, Ref
 from imserver.protocol.lifecycle import SESSION, Event, State, advance
 from imserver.protocol.limits import TokenBucket
-from imserver.protocol.pushes import Bye, Push
+from imserver.protocol.pushes import Bye, Push, Sent
 from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.tail import Tail
 from imserver.store.calls import Appended
@@ -176,16 +176,16 @@ class Session:
         assert tail is not None
         assert identity is not None
         if identity.place == origin:
-            tail.answered(entry.at, entry.prev)
+            tail.sent(entry)
         else:
             tail.offer(entry)
 
-    def answered(self, appended: Appended) -> None:
-        """An own send is in the own log."""
+    def sent(self, appended: Appended, ref: Ref, message_id: str) -> None:
+        """An own send is stored: the client is told, in the entry's place."""
         if appended.prev is None:
             self.context.counters.repeats += 1
-        if self.tail is not None:
-            self.tail.answered(appended.at, appended.prev)
+        assert self.tail is not None  # a session that sends has logged in; a closed one keeps its tail
+        self.tail.answer(appended.at, appended.prev, ref, Sent(message_id, appended.at))
 
     def on_drained(self) -> None:
         """The channel has sent all that was kept."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from imserver.errors import ImError
 from imserver.model import Entry, Position, UserId
+from imserver.protocol.commands import Ref
 from imserver.protocol.lifecycle import TAIL, Event, TailState, advance
-from imserver.protocol.pushes import Synced, Truncated
+from imserver.protocol.pushes import Sent, Synced, Truncated
 from imserver.session.cursor import Verdict, is_newer, judge
 from imserver.store.stored import head_of
 
@@ -25,7 +26,7 @@ _LIVE, _FORWARD = TailState.LIVE, Verdict.FORWARD  # looked up with every messag
 class Tail:
     """`position`: everything up to there was forwarded, or needs not be."""
 
-    __slots__ = ("_answered", "_may_be_cut", "_page", "_session", "_synced", "log", "position", "state")
+    __slots__ = ("_answers", "_may_be_cut", "_page", "_session", "_synced", "log", "position", "state")
 
     def __init__(self, session: "Session", log: UserId, position: Position, *, new_device: bool) -> None:
         """`new_device`: that entries before the oldest kept one are gone is no news to it."""
@@ -36,7 +37,7 @@ class Tail:
         self._may_be_cut = not new_device
         self._synced = False
         self._page = 0  # entries asked for by the read under way; 0: none is
-        self._answered: set[Position] | None = None
+        self._answers: dict[Position, tuple[Ref, Sent]] | None = None  # that wait for their entries' place
 
     # -- what is published
 
@@ -53,16 +54,25 @@ class Tail:
             self._session.context.counters.gaps += 1
             self.catch_up()
 
-    def answered(self, at: Position, prev: Position | None) -> None:
-        """The session got a reply that stands for the entry at `at`: it must not be forwarded as well."""
-        if prev == self.position and self.state is TailState.LIVE:
+    def answer(self, at: Position, prev: Position | None, ref: Ref, content: Sent) -> None:
+        """The reply to an own send: it stands for the entry at `at`, and goes out in that entry's place.
+
+        Never before older entries: a client may take the position in the reply for its cursor, and everything before it
+        for received. `prev` is None for a repeat.
+        """
+        if prev == self.position and self.state is _LIVE:
             self.position = at
         elif is_newer(at, self.position):
-            if self._answered is None:
-                self._answered = set()
-            self._answered.add(at)
-            if prev is not None:
-                self.catch_up()
+            self._answers = self._answers or {}
+            self._answers[at] = ref, content
+            self.catch_up()
+            return
+        self._session.reply(ref, content)
+
+    def sent(self, entry: Entry) -> None:
+        """An entry was published that this very session sent: its reply stands for it."""
+        if entry.prev == self.position and self.state is _LIVE:
+            self.position = entry.at
 
     def _forward(self, entry: Entry) -> None:
         session = self._session
@@ -98,7 +108,7 @@ class Tail:
 
     def _read(self) -> None:
         """One read at a time: a read that is under way when the tail falls behind and drains again serves both."""
-        if self._page:
+        if self._page or self._session.is_closed:
             return
         context = self._session.context
         context.counters.log_reads += 1
@@ -132,26 +142,27 @@ class Tail:
 
     def _take(self, entry: Entry) -> None:
         if not is_newer(entry.at, self.position):
-            return  # answered or forwarded while the page was on its way
-        if self._is_own(entry):
+            return  # forwarded while the page was on its way
+        answer = self._answers.pop(entry.at, None) if self._answers else None
+        if answer is not None:
+            self.position = entry.at
+            self._session.reply(*answer)
+        elif self._session.sending and self._is_being_answered(entry):
             self.position = entry.at
         else:
             self._forward(entry)
 
-    def _is_own(self, entry: Entry) -> bool:
-        """Sent by this very session: its reply has said so, or will."""
-        if self._answered and entry.at in self._answered:
-            self._answered.discard(entry.at)
-            return True
-        if not self._session.sending:
-            return False
-        head = head_of(entry.content)
-        return head.sender == self.log and head.device == self._session.device and head.id in self._session.sending
+    def _is_being_answered(self, entry: Entry) -> bool:
+        """Sent by this very session; the reply is on its way."""
+        head, session = head_of(entry.content), self._session
+        assert session.sending is not None
+        return head.sender == session.user and head.device == session.device and head.id in session.sending
 
     def _caught_up(self) -> None:
         self.state = advance(TAIL, self.state, Event.CAUGHT_UP)
-        if self._answered:
-            self._answered = {at for at in self._answered if is_newer(at, self.position)}
+        for answer in (self._answers or {}).values():  # of entries that are no longer kept
+            self._session.reply(*answer)
+        self._answers = None
         if not self._synced:
             self._synced = True
             self._session.push(Synced(self.position.decode()))

@@ -178,7 +178,7 @@ def test_replies_and_pushes() -> None:
         Position(b"2-0"), Position(b"1-0"), b'{"ev":"msg","from":"a","device":"d","to":"b","id":"c","body":{"x":1}}'
     )
     both = [
-        (codec.encode_reply(3, Sent("c1", "1-0")), Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"1-0"}'))),
+        (codec.encode_reply(3, Sent("c1", Position(b"1-0"))), Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"1-0"}'))),
         (
             codec.encode_reply("h", Page([entry], True, "2-0")),
             Reply("h", ok=msgspec.Raw(b'{"messages":[%b],"more":true,"next":"2-0"}' % codec.encode_entry(entry))),
