@@ -1,13 +1,14 @@
 """Where `imclient chat` reads and writes: a terminal, or a pipe."""
 
 import os
-import sys
 from typing import Protocol, Self
 
 import click
 import trio
 from prompt_toolkit import PromptSession
 from prompt_toolkit.patch_stdout import StdoutProxy
+
+from imserver.errors import SetupError
 
 READ_BYTES = 65536
 BUNDLE_SECONDS = 0.05  # lines that come together are painted together
@@ -138,10 +139,18 @@ class Pipe:
 
 
 async def write_line(text: str) -> None:
-    """To standard output, at once. A reader that is slow stops this task alone: the connection is kept alive."""
-    sys.stdout.flush()
+    """To standard output, at once. A reader that is slow stops this task alone: the connection is kept alive.
+
+    Raises BrokenPipeError where nobody reads any more, SetupError where it can't be written.
+    """
     data = text.encode(errors="replace") + b"\n"
-    await trio.to_thread.run_sync(_write, data, abandon_on_cancel=True)
+    try:
+        # Not sys.stdout, for the reason given for sys.stdin.
+        await trio.to_thread.run_sync(_write, data, abandon_on_cancel=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SetupError(f"standard output can't be written: {error.strerror}") from None
 
 
 def _write(data: bytes) -> None:

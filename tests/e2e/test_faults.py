@@ -16,10 +16,11 @@ from tests.store.redis_process import RedisProcess, running, wait_until
 QUICK = {"drain_seconds": 1, "probe_seconds": 0.3}
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all: each fault leaves it as new, or something is wrong."""
     required("redis-server")
-    with Server(tmp_path / "data", **QUICK) as it:
+    with Server(tmp_path_factory.mktemp("faults") / "data", **QUICK) as it:
         yield it
 
 

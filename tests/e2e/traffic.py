@@ -4,6 +4,7 @@ Every device comes back when its connection ends: by token, from the last entry 
 it says again, in order, with the same ids.
 """
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,8 @@ import websockets
 from tests.e2e.client import Client, Ended, Frame, Refused, TcpClient, WebSocketClient
 from tests.e2e.judge import Heard, Talk, judge
 from tests.server import Server
+
+_numbers = itertools.count()  # users nobody has talked to yet
 
 WINDOW = 8
 DEADLINE_SECONDS = 60.0
@@ -156,8 +159,8 @@ class Traffic:
         self._count = 0
         self._progress = threading.Condition()
         self._failures: list[BaseException] = []
-        for pair in range(pairs):
-            one, other = f"one{pair}", f"other{pair}"
+        for _ in range(pairs):
+            one, other = f"one{next(_numbers)}", f"other{next(_numbers)}"
             self._add_user(one, other)
             self._add_user(other, one)
         self._threads = [threading.Thread(target=self._run, args=(device,)) for device in self.devices]

@@ -7,9 +7,10 @@
  */
 
 import { randomText } from "./accounts.js";
+import { Lost } from "./asking.js";
 import { Connection } from "./connection.js";
 import { Outbox } from "./outbox.js";
-import { FrameError, SUBPROTOCOL, decode, encode, isGroup, requests } from "./protocol.js";
+import { FrameError, RequestError, SUBPROTOCOL, decode, encode, isGroup, requests } from "./protocol.js";
 import { Session } from "./session.js";
 
 /** The ref of a probe's answer belongs to no request, so the session passes over it. */
@@ -105,17 +106,18 @@ export class Client {
     this.#session.typing(to, on);
   }
 
+  /** @returns {Promise<boolean>} false where the replica has no page and the server cannot be asked now */
   open(partner) {
-    return this.#store.open(partner, this.#history);
+    return isReached(this.#store.open(partner, this.#history));
   }
 
   close(partner) {
     this.#store.close(partner, this.outbox.to(partner).length === 0);
   }
 
-  /** @throws as `Store.older` */
+  /** @returns {Promise<boolean>} as for `open` */
   older(partner) {
-    return this.#store.older(partner, this.#history);
+    return isReached(this.#store.older(partner, this.#history));
   }
 
   markRead(partner) {
@@ -210,6 +212,17 @@ export class Client {
   #show(changes) {
     this.link = { ...this.link, ...changes };
     this.#on.change();
+  }
+}
+
+/** Whether what needs the server was answered; other errors are somebody's mistake and go on. */
+async function isReached(loading) {
+  try {
+    await loading;
+    return true;
+  } catch (error) {
+    if (error instanceof Lost || error instanceof RequestError) return false;
+    throw error;
   }
 }
 

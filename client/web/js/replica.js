@@ -9,7 +9,7 @@
  * a message carries `with`, the conversation it belongs to; a null item leaves the outbox.
  */
 
-import { laterPosition, timeOf } from "./protocol.js";
+import { comparePositions, laterPosition, timeOf } from "./protocol.js";
 import { mergeRecords } from "./record.js";
 
 const VERSION = 1;
@@ -48,6 +48,8 @@ export class Replica {
 
   /** The `limit` newest messages of a conversation at or after `from` and before `before` (either may be null), oldest first. */
   async page(partner, { from, before, limit }) {
+    // An empty range is an error to IndexedDB.
+    if (from && before && comparePositions(from, before) >= 0) return [];
     const read = this.#db.transaction("messages", "readonly");
     const range = IDBKeyRange.bound(keyOf(partner, from, FIRST), keyOf(partner, before, LAST), false, true);
     const messages = [];

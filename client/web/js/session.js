@@ -28,8 +28,6 @@ import { OWN_LOG, cleanText, isGroup, isPosition, requests, sinceOf, toError, to
 import { Reading } from "./reading.js";
 import { Sending } from "./sending.js";
 
-export { Lost };
-
 /**
  * @typedef {{type: "stage", stage: string}
  *   | {type: "welcome", token: string, expires: number, ping: number}

@@ -25,6 +25,7 @@ export async function contract(open) {
   same(await page(replica, { limit: 2 }), ats.slice(3), "the newest ones");
   same(await page(replica, { before: ats[3], limit: 2 }), ats.slice(1, 3), "before a position");
   same(await page(replica, { from: ats[1], before: ats[4] }), ats.slice(1, 4), "from a position on");
+  same(await page(replica, { from: ats[1], before: ats[1] }), [], "between a position and itself");
   same(await page(replica, { from: "1000-3", before: "1000-11" }), [ats[2]], "positions need not be of messages");
   same((await replica.page("bo", { from: null, before: null, limit: 9 })).length, 0, "of one conversation only");
 

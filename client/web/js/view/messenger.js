@@ -123,13 +123,9 @@ export class MessengerView {
     if (this.#client === null || partner === this.#current) return;
     if (this.#current !== null) this.#client.close(this.#current);
     this.#current = partner;
-    if (partner !== null) this.#load(partner);
+    // Without a connection the replica's part is shown; the thread asks for the rest when there is one.
+    if (partner !== null) this.#client.open(partner);
     this.changed();
-  }
-
-  /** Without a connection the replica's part is shown; the thread asks for the rest when there is one. */
-  #load(partner) {
-    this.#client.open(partner).catch(() => this.changed());
   }
 
   #threadActions = {

@@ -11,7 +11,7 @@ import { paintAvatar } from "./sidebar.js";
  * @typedef {object} Actions
  * @property {(partner: string, text: string) => void} onSend
  * @property {(partner: string, on: boolean) => void} onTyping
- * @property {(partner: string) => Promise<void>} onOlder rejects where there is no older page to be had now
+ * @property {(partner: string) => Promise<boolean>} onOlder false where an older page is not to be had now
  * @property {(id: string) => void} onRetry
  * @property {(id: string) => void} onDiscard
  * @property {() => void} onBack
@@ -111,7 +111,13 @@ export class ThreadView {
     if (live && !this.#wasLive) this.#askedInVain = false;
     this.#wasLive = live;
     if (loading || atStart || this.#askedInVain || !this.#scroll.nearStart) return;
-    this.#actions.onOlder(this.#shown).catch(() => (this.#askedInVain = true));
+    this.#askForOlder();
+  }
+
+  async #askForOlder() {
+    const partner = this.#shown;
+    const isAnswered = await this.#actions.onOlder(partner);
+    if (partner === this.#shown) this.#askedInVain = !isAnswered;
   }
 
   #moved() {

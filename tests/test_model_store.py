@@ -1,0 +1,288 @@
+"""The model of the store against a real one: random calls have equal results and publish the same."""
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hiredis
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imserver.errors import ImError
+from imserver.model import DeviceId, Entry, Position, UserId
+from imserver.store import calls
+from imserver.store.calls import Appended, Attached, Bounds, pack
+from imserver.store.partitions import user_keys
+from imserver.store.stored import Sender
+from tests.conftest import required
+from tests.model_store import Database, Published
+from tests.store.redis_process import wait_until
+
+NODES = ("n1", "n2")
+USERS = ("ann", "ben")
+NEVER, ALWAYS = 8_999_999_999, 1  # ages in seconds, seen from NOW
+NOW = 9_000_000_000.0  # unix seconds, after every position
+
+
+class Connection:
+    """One RESP3 connection: calls, and what is published on it."""
+
+    def __init__(self, path: Path) -> None:
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.connect(str(path))
+        self._reader = hiredis.Reader()
+        self._pushes: list[bytes] = []
+        self.call(pack("HELLO", "3"))
+
+    def call(self, command: bytes) -> Any:
+        self._sock.sendall(command)
+        while True:
+            while (reply := self._reader.gets()) is not False:
+                if not isinstance(reply, hiredis.PushNotification):
+                    return reply
+                if reply[0] == b"smessage":
+                    self._pushes.append(reply[2])
+            self._reader.feed(self._sock.recv(65536))
+
+    def pushes(self) -> list[bytes]:
+        """All that has been published so far: it comes before the answer to a ping."""
+        self.call(pack("PING"))
+        pushes, self._pushes = self._pushes, []
+        return pushes
+
+    def subscribe(self, channel: bytes) -> None:
+        self._sock.sendall(pack("SSUBSCRIBE", channel))
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def can_connect(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(path)) == 0
+
+
+@contextmanager
+def running(program: Path, directory: Path) -> Iterator[Path]:
+    path = directory / "redis.sock"
+    options = ["--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(directory)]
+    process = subprocess.Popen([str(program), *options], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: can_connect(path), "redis-server listens")
+        yield path
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Real:
+    """The same calls as `Database`, on a real server, and what they publish to two nodes."""
+
+    def __init__(self, path: Path) -> None:
+        self._caller = Connection(path)
+        self._nodes = {node: Connection(path) for node in NODES}
+        for node, connection in self._nodes.items():
+            for channels in {user_keys(user).channels for user in USERS}:
+                connection.subscribe(channels + node.encode())
+        self._caller.call(pack("FUNCTION", "LOAD", "REPLACE", calls.library()))
+
+    def forget(self) -> None:
+        self._caller.call(pack("FLUSHALL"))
+
+    def close(self) -> None:
+        for connection in (self._caller, *self._nodes.values()):
+            connection.close()
+
+    def ask(self, command: bytes, parse: Callable[[Any], Any] = lambda reply: reply) -> Any:
+        return parse(self._caller.call(command))
+
+    def published(self) -> list[tuple[str, bytes]]:
+        return [(node, push) for node, connection in self._nodes.items() for push in connection.pushes()]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    with running(required("redis-server"), tmp_path_factory.mktemp("store")) as path:
+        store = Real(path)
+        yield store
+        store.close()
+
+
+class Step(NamedTuple):
+    """One call, with all the arguments that any call may want."""
+
+    call: str
+    user: str
+    device: str
+    place: bytes
+    number: int
+    flag: bool
+
+
+STEPS = st.lists(
+    st.builds(
+        Step,
+        st.sampled_from(
+            ["append", "append", "append", "read", "read_back", "attach", "attach", "again", "detach", "ack"]
+        )
+        | st.sampled_from(["trim", "register", "revoke", "erase"]),
+        st.sampled_from(USERS),
+        st.sampled_from(["pad", "phone"]),
+        # One is the beginning of another, and one node has two.
+        st.sampled_from([b"n1.1", b"n1.12", b"n2.1"]),
+        st.integers(0, 9),
+        st.booleans(),
+    ),
+    max_size=40,
+)
+
+
+class Pair:
+    """The same step on both; positions of the real one by the model's."""
+
+    def __init__(self, real: Real) -> None:
+        self.real = real
+        self.real.forget()
+        self.real.published()
+        self.published: list[tuple[str, bytes]] = []
+        self.model = Database(self._publish)
+        # Positions of each user's log, the model's and the real one's; two logs may use the same.
+        self.positions = {user: [(at, at) for at in (b"1-0", b"99999999999999-0")] for user in USERS}
+        for user in USERS:
+            self.model.register(user, "h")
+            self.real.ask(calls.register(user_keys(user), "h", 0.0))
+
+    def _publish(self, user: str, node: str, what: Published) -> None:
+        if what.entry is None:
+            text = b"x %b %b %b" % (what.user.encode(), what.origin, what.why.encode())
+        else:
+            at, prev, content = what.entry.at, what.entry.prev, what.entry.content
+            text = b"e %b %b %b %b %b" % (what.user.encode(), at, prev, what.origin, content)
+        self.published.append((node, text))
+
+    def position(self, step: Step) -> tuple[Position, Position]:
+        """A position that was handed out, or none that can be: the model's and the real one's."""
+        known = self.positions[step.user]
+        model, real = known[step.number % len(known)]
+        return Position(model), Position(real)
+
+    def step(self, step: Step) -> None:
+        getattr(self, f"do_{step.call}")(step, user_keys(step.user))
+        self.compare_published()
+
+    def compare(self, user: str, model: Any, real: Any) -> None:
+        """Positions of the real one are translated; errors are equal when they say the same."""
+        if isinstance(model, ImError) or isinstance(real, ImError):
+            assert (type(model), str(model)) == (type(real), str(real))
+        elif isinstance(model, Appended):
+            assert self.modelled(user, real.at) == model.at
+            assert (real.prev and self.modelled(user, real.prev)) == model.prev
+        elif isinstance(model, Attached):
+            cursor = real.cursor and self.modelled(user, real.cursor)
+            assert (self.modelled(user, real.last), cursor, real.generations) == model
+        elif isinstance(model, list):
+            assert [self.translated(user, entry) for entry in real] == model
+
+    def modelled(self, user: str, position: bytes) -> Position:
+        return Position(next((model for model, real in self.positions[user] if real == position), position))
+
+    def translated(self, user: str, entry: Entry) -> Entry:
+        return Entry(self.modelled(user, entry.at), self.modelled(user, entry.prev), entry.content)
+
+    def compare_published(self) -> None:
+        published, self.published = self.published, []
+        assert sorted((node, self._translated_push(push)) for node, push in self.real.published()) == sorted(published)
+
+    def _translated_push(self, push: bytes) -> bytes:
+        if not push.startswith(b"e "):
+            return push
+        kind, user, at, prev, rest = push.split(b" ", 4)
+        name = user.decode()
+        return b" ".join([kind, user, self.modelled(name, at), self.modelled(name, prev), rest])
+
+    # -- the calls
+
+    def do_append(self, step: Step, keys: Any) -> None:
+        sender = Sender(UserId("cat"), DeviceId(step.device))
+        dedupe, content = (
+            sender.dedupe(str(step.number)),
+            sender.content(step.user, str(step.number), msgspec.Raw(b'"x"')),
+        )
+        origin = step.place if step.flag else b"-"
+        model = self.model.append(step.user, dedupe, content, origin)
+        real = self.real.ask(calls.append(keys, step.user, dedupe, content, origin), calls.appended)
+        if isinstance(model, Appended) and model.prev is not None:
+            assert isinstance(real, Appended)
+            self.positions[step.user].append((model.at, real.at))
+        self.compare(step.user, model, real)
+
+    def do_read(self, step: Step, keys: Any) -> None:
+        model, real = self.position(step)
+        count = 1 + step.number % 3
+        found = self.real.ask(calls.read(keys, real, count), calls.entries)
+        self.compare(step.user, self.model.read(step.user, model, count), found)
+
+    def do_read_back(self, step: Step, keys: Any) -> None:
+        model, real = self.position(step) if step.flag else (None, None)
+        count = 1 + step.number % 3
+        found = self.real.ask(calls.read_back(keys, real, count), calls.entries)
+        self.compare(step.user, self.model.read_back(step.user, model, count), found)
+
+    def do_attach(self, step: Step, keys: Any) -> None:
+        generations = f"{step.number % 2}.0" if step.flag else None
+        self._attach(step, keys, generations, again=False)
+
+    def do_again(self, step: Step, keys: Any) -> None:
+        self._attach(step, keys, None, again=True)
+
+    def _attach(self, step: Step, keys: Any, generations: str | None, *, again: bool) -> None:
+        user, device, place = UserId(step.user), step.device, step.place
+        model = self.model.attach(user, device, place, generations, again=again)
+        command = calls.attach(keys, user, device, place, generations, again=again)
+        self.compare(step.user, model, self.real.ask(command, calls.attached))
+
+    def do_detach(self, step: Step, keys: Any) -> None:
+        model, real = self.position(step) if step.flag else (None, None)
+        self.model.detach(step.user, step.device, step.place, model)
+        self.real.ask(calls.detach(keys, step.device, step.place, real))
+
+    def do_ack(self, step: Step, keys: Any) -> None:
+        model, real = self.position(step)
+        self.model.ack(step.user, step.device, model)
+        self.real.ask(calls.ack(keys, step.device, real))
+
+    def do_trim(self, step: Step, keys: Any) -> None:
+        bounds = Bounds(step.number, ALWAYS if step.flag else NEVER, ALWAYS if step.place == b"n1.1" else NEVER)
+        passed = self.model.trim(step.user, int(NOW * 1000), bounds)
+        assert self.real.ask(calls.trim(keys, NOW, bounds)) == passed
+
+    def do_register(self, step: Step, keys: Any) -> None:
+        password = "h" if step.flag else ""
+        model = self.model.register(step.user, password)
+        self.compare(step.user, model, self.real.ask(calls.register(keys, password, 0.0), calls.registered))
+
+    def do_revoke(self, step: Step, keys: Any) -> None:
+        device = step.device if step.flag else None
+        model = self.model.revoke(step.user, device)
+        self.compare(step.user, model, self.real.ask(calls.revoke(keys, UserId(step.user), device), calls.found))
+
+    def do_erase(self, step: Step, keys: Any) -> None:
+        model = self.model.erase(step.user)
+        self.compare(step.user, model, self.real.ask(calls.erase(keys, UserId(step.user)), calls.found))
+
+
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_the_model_does_what_the_store_does(real: Real, steps: list[Step]) -> None:
+    pair = Pair(real)
+    for step in steps:
+        pair.step(step)
+    for user in USERS:
+        for device in ("pad", "phone"):
+            pair.step(Step("attach", user, device, b"n2.1", 0, False))
+        pair.step(Step("read", user, "pad", b"", 0, False))
