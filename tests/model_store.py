@@ -317,7 +317,8 @@ class _Question:
 
     def answer(self, result: Any) -> None:
         assert self.task is not None
-        self._tasks.ready.append((self.task, result))
+        task, tasks = self.task, self._tasks
+        tasks.ready.append(lambda: tasks.go_on(task, result))
 
     def __await__(self) -> Generator["_Question", Any, Any]:
         return (yield self)
@@ -327,22 +328,24 @@ class Tasks:
     """Runs the tasks of rare commands, one step at a time, when told to."""
 
     def __init__(self) -> None:
-        self.ready: deque[tuple[Coroutine[Any, Any, None], Any]] = deque()
+        self.ready: deque[Callable[[], None]] = deque()
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        self.ready.append((function(*arguments), None))
+        self.ready.append(lambda: self.go_on(function(*arguments), None))
 
     def run(self) -> bool:
         """One task goes on until it waits again. False: all are waiting."""
         if not self.ready:
             return False
-        task, result = self.ready.popleft()
+        self.ready.popleft()()
+        return True
+
+    def go_on(self, task: Coroutine[Any, Any, None], result: Any) -> None:
         try:
             question = task.throw(result) if isinstance(result, ImError) else task.send(result)
         except StopIteration:
-            return True
+            return
         question.task = task
-        return True
 
 
 class NodeStore:

@@ -209,16 +209,19 @@ class RedisLink:
         gets, calls = self._reader.gets, self._calls
         answered: _Call | None = None
         while self.up and (reply := gets()) is not MORE:
-            kind = type(reply)
-            if kind is hiredis.PushNotification:
-                if reply[0] == b"smessage":
-                    self._owner.on_push(reply[2])
-            elif kind is hiredis.ReplyError:
-                self._on_error(str(reply))
-            else:
-                call = calls.popleft()
-                call.then(reply if call.parse is None else call.parse(reply))
-                answered = call
+            try:
+                kind = type(reply)
+                if kind is hiredis.PushNotification:
+                    if reply[0] == b"smessage":
+                        self._owner.on_push(reply[2])
+                elif kind is hiredis.ReplyError:
+                    self._on_error(str(reply))
+                else:
+                    answered = calls.popleft()
+                    parse = answered.parse
+                    answered.then(reply if parse is None else parse(reply))
+            except Exception:  # a bug costs the one call, not those behind it
+                log.exception("an answer could not be handled", shard=self.url)
         if answered is not None:  # one sample a turn: all the calls of a turn waited alike
             self._counters.store_call_seconds.observe(self._reactor.now - answered.since)
         if self._waiters and len(calls) < self._most_calls // 2:
@@ -266,8 +269,8 @@ class RedisLink:
     def proven(self) -> None:
         self.proven_at = self._reactor.now
 
-    def distrust(self, why: str) -> None:
-        """Gives the connection up and makes a new one: its subscriptions are not proven any more."""
+    def drop(self, why: str) -> None:
+        """Gives the connection up and makes a new one, which repeats what has no answer."""
         self._lose(why)
 
     # -- connecting

@@ -206,7 +206,7 @@ class Store:
         self._next_probe = now + self._probe_seconds
         for link in self.links:
             if link.up and now - link.proven_at > self._probe_seconds * _UNPROVEN_PROBES:
-                link.distrust("its subscriptions deliver nothing")
+                link.drop("its subscriptions deliver nothing")
             link.probe()
 
     def why_not_ready(self, now: float) -> str:

@@ -167,7 +167,8 @@ class Connection:
         counters.bytes_out += sent
         if sent == len(data):
             self._out, self.out_bytes = None, 0
-            if self._stuck_since is not None:
+            # A tail stops at the bound even where the socket then takes all of it at once: it has to hear of it, too.
+            if self._stuck_since is not None or sent > self._session.context.settings.out_buffer_bytes:
                 self._unstick()
             if self._closing:
                 self._end_output()

@@ -110,9 +110,10 @@ class HttpConnection:
     def _encode(self, response: Response) -> bytes:
         headers = [*response.headers, (b"content-length", str(len(response.body)).encode())]
         event = h11.Response(status_code=response.status, headers=headers, reason=response.reason)
+        is_head = self._request is not None and self._request.method == b"HEAD"
         parts = [
             self._http.send(event),
-            self._http.send(h11.Data(data=response.body)),
+            self._http.send(h11.Data(data=b"" if is_head else response.body)),
             self._http.send(h11.EndOfMessage()),
         ]
         return b"".join(part for part in parts if part)

@@ -63,6 +63,9 @@ class Listener:
     def on_writable(self) -> None:
         """Never asked for."""
 
+    def drop(self, why: str) -> None:
+        """One connection less: the listener goes on."""
+
     def _take(self, client: socket.socket, address: object) -> None:
         client.setblocking(False)
         if self._reactor.sockets >= self._most:

@@ -27,6 +27,8 @@ class Handler(Protocol):
 
     def on_readable(self) -> None: ...
     def on_writable(self) -> None: ...
+    def drop(self, why: str) -> None:
+        """Its handling of an event failed, by a bug: it goes on without what it was about, or closes."""
 
 
 class Flushable(Protocol):
@@ -111,7 +113,8 @@ class Reactor:
                     handler.on_writable()
             except Exception:
                 log.exception("a handler failed")
-                self._drop(fd, handler)
+                if handlers.get(fd) is handler:
+                    handler.drop("an error in the server")
         self._in_turn = False
         self._flush()
 
@@ -135,8 +138,3 @@ class Reactor:
             clients, self._clients = self._clients, {}
             for client in clients:
                 client.flush()
-
-    def _drop(self, fd: int, handler: Handler) -> None:
-        drop = getattr(handler, "drop", None)
-        if drop is not None and self._handlers.get(fd) is handler:
-            drop("an error in the server")

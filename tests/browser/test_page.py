@@ -313,10 +313,10 @@ def test_two_tabs_with_the_password_are_two_devices(alice: Visitor, bob: Person,
     alice.say("from the first tab")
     second.open("bob")
     second.say("from the second tab")
+    bob.hears("from the first tab", "from the second tab")
     bob.say("alice", "hello both")
     for tab in (alice, second):
         tab.sees("from the first tab", "from the second tab", "hello both")
-    bob.hears("from the first tab", "from the second tab")
 
 
 def test_signing_out_in_one_tab_is_signing_out_in_all(alice: Visitor, browser: BrowserContext) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,18 +123,40 @@ def test_register_makes_an_account_and_logs_this_machine_in(
     home.run("send", address, user_of(address), "hi")
 
 
+def test_output_that_cannot_be_written(alice: str, home: Home) -> None:
+    home.run("send", alice, user_of(alice), "hi")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            home.command("tail", alice),
+            env=home.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: standard output can't be written: No space left on device\n")
+    with home.started("tail", alice, "--since", "0-0") as tail:
+        assert tail.process.stdout is not None
+        tail.process.stdout.close()
+        assert tail.process.wait(30) == 1
+        assert tail.process.stderr is not None
+        assert tail.process.stderr.read() == b""
+
+
 # -- devices
 
 
-def test_two_terminals_are_two_devices_and_runs_in_turn_are_one(alice: str, home: Home) -> None:
+def test_two_terminals_are_two_devices_and_runs_in_turn_are_one(alice: str, home: Home, new_home: NewHome) -> None:
     with home.started("tail", alice, "--json") as first, home.started("tail", alice, "--json") as second:
+        new_home("other").run("send", alice, user_of(alice), "zero")
+        assert first.message()["id"] == second.message()["id"]
         home.run("send", alice, user_of(alice), "one")
         assert first.message()["id"] == second.message()["id"]
         assert first.end(signal.SIGTERM) == second.end(signal.SIGTERM) == 0
     for text in ("two", "three"):
         home.run("send", alice, user_of(alice), text)
-    messages = home.run("tail", alice, "--json", "--since", "0-0", "--count", "3").stdout.splitlines()
-    one, two, three = (json.loads(line)["device"] for line in messages)
+    messages = home.run("tail", alice, "--json", "--since", "0-0", "--count", "4").stdout.splitlines()
+    _, one, two, three = (json.loads(line)["device"] for line in messages)
     assert two == three != one
     assert len(list(home.path.rglob("*.json"))) == 3
 
@@ -207,6 +230,13 @@ def test_chat_in_a_pipe_fails_where_a_message_is_refused(alice: str, home: Home)
     done = home.run("chat", alice, "nobody-of-this-name", given="hi\n", status=1)
     assert "! not sent to nobody-of-this-name: hi" in done.stderr
     assert "to whom?" in home.run("chat", alice, given="hi\n", status=1).stderr
+
+
+def test_chat_in_a_pipe_that_stays_open_is_ended_by_a_signal(alice: str, home: Home) -> None:
+    with home.started("chat", alice, user_of(alice)) as chat, home.started("tail", alice, "--json") as tail:
+        chat.write("note\n")
+        assert tail.message()["body"] == "note"
+        assert chat.end(signal.SIGTERM) == 0
 
 
 def test_chat_on_a_terminal(alice: str, home: Home, bob: tuple[str, Home], new_home: NewHome) -> None:

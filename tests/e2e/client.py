@@ -1,6 +1,6 @@
 """Clients that share no code with the product: a bare socket over TCP, PyPI's `websockets` over WebSocket.
 
-They block, and give up after PATIENCE_SECONDS. `receive` gives every frame of the server as it is; `ask` and `hear` put
+They block, and give up after `patience_seconds`. `receive` gives every frame of the server as it is; `ask` and `hear` put
 the frames aside that are not what was waited for.
 """
 
@@ -43,6 +43,7 @@ class Client:
     def __init__(self) -> None:
         self._refs = itertools.count(1)
         self._aside: deque[Frame] = deque()
+        self.patience_seconds = PATIENCE_SECONDS
 
     def send_text(self, text: str | bytes) -> None:
         raise NotImplementedError
@@ -73,7 +74,8 @@ class Client:
         frame: Frame = json.loads(self._receive_text())
         return frame
 
-    def _next(self, wanted: Callable[[Frame], bool]) -> Frame:
+    def wait_for(self, wanted: Callable[[Frame], bool]) -> Frame:
+        """The next frame that is wanted; the others are put aside."""
         passed: deque[Frame] = deque()
         try:
             while not wanted(frame := self.receive()):
@@ -86,7 +88,7 @@ class Client:
         """The `ok` of the reply. Raises Refused."""
         ref = next(self._refs)
         self.say(op, ref=ref, **fields)
-        reply = self._next(lambda frame: frame.get("re") == ref)
+        reply = self.wait_for(lambda frame: frame.get("re") == ref)
         if "err" in reply:
             raise Refused(reply["err"])
         ok: Frame = reply["ok"]
@@ -94,7 +96,7 @@ class Client:
 
     def hear(self, event: str) -> Frame:
         """The next push of this kind."""
-        return self._next(lambda frame: frame.get("ev") == event)
+        return self.wait_for(lambda frame: frame.get("ev") == event)
 
     def hear_rest(self) -> list[Frame]:
         """Everything until the server closes."""
@@ -161,6 +163,7 @@ class TcpClient(Client):
     def _receive_text(self) -> bytes:
         while b"\n" not in self._buffer:
             try:
+                self.socket.settimeout(self.patience_seconds)
                 data = self.socket.recv(_CHUNK)
             except TimeoutError:
                 raise
@@ -199,7 +202,7 @@ class WebSocketClient(Client):
 
     def _receive_text(self) -> str | bytes:
         try:
-            return self.websocket.recv(timeout=PATIENCE_SECONDS)
+            return self.websocket.recv(timeout=self.patience_seconds)
         except websockets.ConnectionClosed as error:
             raise Ended(str(error)) from error
 

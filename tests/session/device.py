@@ -1,8 +1,9 @@
 """A client as the protocol wants it, and a judge of what it is told.
 
-It says `login` with its cursor, repeats sends that have no answer, and notes every message at its position. What may
-never happen raises AssertionError at once: an entry out of order, an entry twice, an own message pushed to the session
-that sent it, a second `synced`.
+It says `login` with its cursor, repeats sends that have no answer, and notes every message at its position; what comes
+at a position, be it an entry or the reply that stands for one, moves the cursor. What may never happen raises
+AssertionError at once: an entry out of order, an entry twice, an own message pushed to the session that sent it, a
+second `synced`.
 """
 
 import json
@@ -36,10 +37,13 @@ class Device:
         self._begin_session()
 
     def _begin_session(self) -> None:
+        self._speaks = False  # says what it has to say; before that, it would come before what is to be repeated
         self.welcomed: str | None = None  # the log's end at login
         self.synced: str | None = None
         self.truncated: list[str] = []
-        self._reached: tuple[int, ...] = (-1,)  # position of the last push
+        self.unanswered: dict[str | int, str] = {}  # ref -> message id
+        self._refs = 0
+        self._reached: tuple[int, ...] = (-1,)  # position of the last entry, or of the reply that stood for it
         self._said: set[str] = set()  # ids sent for the first time in this session
         self._told: set[str] = set()  # ids confirmed in this session
 
@@ -53,6 +57,7 @@ class Device:
         self.node, self.wire = node, node.open(capacity=capacity)
         login = {"op": "login", "ref": "login", "device": self.name, "token": token_for(self.user, self.name)}
         self._write(login | ({"since": self.cursor} if since else {}))
+        self._speaks = eager
         if eager:
             self.repeat()
 
@@ -60,6 +65,7 @@ class Device:
         if self.wire is not None:
             self.wire.hang_up()
             self.wire = self.node = None
+            self._speaks = False
 
     def read(self, most: int = 1 << 30) -> bool:
         """Reads some bytes; a half line waits. False: there were none."""
@@ -83,18 +89,20 @@ class Device:
     def send(self, to: str) -> None:
         message_id = f"{self.name}{len(self.sent)}"
         self.sent[message_id] = self.outbox[message_id] = to
-        self._say(message_id)
+        if self._speaks:
+            self._said.add(message_id)
+            self._say(message_id)
 
     def say_again(self, message_id: str) -> None:
         """Repeats a send, whether it was answered or not."""
-        if self.welcomed is not None and message_id not in self.refused:
+        if self._speaks and message_id not in self.refused:
             self._say(message_id)
 
     def _say(self, message_id: str) -> None:
-        if self.welcomed is not None and message_id not in self.confirmed:
-            self._said.add(message_id)
-        to = self.sent[message_id]
-        self._write({"op": "send", "ref": message_id, "id": message_id, "to": to, "body": self.body(message_id)})
+        to, body = self.sent[message_id], self.body(message_id)
+        self._refs += 1
+        self.unanswered[self._refs] = message_id
+        self._write({"op": "send", "ref": self._refs, "id": message_id, "to": to, "body": body})
 
     def body(self, message_id: str) -> str:
         return f"{message_id} of {self.user} for {self.sent[message_id]}"
@@ -102,15 +110,7 @@ class Device:
     def repeat(self) -> None:
         """All sends without an answer, in order."""
         for message_id in list(self.outbox):
-            self._write(
-                {
-                    "op": "send",
-                    "ref": message_id,
-                    "id": message_id,
-                    "to": self.sent[message_id],
-                    "body": self.body(message_id),
-                }
-            )
+            self._say(message_id)
 
     def ack(self) -> None:
         if self.welcomed is not None and self.cursor != "0-0":
@@ -124,27 +124,36 @@ class Device:
         else:
             getattr(self, f"_hear_{frame['ev']}")(frame)
 
-    def _hear_reply(self, ref: str, frame: dict[str, Any]) -> None:
+    def _hear_reply(self, ref: str | int, frame: dict[str, Any]) -> None:
         if ref == "login":
             assert "ok" in frame or frame["err"]["code"] == "unavailable", frame
             self._enter(frame["ok"]) if "ok" in frame else self.disconnect()
-        elif "ok" in frame:
-            self._confirm(ref, frame["ok"])
+            return
+        message_id = self.unanswered.pop(ref)
+        if "ok" in frame:
+            self._confirm(message_id, frame["ok"])
         elif frame["err"]["code"] not in ("unavailable", "not-logged-in"):
-            self.refused[ref] = frame["err"]["code"]
-            self.outbox.pop(ref, None)
+            self.refused[message_id] = frame["err"]["code"]
+            self.outbox.pop(message_id, None)
 
     def _enter(self, welcome: dict[str, Any]) -> None:
         assert self.welcomed is None, "a second welcome"
         self.welcomed = welcome["at"]
-        self.repeat()
+        if not self._speaks:
+            self._speaks = True
+            self.repeat()
 
     def _confirm(self, message_id: str, sent: dict[str, str]) -> None:
+        at = sent["at"]
         assert sent["id"] == message_id
-        assert self.confirmed.setdefault(message_id, sent["at"]) == sent["at"], "two answers to one message"
+        if message_id in self._said and message_id not in self.confirmed:
+            assert order(at) > self._reached, f"{at} after {self._reached}"
+            self._reached = order(at)
+        assert self.confirmed.setdefault(message_id, at) == at, "two answers to one message"
         self.outbox.pop(message_id, None)
         self._told.add(message_id)
-        self._note(sent["at"], (self.user, self.name, message_id))
+        self._note(at, (self.user, self.name, message_id))
+        self._advance(at)
 
     def _note(self, at: str, key: Key) -> None:
         assert self.known.setdefault(at, key) == key, f"two messages at {at}"

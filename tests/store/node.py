@@ -159,4 +159,4 @@ async def serving(node: Node) -> AsyncIterator[Node]:
 def close(node: Node) -> None:
     """What ends with the process in a worker."""
     for link in node.store.links:
-        link.distrust("the test is over")
+        link.drop("the test is over")
