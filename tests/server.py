@@ -22,10 +22,18 @@ class Server:
     def __init__(self, data: Path, *options: str, workers: int = 2, **settings: object) -> None:
         """`options` for the command line; `settings` as in the environment, in lower case without the prefix."""
         self.data = data
-        self._options = [*options, "--workers", str(workers), "--registration", str(settings.pop("registration", "open"))]
+        self._options = [
+            *options,
+            "--workers",
+            str(workers),
+            "--registration",
+            str(settings.pop("registration", "open")),
+        ]
         cheap = {"password_memory_kib": 1024, "password_rounds": 1}  # what a password costs is not what is tested
         chosen = {f"IMSERVER_{name.upper()}": str(value) for name, value in (cheap | settings).items()}
-        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("IMSERVER_")} | chosen
+        self._environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("IMSERVER_")
+        } | chosen
         self._ports = {"tcp": 0, "http": 0, "admin": 0}
         self.process: subprocess.Popen[bytes] | None = None
 

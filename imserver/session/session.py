@@ -17,6 +17,7 @@ from imserver.protocol.lifecycle import SESSION, Event, State, advance
 from imserver.protocol.limits import TokenBucket
 from imserver.protocol.pushes import Bye, Push, Sent
 from imserver.session.context import Channel, Context, RareHandler
+from imserver.session.cursor import is_newer
 from imserver.session.tail import Tail
 from imserver.store.calls import Appended
 from imserver.store.stored import Sender
@@ -238,7 +239,8 @@ class Session:
 
     def keep(self, position: Position) -> None:
         """The device has kept everything up to `position`; stored within a second, many at once."""
-        self.acked = position
+        if self.acked is None or is_newer(position, self.acked):
+            self.acked = position
         self.context.cursors[self] = None
 
     # -- time

@@ -1,7 +1,7 @@
 """Clients that share no code with the product: a bare socket over TCP, PyPI's `websockets` over WebSocket.
 
-They block, and give up after `patience_seconds`. `receive` gives every frame of the server as it is; `ask` and `hear` put
-the frames aside that are not what was waited for.
+They block, and give up after `patience_seconds`. `receive` gives every frame of the server as it is; `ask` and `hear`
+put the frames aside that are not what was waited for.
 """
 
 import itertools
@@ -11,10 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import websockets
-from typing_extensions import Self
 from websockets.sync.client import connect as connect_websocket
 from websockets.typing import Subprotocol
 

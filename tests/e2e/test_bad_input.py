@@ -138,9 +138,7 @@ def test_what_is_no_command(opened: Client, frame: Frame, code: str, names: str)
         ({"body": {"\u0007": 1}}, "bad-request", "body"),
     ],
 )
-def test_what_is_no_message(
-    opened: Client, user: Callable[[str], str], fields: Frame, code: str, names: str
-) -> None:
+def test_what_is_no_message(opened: Client, user: Callable[[str], str], fields: Frame, code: str, names: str) -> None:
     me = user("carl")
     opened.register(me)
     opened.enter(me, "desk")

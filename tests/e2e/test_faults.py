@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.e2e.traffic import Traffic, assert_survived
 from tests.server import Server
 from tests.store.redis_process import RedisProcess, running, wait_until
 
-QUICK = {"drain_seconds": 1, "probe_seconds": 0.3}
+QUICK: dict[str, Any] = {"drain_seconds": 1, "probe_seconds": 0.3}
 
 
 @pytest.fixture(scope="module")

@@ -46,9 +46,7 @@ def test_all_is_still_there_after_a_stop(small: Server) -> None:
 def test_a_second_start_on_the_same_data_is_refused(small: Server) -> None:
     command = [sys.executable, "-m", "imserver.cli", "serve", "--data", str(small.data)]
     anywhere = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    second = subprocess.run(
-        [*command, *anywhere], capture_output=True, text=True, timeout=READY_SECONDS, check=False
-    )
+    second = subprocess.run([*command, *anywhere], capture_output=True, text=True, timeout=READY_SECONDS, check=False)
     assert second.returncode != 0
     assert str(small.run["pid"]) in second.stderr
     assert str(small.data) in second.stderr

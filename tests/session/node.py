@@ -122,10 +122,11 @@ class ServerNode:
 
     def settle(self) -> None:
         """Everything that can move by itself does."""
-        while self._move():
+        while self.move():
             pass
 
-    def _move(self) -> bool:
+    def move(self) -> bool:
+        """All that is ready now moves on. False: there was nothing."""
         moved = self.turn()
         for number, link in enumerate(self.store.links):
             while link.execute() or self.deliver(number):

@@ -175,7 +175,9 @@ class Scene:
         log: dict[str, Key] = {}
         for entry in self.world.database.accounts[user].log:
             said = json.loads(entry.content)
-            sender = next(device for device in self.devices if (device.user, device.name) == (said["from"], said["device"]))
+            sender = next(
+                device for device in self.devices if (device.user, device.name) == (said["from"], said["device"])
+            )
             assert said["body"] == sender.body(said["id"])
             assert said["to"] == sender.sent[said["id"]]
             log[entry.at.decode()] = (said["from"], said["device"], said["id"])

@@ -33,7 +33,9 @@ def test_table(position: bytes, at: bytes, prev: bytes, verdict: Verdict) -> Non
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 3)), unique=True, min_size=1), st.data())
-def test_whoever_forwards_as_judged_has_a_prefix_without_holes(numbers: list[tuple[int, int]], data: st.DataObject) -> None:
+def test_whoever_forwards_as_judged_has_a_prefix_without_holes(
+    numbers: list[tuple[int, int]], data: st.DataObject
+) -> None:
     log = [Position(b"0-0"), *(Position(b"%d-%d" % number) for number in sorted(numbers))]
     position, forwarded = log[0], [log[0]]
     for index in data.draw(st.lists(st.integers(1, len(log) - 1), max_size=40)):

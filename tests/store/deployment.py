@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 
@@ -25,18 +26,16 @@ class Deployment:
         """The client of the instance that holds the user."""
         partition = user_keys(user).partition
         return next(
-            client
-            for client, shard in zip(self.clients, self.shards, strict=True)
-            if partition in shard.partitions
+            client for client, shard in zip(self.clients, self.shards, strict=True) if partition in shard.partitions
         )
 
     def log(self, user: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        entries: list[tuple[bytes, dict[bytes, bytes]]] = self.oracle(user).xrange(self.keys(user).log)
-        return entries
+        entries: Any = self.oracle(user).xrange(self.keys(user).log)
+        return list(entries)
 
     def state(self, user: str) -> dict[bytes, bytes]:
-        state: dict[bytes, bytes] = self.oracle(user).hgetall(self.keys(user).state)
-        return state
+        state: Any = self.oracle(user).hgetall(self.keys(user).state)
+        return dict(state)
 
     def dedupe(self, user: str) -> dict[bytes, bytes]:
         """The dedupe fields of a user: all that have two slashes."""

@@ -46,7 +46,7 @@ class Node:
         self.ups = 0
         self.events: list[str] = []  # in the order in which they came
         self._told = trio.Event()
-        chosen = {"bounds": WIDE, "timeout": 15.0, "probe_seconds": 2.0, "most_calls": 10_000} | options
+        chosen: dict[str, Any] = {"bounds": WIDE, "timeout": 15.0, "probe_seconds": 2.0, "most_calls": 10_000} | options
         self.store = Store(shards, node=name, reactor=self.reactor, counters=Counters(), **chosen)
         self.store.listen(self)
 

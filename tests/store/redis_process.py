@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -118,7 +119,7 @@ def _join(nodes: list[RedisProcess], bus_ports: list[int]) -> None:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * share, last)
             client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, bus_ports[0])
     for node in nodes:
-        wait_until(lambda node=node: _is_complete(node), f"the cluster is complete: {node.log}")
+        wait_until(partial(_is_complete, node), f"the cluster is complete: {node.log}")
 
 
 def _is_complete(node: RedisProcess) -> bool:

@@ -144,7 +144,9 @@ async def test_a_body_of_any_kind_comes_back_as_it_was(deployment: Deployment, n
 @trio_test
 async def test_only_nodes_that_host_a_session_are_told_each_once(deployment: Deployment, name: str) -> None:
     async with AsyncExitStack() as stack:
-        one, two, none = [await stack.enter_async_context(opened(deployment.url, node)) for node in ("one", "two", "none")]
+        one, two, none = [
+            await stack.enter_async_context(opened(deployment.url, node)) for node in ("one", "two", "none")
+        ]
         await registered(one, name)
         for node, device, place in ((one, "a", b"one.1"), (one, "b", b"one.2"), (two, "c", b"two.1")):
             await node.attach(name, device, place)

@@ -25,9 +25,7 @@ def random_names(count: int) -> list[str]:
     """User names as they are allowed, the same in every run."""
     chance = random.Random("names")
     rest = _LETTERS + "._-"
-    return [
-        chance.choice(_LETTERS) + "".join(chance.choices(rest, k=chance.randrange(64))) for _ in range(count)
-    ]
+    return [chance.choice(_LETTERS) + "".join(chance.choices(rest, k=chance.randrange(64))) for _ in range(count)]
 
 
 def test_tags_are_pinned() -> None:

@@ -10,7 +10,7 @@ import time
 import pytest
 from trio.testing import trio_test
 
-from imserver.model import START, UserId, position_order
+from imserver.model import START, Position, UserId, position_order
 from imserver.store import calls
 from imserver.store.calls import Appended, Bounds
 from tests.store.deployment import Deployment
@@ -31,7 +31,7 @@ def assert_consistent(deployment: Deployment, name: str) -> None:
     assert [at for at in log if at in indexed] == log[len(log) - len(indexed) :]
 
 
-async def filled(node: Node, name: str, count: int) -> list[bytes]:
+async def filled(node: Node, name: str, count: int) -> list[Position]:
     await node.store.register(UserId(name), "hash")
     return [(await node.say(name, f"m{number}")).at for number in range(count)]
 

@@ -1,0 +1,153 @@
+"""Plays a dialogue on a stage: something that clients can be connected to."""
+
+import itertools
+import json
+from typing import Any, Protocol
+
+from tests.dialogue.script import Step, device_of
+
+ANYTHING = "..."
+PASSWORD = "secret"
+
+
+class Line(Protocol):
+    """One client's connection, whatever it is made of."""
+
+    def send(self, text: str) -> None:
+        """One frame."""
+
+    def receive(self) -> Any:
+        """The next frame, decoded; None where the server has ended the connection. Fails where there is neither."""
+
+    def receive_nothing(self) -> None:
+        """Fails if there is a frame."""
+
+    def close(self) -> None: ...
+
+
+class Stage(Protocol):
+    """Where a dialogue is played."""
+
+    def open(self) -> Line: ...
+
+    def cut_log(self, user: str, entries: int) -> None:
+        """Only the newest entries are kept."""
+
+
+_plays = itertools.count(1)
+
+
+class Play:
+    """One dialogue. Its users get names that no other has, since stages are shared; nobody in the dialogue sees that."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._number = next(_plays)
+        self._lines: dict[str, Line] = {}
+        self._noted: dict[str, Any] = {}
+        self._stage_names: dict[str, str] = {}
+
+    def run(self, steps: list[Step]) -> None:
+        try:
+            for step in steps:
+                self._do(step)
+        finally:
+            for line in self._lines.values():
+                line.close()
+
+    def _do(self, step: Step) -> None:
+        try:
+            getattr(self, f"_do_{step.verb}")(step.actor, step.argument)
+        except Exception as error:
+            error.add_note(f"in line {step.line}: {step.actor} {step.verb} {step.argument or ''}")
+            raise
+
+    # -- sentences
+
+    def _do_users(self, _: str, names: list[str]) -> None:
+        self._do_names("", names)
+        line = self._stage.open()
+        for name in names:
+            self._say(line, {"op": "register", "ref": 1, "user": name, "password": PASSWORD})
+            self._match({"re": 1, "ok": {}}, line.receive())
+        line.close()
+
+    def _do_names(self, _: str, names: list[str]) -> None:
+        self._stage_names.update({name: f"{name}-{self._number}" for name in names})
+
+    def _do_connect(self, actor: str, _: None) -> None:
+        self._lines[actor] = self._stage.open()
+
+    def _do_log_in(self, actor: str, _: None) -> None:
+        self._do_connect(actor, None)
+        user, device = device_of(actor)
+        self._do_send(actor, {"op": "login", "ref": 0, "user": user, "password": PASSWORD, "device": device})
+        welcome = {"user": user, "device": device, ANYTHING: ANYTHING}
+        self._do_receive(actor, {"re": 0, "ok": welcome})
+        self._do_receive(actor, {"ev": "synced", "at": ANYTHING})
+
+    def _do_send(self, actor: str, frame: dict[str, Any]) -> None:
+        self._say(self._lines[actor], self._filled(frame))
+
+    def _do_send_text(self, actor: str, text: str) -> None:
+        self._lines[actor].send(text)
+
+    def _do_receive(self, actor: str, expected: dict[str, Any]) -> None:
+        frame = self._lines[actor].receive()
+        assert frame is not None, f"the connection ended; expected {expected}"
+        self._match(expected, self._seen_as(frame))
+
+    def _do_receive_nothing(self, actor: str, _: None) -> None:
+        self._lines[actor].receive_nothing()
+
+    def _do_disconnect(self, actor: str, _: None) -> None:
+        self._lines.pop(actor).close()
+
+    def _do_receive_end(self, actor: str, _: None) -> None:
+        frame = self._lines[actor].receive()
+        assert frame is None, f"the connection goes on: {frame}"
+        self._do_disconnect(actor, None)
+
+    def _do_cut(self, user: str, entries: int) -> None:
+        self._stage.cut_log(self._stage_names[user], entries)
+
+    # -- frames
+
+    def _say(self, line: Line, frame: dict[str, Any]) -> None:
+        line.send(json.dumps(_mapped(frame, self._stage_names)))
+
+    def _seen_as(self, frame: Any) -> Any:
+        return _mapped(frame, {stage_name: name for name, stage_name in self._stage_names.items()})
+
+    def _filled(self, value: Any) -> Any:
+        return _mapped(value, self._noted)
+
+    def _match(self, expected: Any, frame: Any) -> None:
+        assert self._matches(expected, frame), f"received {frame}, expected {self._filled(expected)}"
+
+    def _matches(self, expected: Any, value: Any) -> bool:
+        if expected == ANYTHING:
+            return True
+        if isinstance(expected, str) and expected.startswith("$"):
+            return bool(self._noted.setdefault(expected, value) == value)
+        if isinstance(expected, dict):
+            return isinstance(value, dict) and self._dicts_match(expected, value)
+        if isinstance(expected, list):
+            same = isinstance(value, list) and len(value) == len(expected)
+            return same and all(map(self._matches, expected, value))
+        return bool(expected == value)
+
+    def _dicts_match(self, expected: dict[str, Any], value: dict[str, Any]) -> bool:
+        """All fields and no others, but where `"..."` stands among them."""
+        names = set(expected) - {ANYTHING}
+        complete = names == set(value) if ANYTHING not in expected else names <= set(value)
+        return complete and all(self._matches(expected[name], value[name]) for name in names)
+
+
+def _mapped(value: Any, names: dict[str, Any]) -> Any:
+    """Every string that is one of `names`, replaced."""
+    if isinstance(value, dict):
+        return {key: _mapped(inner, names) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_mapped(inner, names) for inner in value]
+    return names.get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,64 @@
+"""All dialogues: in memory through both framings, and over real connections to a real server."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import required
+from tests.dialogue.play import Play, Stage
+from tests.dialogue.script import parse, scripts
+from tests.dialogue.stages import MemoryStage, ServerStage, TcpLine, WebSocketLine
+from tests.server import Server
+
+SCRIPTS = scripts()
+every_script = pytest.mark.parametrize("name", SCRIPTS)
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    required("redis-server")
+    with Server(tmp_path_factory.mktemp("dialogues") / "data") as server:
+        yield server
+
+
+def play(name: str, stage: Stage) -> None:
+    Play(stage).run(SCRIPTS[name])
+
+
+@every_script
+@pytest.mark.parametrize("websocket", [False, True], ids=["lines", "websocket"])
+def test_in_memory(name: str, websocket: bool) -> None:
+    play(name, MemoryStage(websocket=websocket))
+
+
+@every_script
+def test_over_tcp(name: str, shared_server: Server) -> None:
+    play(name, ServerStage(shared_server, TcpLine))
+
+
+@every_script
+def test_over_websocket(name: str, shared_server: Server) -> None:
+    play(name, ServerStage(shared_server, WebSocketLine))
+
+
+# -- the player itself: what must fail does
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('alice receives {"re": 1, "ok": {}}', "nothing to receive"),
+        ('alice sends {"op": "ping", "ref": 1}\nalice receives {"re": 2, "ok": {}}', "received"),
+        ('alice sends {"op": "ping", "ref": 1}\nalice receives {"re": 1}', "received"),
+        ('alice sends {"op": "ping", "ref": 1}\nalice receives nothing', "re"),
+        ("alice is disconnected", "nothing to receive"),
+    ],
+)
+def test_a_dialogue_that_goes_otherwise_fails(line: str, why: str) -> None:
+    with pytest.raises(AssertionError, match=why):
+        Play(MemoryStage(websocket=False)).run(parse(f"the users alice\nalice logs in\n{line}"))
+
+
+def test_a_line_that_is_no_sentence_is_refused() -> None:
+    with pytest.raises(ValueError, match="line 2 is no sentence: alice dances"):
+        parse("the users alice\nalice dances")
