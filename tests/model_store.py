@@ -123,7 +123,7 @@ class Database:
         entry = Entry(Position(b"%d-0" % self.milliseconds), account.last, content)
         account.log.append(entry)
         account.seen[dedupe] = account.last = entry.at
-        if set(account.on.values()) != {origin}:
+        if list(account.on.values()) != [origin]:
             for node in {node_of(place) for place in account.on.values()}:
                 self._publish(user, node, Published(user, Entry(entry.at, entry.prev, content), origin))
         return Appended(entry.at, entry.prev)
@@ -413,13 +413,15 @@ class NodeStore:
         self._call(user, lambda database: database.ack(user, device, upto), then or _ignore)
 
     async def attach(self, user: UserId, device: str, place: bytes, generations: str | None) -> Attached:
+        if not self.link_of(user).up:
+            raise Unavailable("the store is out of reach")
         attached: Attached = await self._ask(
             user, lambda database: database.attach(user, device, place, generations, again=False)
         )
         return attached
 
-    def attach_again(self, user: UserId, device: str, place: bytes, then: Then) -> None:
-        self._call(user, lambda database: database.attach(user, device, place, None, again=True), then)
+    def attach_again(self, user: UserId, device: str, place: bytes, generations: str, then: Then) -> None:
+        self._call(user, lambda database: database.attach(user, device, place, generations, again=True), then)
 
     def detach(self, user: UserId, device: str, place: bytes, cursor: Position | None) -> None:
         self._call(user, lambda database: database.detach(user, device, place, cursor), _ignore)

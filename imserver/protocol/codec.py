@@ -83,8 +83,17 @@ def ref_of(frame: bytes) -> Ref:
     try:
         ref = _refs.decode(frame).ref
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        ref = _ref_of_lenient_json(frame)
     return ref if isinstance(ref, int | str) and not isinstance(ref, bool) else None
+
+
+def _ref_of_lenient_json(frame: bytes) -> object:
+    """Of a frame with lone surrogates, which msgspec does not take."""
+    try:
+        found = json.loads(frame)
+    except (ValueError, RecursionError):
+        return None
+    return found.get("ref") if isinstance(found, dict) else None
 
 
 def checked_body(body: msgspec.Raw) -> msgspec.Raw:

@@ -38,21 +38,35 @@ class Accounts:
 
     async def login(self, session: Session, command: Login) -> None:
         device = parse_device(command.device)
-        since = _since(command)
+        _since(command)  # what is wrong with it is said before a password is hashed
         session.enter()
         try:
             user, generations = await self._authenticate(command, device)
-            identity = Identity(user, device, session.new_place())
-            attached = await self._context.store.attach(user, device, identity.place, generations)
+            await self._enter(session, command, user, device, generations)
         except BaseException:
             session.refused()
             raise
+
+    async def _enter(
+        self, session: Session, command: Login, user: UserId, device: DeviceId, generations: str | None
+    ) -> None:
+        """Into the directory. From then on the place may be expelled, even before this task has heard that it is in."""
+        context, place, since = self._context, session.new_place(), _since(command)
+        context.entering[place] = ""
+        try:
+            attached = await context.store.attach(user, device, place, generations)
+        finally:
+            expelled = context.entering.pop(place)
         if session.is_closed:
-            self._context.store.detach(user, device, identity.place, None)
+            context.store.detach(user, device, place, None)
             return
-        start = _start(since, attached)
-        session.welcome(identity, start, new_device=since is None and attached.cursor is None)
+        identity = Identity(user, device, place, attached.generations)
+        new_device = since is None and attached.cursor is None
+        session.welcome(identity, _start(since, attached), new_device=new_device)
         session.reply(command.ref, self._welcome(identity, attached))
+        if expelled:
+            session.expelled(expelled)
+            return
         assert session.tail is not None
         session.tail.begin()
 

@@ -8,7 +8,7 @@ and completes it; a client that gets no answer repeats.
 
 from collections.abc import Callable
 
-from imserver.errors import ImError, NotFound
+from imserver.errors import ExpiredToken, ImError, NotFound
 from imserver.model import Entry, UserId, parse_address, parse_message_id, parse_position
 from imserver.protocol.commands import Ack, Ping, Send
 from imserver.protocol.pushes import EMPTY
@@ -112,10 +112,11 @@ class Messages:
             session.offer(entry, origin)
 
     def on_expelled(self, user: UserId, place: bytes, why: str) -> None:
+        if place in self._context.entering:  # in the directory already, but its login has not heard of that
+            self._context.entering[place] = why
         for session in self._context.registry.sessions_of(user):
             if session.place == place:
-                text = "this device has logged in elsewhere" if why == "replaced" else "this login was revoked"
-                session.expel(why, text, reconnect=False)
+                session.expelled(why)
 
     def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
         """What was published while a shard was out of reach never came: its sessions read from where they are."""
@@ -126,10 +127,14 @@ class Messages:
     def _return_to_directory(self, session: Session) -> None:
         def attached(result: object) -> None:
             if isinstance(result, Replaced):
-                session.expel("replaced", "this device has logged in elsewhere", reconnect=False)
+                session.expelled("replaced")
+            elif isinstance(result, ExpiredToken):
+                session.expelled("revoked")
             elif isinstance(result, ImError):
                 session.expel("unavailable", "this session can't go on", reconnect=True, after=1.0)
             elif isinstance(result, Attached) and session.tail is not None:
                 session.tail.ends_at(result.last)
 
-        self._context.store.attach_again(session.user, session.device, session.place, attached)
+        identity = session.identity
+        assert identity is not None
+        self._context.store.attach_again(identity.user, identity.device, identity.place, identity.generations, attached)

@@ -72,4 +72,5 @@ class Context:
     cursors: "dict[Session, None]" = field(
         default_factory=dict
     )  # sessions whose acknowledged position is not stored yet
+    entering: dict[bytes, str] = field(default_factory=dict)  # places asked for; why they must be left again, if so
     opened: int = 0  # sessions since start: numbers their places

@@ -5,6 +5,7 @@ of `protocol.commands`, a handler of `routing`). It passes on what its tail forw
 `_end`, once.
 """
 
+from sys import intern
 from typing import NoReturn
 
 import msgspec
@@ -28,12 +29,14 @@ log = get_logger("session")
 class Identity:
     """Who has logged in, and where the directory says that it is."""
 
-    __slots__ = ("device", "place", "sender", "user")
+    __slots__ = ("device", "generations", "place", "sender", "user")
 
-    def __init__(self, user: UserId, device: DeviceId, place: bytes) -> None:
+    def __init__(self, user: UserId, device: DeviceId, place: bytes, generations: str) -> None:
+        """`generations`: of the account's tokens when it logged in; others mean that the login was revoked."""
         self.user = user
         self.device = device
         self.place = place
+        self.generations = intern(generations)  # the same for nearly all
         self.sender = Sender(user, device)
 
 
@@ -279,6 +282,11 @@ class Session:
         self.channel.push(Bye(code, text, reconnect, after))
         self._end(code)
         self.channel.close()
+
+    def expelled(self, why: str) -> None:
+        """The store says that this session must go: `replaced` or `revoked`."""
+        text = "this device has logged in elsewhere" if why == "replaced" else "this login was revoked"
+        self.expel(why, text, reconnect=False)
 
     def leave(self) -> None:
         """The client ends it."""

@@ -37,7 +37,8 @@ class Tail:
         self._may_be_cut = not new_device
         self._synced = False
         self._page = 0  # entries asked for by the read under way; 0: none is
-        self._answers: dict[Position, tuple[Ref, Sent]] | None = None  # that wait for their entries' place
+        # Replies that wait for their entries' place; more than one where a client repeated a send.
+        self._answers: dict[Position, list[tuple[Ref, Sent]]] | None = None
 
     # -- what is published
 
@@ -64,7 +65,7 @@ class Tail:
             self.position = at
         elif is_newer(at, self.position):
             self._answers = self._answers or {}
-            self._answers[at] = ref, content
+            self._answers.setdefault(at, []).append((ref, content))
             self.catch_up()
             return
         self._session.reply(ref, content)
@@ -143,14 +144,18 @@ class Tail:
     def _take(self, entry: Entry) -> None:
         if not is_newer(entry.at, self.position):
             return  # forwarded while the page was on its way
-        answer = self._answers.pop(entry.at, None) if self._answers else None
-        if answer is not None:
+        answers = self._answers.pop(entry.at, None) if self._answers else None
+        if answers is not None:
             self.position = entry.at
-            self._session.reply(*answer)
+            self._reply_all(answers)
         elif self._session.sending and self._is_being_answered(entry):
             self.position = entry.at
         else:
             self._forward(entry)
+
+    def _reply_all(self, answers: list[tuple[Ref, Sent]]) -> None:
+        for ref, content in answers:
+            self._session.reply(ref, content)
 
     def _is_being_answered(self, entry: Entry) -> bool:
         """Sent by this very session; the reply is on its way."""
@@ -160,8 +165,8 @@ class Tail:
 
     def _caught_up(self) -> None:
         self.state = advance(TAIL, self.state, Event.CAUGHT_UP)
-        for answer in (self._answers or {}).values():  # of entries that are no longer kept
-            self._session.reply(*answer)
+        for answers in (self._answers or {}).values():  # to sends whose entries are no longer kept
+            self._reply_all(answers)
         self._answers = None
         if not self._synced:
             self._synced = True

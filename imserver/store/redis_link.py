@@ -107,6 +107,7 @@ class RedisLink:
         self._calls: deque[_Call] = deque()
         self._out: list[bytes] = []
         self._blocked = False  # the socket took less than was offered
+        self._saturated = False
         self._waiters: list[Callable[[], None]] = []
         self._lost = trio.Event()
         self._was_up = trio.Event()
@@ -130,6 +131,7 @@ class RedisLink:
             if len(out) == 1:
                 self._reactor.touch_link(self)
         if len(self._calls) == self._most_calls:
+            self._saturated = True
             self._owner.on_saturated(self)
 
     async def ask(self, command: bytes, parse: Parse | None = None) -> Reply:
@@ -224,7 +226,7 @@ class RedisLink:
                 log.exception("an answer could not be handled", shard=self.url)
         if answered is not None:  # one sample a turn: all the calls of a turn waited alike
             self._counters.store_call_seconds.observe(self._reactor.now - answered.since)
-        if self._waiters and len(calls) < self._most_calls // 2:
+        if self._saturated and len(calls) < self._most_calls // 2:
             self._relieve()
 
     def _on_error(self, text: str) -> None:
@@ -236,6 +238,7 @@ class RedisLink:
         call.then(_error(text))
 
     def _relieve(self) -> None:
+        self._saturated = False
         self._owner.on_relieved(self)
         waiters, self._waiters = self._waiters, []
         for wake in waiters:
@@ -299,9 +302,14 @@ class RedisLink:
                 await trio.sleep(backoff)
                 backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
                 continue
-            backoff = _FIRST_BACKOFF_SECONDS
             self._adopt(sock, reader)
+            began = trio.current_time()
             await self._lost.wait()
+            if trio.current_time() - began > _LAST_BACKOFF_SECONDS:
+                backoff = _FIRST_BACKOFF_SECONDS
+            else:  # it connects, but can't do anything: read-only, perhaps
+                await trio.sleep(backoff)
+                backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
 
     def _adopt(self, sock: socket.socket, reader: hiredis.Reader) -> None:
         self._sock, self._reader, self._lost = sock, reader, trio.Event()

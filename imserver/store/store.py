@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from imserver.errors import ImError
+from imserver.errors import ImError, Unavailable
 from imserver.model import Entry, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
@@ -134,17 +134,28 @@ class Store:
     # -- the directory
 
     async def attach(self, user: UserId, device: str, place: bytes, generations: str | None) -> Attached:
-        """A session enters the directory. Raises what `calls.attached` raises, and ServiceError."""
+        """A session enters the directory. Raises what `calls.attached` raises, and ServiceError.
+
+        It does not wait for a lost link: a login that is done much later than it was asked for, when its client may
+        have come in elsewhere, would push out the newer session.
+        """
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
+        if not link.up:
+            raise Unavailable(f"the store is out of reach ({link.why_down})")
         command = calls.attach(keys, user, device, place, generations, again=False)
         attached: Attached = await link.ask(command, calls.attached)
         return attached
 
-    def attach_again(self, user: UserId, device: str, place: bytes, then: Callable[[Attached | ImError], None]) -> None:
-        """A session makes sure that it is in the directory, after a lost link. `then` may get calls.Replaced."""
+    def attach_again(
+        self, user: UserId, device: str, place: bytes, generations: str, then: Callable[[Attached | ImError], None]
+    ) -> None:
+        """A session makes sure that it is in the directory, after a lost link.
+
+        `then` may get calls.Replaced, or ExpiredToken where the login was revoked meanwhile.
+        """
         keys = user_keys(user)
-        command = calls.attach(keys, user, device, place, None, again=True)
+        command = calls.attach(keys, user, device, place, generations, again=True)
         self._by_partition[keys.partition].call(command, then, calls.attached)
 
     def detach(self, user: UserId, device: str, place: bytes, cursor: Position | None) -> None:

@@ -18,6 +18,7 @@ from imserver.session.session import Session
 from imserver.wire.reactor import Reactor
 
 LINGER_SECONDS = 2.0  # for a client to see the end
+MOST_DISCARDED_BYTES = 1 << 20
 _DISCARD_BYTES = 65536
 _PING = codec.encode_push(PingPush())
 
@@ -28,6 +29,7 @@ class Connection:
     __slots__ = (
         "_blocked",
         "_closing",
+        "_discarded",
         "_framing",
         "_held",
         "_out",
@@ -54,6 +56,7 @@ class Connection:
         self._blocked = False  # the socket took less than was offered
         self._paused = False
         self._closing = False
+        self._discarded = 0  # bytes, after the end
         self._stuck_since: float | None = None
         self._session = Session(self, context)
 
@@ -223,9 +226,11 @@ class Connection:
             self._close_socket()
 
     def _discard(self) -> None:
-        """The client's bytes after the end, until its own."""
+        """The client's bytes after the end, until its own, and so many at most."""
         try:
-            if self._sock.recv(_DISCARD_BYTES):
+            size = len(self._sock.recv(_DISCARD_BYTES))
+            self._discarded += size
+            if size and self._discarded < MOST_DISCARDED_BYTES:
                 return
         except BlockingIOError:
             return

@@ -59,7 +59,6 @@ class HttpConnection:
         except OSError:
             self.drop("broken")
             return
-        self._heard = self._reactor.now
         self._advance(data)
 
     def on_writable(self) -> None:
@@ -101,6 +100,7 @@ class HttpConnection:
     def _answer(self) -> None:
         request = self._request
         assert request is not None
+        self._heard = self._reactor.now
         response = self._site.respond(request.method, request.target, request.headers)
         if response.status == 101:
             self._upgrade(response)

@@ -145,7 +145,9 @@ class Bench:
         self.reactor._handlers[sock.number] = connection
         session = connection._session
         session.enter()
-        session.welcome(Identity(UserId(f"user{number}"), DeviceId("d"), b"bench.%x" % number), START, new_device=True)
+        session.welcome(
+            Identity(UserId(f"user{number}"), DeviceId("d"), b"bench.%x" % number, "0.0"), START, new_device=True
+        )
         assert session.tail is not None
         session.tail._page = 128
         session.tail._on_page([])

@@ -38,7 +38,7 @@ _plays = itertools.count(1)
 
 
 class Play:
-    """One dialogue. Its users get names that no other has, since stages are shared; nobody in the dialogue sees that."""
+    """One dialogue. Stages are shared, so its users get names that no other has; nobody in the dialogue sees that."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage

@@ -46,7 +46,7 @@ class MemoryStage:
 
     def _settle(self) -> None:
         """Everything that can move does, until nothing can."""
-        while any([node.move() for node in self._nodes]):
+        while any(node.move() for node in self._nodes):
             pass
 
     def cut_log(self, user: str, entries: int) -> None:
@@ -100,7 +100,7 @@ class ServerStage:
         keys = user_keys(user)
         with redis.Redis.from_url(self._server.run["redis"]) as store:
             arguments = (FAR_FUTURE * 1000, entries, NOTHING * 1000, NOTHING * 1000, 256)
-            store.fcall("im_trim_1", 2, keys.state, keys.log, *map(str, arguments))  # type: ignore[arg-type]
+            store.fcall("im_trim_1", 2, keys.state, keys.log, *map(str, arguments))
 
 
 class TcpLine:

@@ -50,7 +50,7 @@ class Device:
     # -- the connection
 
     def connect(self, node: ServerNode, *, since: bool, capacity: int = 200, eager: bool = False) -> None:
-        """`since`: tells its own cursor, else relies on the stored one. `eager`: sends without waiting for the login."""
+        """`since`: tells its own cursor, else the stored one counts. `eager`: sends without waiting for the login."""
         assert self.wire is None
         self._begin_session()
         self._partial = b""
@@ -69,13 +69,14 @@ class Device:
 
     def read(self, most: int = 1 << 30) -> bool:
         """Reads some bytes; a half line waits. False: there were none."""
-        if self.wire is None:
+        wire = self.wire
+        if wire is None:
             return False
-        data = self.wire.read(most)
+        data = wire.read(most)
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
             self._hear(json.loads(line))
-        if self.wire is not None and self.wire.at_end:
+        if self.wire is wire and wire.at_end:
             self.disconnect()
             return True
         return bool(data)

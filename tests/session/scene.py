@@ -156,7 +156,7 @@ class Scene:
         while moved:
             for node in self.nodes:
                 node.settle()
-            moved = any([device.read() for device in self.devices])
+            moved = any(device.read() for device in self.devices)
 
     # -- the judgement
 

@@ -22,7 +22,6 @@ def begin_login(node: ServerNode) -> Peer:
     return peer
 
 
-@pytest.mark.xfail(strict=True, reason="the later answer takes the place of the earlier")
 def test_both_of_two_equal_sends_are_answered_after_a_lost_link(node: ServerNode) -> None:
     """A client that gets no answer repeats in the same session; then the link comes back and answers both."""
     alice = entered(node, "alice")
@@ -43,7 +42,6 @@ def test_both_of_two_equal_sends_are_answered_after_a_lost_link(node: ServerNode
     assert sorted(events(alice.hear())) == ["ok 1", "ok 2"]
 
 
-@pytest.mark.xfail(strict=True, reason="a session is in the registry only after its task goes on")
 def test_of_two_logins_of_one_device_at_once_the_later_stays(node: ServerNode) -> None:
     """Both answers and the word that the first must go arrive in one batch, before any task goes on."""
     first, second = begin_login(node), begin_login(node)
@@ -59,7 +57,6 @@ def test_of_two_logins_of_one_device_at_once_the_later_stays(node: ServerNode) -
     assert [session.place for session in node.context.registry.sessions_of(UserId("alice"))] == [b"n1.2"]
 
 
-@pytest.mark.xfail(strict=True, reason="the later attach wins, whenever the login began")
 def test_a_login_that_waited_for_a_lost_link_does_not_push_out_a_newer_one(node: ServerNode) -> None:
     """The client has given up long since and is connected elsewhere; `replaced` would tell it not to come back."""
     other = ServerNode(node.store.world, "n2")
@@ -76,7 +73,6 @@ def test_a_login_that_waited_for_a_lost_link_does_not_push_out_a_newer_one(node:
     assert list(node.store.world.database.accounts["alice"].on.values()) == [b"n2.1"]
 
 
-@pytest.mark.xfail(strict=True, reason="attach_again does not compare generations")
 def test_a_session_revoked_while_the_link_is_away_must_go(node: ServerNode) -> None:
     alice = entered(node, "alice")
     link = node.store.links[0]

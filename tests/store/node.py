@@ -97,9 +97,9 @@ class Node:
     async def attach(self, user: str, device: str, place: bytes, generations: str | None = None) -> Attached:
         return await self.store.attach(UserId(user), device, place, generations)
 
-    async def attach_again(self, user: str, device: str, place: bytes) -> Attached | ImError:
+    async def attach_again(self, user: str, device: str, place: bytes, generations: str = "0.0") -> Attached | ImError:
         attached: Attached | ImError = await answer(
-            lambda then: self.store.attach_again(UserId(user), device, place, then)
+            lambda then: self.store.attach_again(UserId(user), device, place, generations, then)
         )
         return attached
 

@@ -27,7 +27,7 @@ export const browserClock = {
 /**
  * @typedef {object} Link how the page stands with the server
  * @property {string} stage the session's
- * @property {number} retryAt when the next attempt is, or was, made, in milliseconds since 1970; 0: since the last time all was well none failed
+ * @property {number} retryAt when the next attempt is, or was, made, in milliseconds since 1970; 0: none has failed since all was well
  */
 
 export class Client {
@@ -62,7 +62,8 @@ export class Client {
     this.#on = on;
     this.outbox = new Outbox(items);
     for (const partner of this.outbox.partners()) store.conversation(partner);
-    this.#connection = new Connection({ open: () => openSocket(url), clock: browserClock, random: Math.random, probe: PROBE, on: this.#linkEvents });
+    const open = () => openSocket(url);
+    this.#connection = new Connection({ open, clock: browserClock, random: Math.random, probe: PROBE, on: this.#linkEvents });
     this.#session = new Session({ account, credentials, cursors, outbox: this.outbox, ports: this.#ports });
   }
 

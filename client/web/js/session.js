@@ -32,7 +32,7 @@ import { Sending } from "./sending.js";
  * @typedef {{type: "stage", stage: string}
  *   | {type: "welcome", token: string, expires: number, ping: number}
  *   | {type: "refused", error: import("./protocol.js").RequestError}   login or registration was refused: the session is over
- *   | {type: "later", after: number}                    the server cannot let anybody in now: the connection must be made anew, in so many seconds
+ *   | {type: "later", after: number}                    nobody is let in now: the connection must be made anew in so many seconds
  *   | {type: "message", message: object, live: boolean} the next message of a log, or one of ours that was answered for
  *   | {type: "cursor", log: string, at: string}         everything of that log up to there has been passed on
  *   | {type: "hole", log: string, at: string}           what lay before `at` cannot be had from the log any more

@@ -3,6 +3,8 @@
 import { setAttribute, setText } from "./dom.js";
 import { waitLabel } from "./format.js";
 
+const NO_ROOM = "This browser has no room to keep messages. After a reload they come from the server again.";
+
 /**
  * @param {import("../client.js").Link} link
  * @param {{online: boolean, broken: boolean, now: number}} around `online`: the browser sees a network; `broken`: nothing can be kept here
@@ -10,7 +12,7 @@ import { waitLabel } from "./format.js";
  *   all the time and is not read out
  */
 export function bannerOf(link, { online, broken, now }) {
-  if (link.stage === "live" && broken) return say("This browser has no room to keep messages. After a reload they come from the server again.", "trouble");
+  if (link.stage === "live" && broken) return say(NO_ROOM, "trouble");
   if (link.stage === "live" || link.stage === "over") return say("", "");
   if (!online) return say("You are offline. What you write is kept and sent when you are back.", "trouble");
   if (link.stage === "catching-up") return say("Catching up…", "wait");

@@ -88,7 +88,8 @@ export class MessengerView {
 
   #renderConversations(now) {
     this.#root.dataset.showing = this.#current === null ? "list" : "thread";
-    const conversations = this.#store.sorted.map((conversation) => ({ ...conversation, unsent: this.#client.outbox.to(conversation.record.with).at(-1) }));
+    const unsentTo = (partner) => this.#client.outbox.to(partner).at(-1);
+    const conversations = this.#store.sorted.map((each) => ({ ...each, unsent: unsentTo(each.record.with) }));
     this.#sidebar.render({ me: this.#client.user, conversations, current: this.#current, now });
   }
 

@@ -1,0 +1,226 @@
+"""The reactor and its poller: who is called, in which order, and what an error costs."""
+
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from imserver.observe.metrics import Counters
+from imserver.wire.listener import Listener
+from imserver.wire.poller import READ, WRITE, new_poller
+from imserver.wire.reactor import Reactor
+from tests.wire.host import at_end, received
+
+
+class Pair:
+    """A socket in the reactor, and the other end of it."""
+
+    def __init__(self, reactor: Reactor, seen: list[str], name: str) -> None:
+        self.reactor, self.seen, self.name = reactor, seen, name
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        reactor.add(self.ours.fileno(), self)
+
+    def on_readable(self) -> None:
+        self.seen.append(f"{self.name} reads {self.ours.recv(100).decode()}")
+
+    def on_writable(self) -> None:
+        self.seen.append(f"{self.name} can write")
+
+    def flush(self) -> None:
+        self.seen.append(f"{self.name} flushes")
+
+    def drop(self, why: str) -> None:
+        self.seen.append(f"{self.name} is dropped: {why}")
+        self.leave()
+
+    def leave(self) -> None:
+        self.reactor.remove(self.ours.fileno())
+        self.ours.close()
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.reactor = Reactor(Counters())
+        self.seen: list[str] = []
+        self.pairs: list[Pair] = []
+
+    def pair(self, name: str, kind: type[Pair] = Pair) -> Pair:
+        self.pairs.append(kind(self.reactor, self.seen, name))
+        return self.pairs[-1]
+
+    def turn(self) -> list[str]:
+        self.reactor.turn()
+        seen = self.seen[:]
+        self.seen.clear()
+        return seen
+
+    def close(self) -> None:
+        for pair in self.pairs:
+            pair.ours.close()
+            pair.theirs.close()
+        self.reactor._poller.close()
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    scene = Scene()
+    yield scene
+    scene.close()
+
+
+def test_whoever_is_ready_is_called(scene: Scene) -> None:
+    one, two = scene.pair("one"), scene.pair("two")
+    assert scene.turn() == []
+    two.theirs.send(b"hello")
+    assert scene.turn() == ["two reads hello"]
+    scene.reactor.want(one.ours.fileno(), read=True, write=True)
+    assert scene.turn() == ["one can write"]
+    scene.reactor.want(one.ours.fileno(), read=False, write=False)
+    one.theirs.send(b"unheard")
+    assert scene.turn() == []
+    scene.reactor.want(one.ours.fileno(), read=True, write=False)
+    assert scene.turn() == ["one reads unheard"]
+
+
+def test_an_error_costs_the_one_who_made_it(scene: Scene) -> None:
+    class Failing(Pair):
+        def on_readable(self) -> None:
+            raise ZeroDivisionError
+
+    bad, good = scene.pair("bad", Failing), scene.pair("good")
+    bad.theirs.send(b"x")
+    good.theirs.send(b"y")
+    assert sorted(scene.turn()) == ["bad is dropped: an error in the server", "good reads y"]
+    assert scene.reactor.sockets == 1
+
+
+def test_who_leaves_in_the_middle_of_a_batch_is_not_called(scene: Scene) -> None:
+    class Jealous(Pair):
+        def on_readable(self) -> None:
+            super().on_readable()
+            for other in scene.pairs:
+                if other is not self and other.ours.fileno() >= 0:
+                    other.leave()
+
+    for name in ("one", "two", "three"):
+        scene.pair(name, Jealous).theirs.send(b"x")
+    assert len(scene.turn()) == 1
+    assert scene.reactor.sockets == 1
+
+
+def test_flushes_come_last_and_once(scene: Scene) -> None:
+    class Eager(Pair):
+        def on_readable(self) -> None:
+            super().on_readable()
+            self.reactor.touch(self)
+            self.reactor.touch(self)
+
+    for name in ("one", "two"):
+        scene.pair(name, Eager).theirs.send(b"x")
+    seen = scene.turn()
+    assert sorted(seen[:2]) == ["one reads x", "two reads x"]
+    assert sorted(seen[2:]) == ["one flushes", "two flushes"]
+
+
+def test_a_flush_may_make_another_necessary(scene: Scene) -> None:
+    two = scene.pair("two")
+
+    class Chain(Pair):
+        def flush(self) -> None:
+            super().flush()
+            self.reactor.touch(two)
+
+    one = scene.pair("one", Chain)
+    with scene.reactor.batch():
+        scene.reactor.touch(one)
+        assert scene.seen == []
+    assert scene.seen == ["one flushes", "two flushes"]
+
+
+def test_outside_of_a_turn_a_touch_flushes_at_once(scene: Scene) -> None:
+    scene.reactor.touch(scene.pair("one"))
+    assert scene.seen == ["one flushes"]
+
+
+def test_a_socket_can_be_given_to_another_handler(scene: Scene) -> None:
+    one, heir = scene.pair("one"), scene.pair("heir")
+    heir.ours.close()
+    heir.ours = one.ours
+    scene.reactor.replace(one.ours.fileno(), heir)
+    one.theirs.send(b"for the heir")
+    assert scene.turn() == ["heir reads for the heir"]
+
+
+# -- the listener
+
+
+def listening(scene: Scene, most: int, opened: list[tuple[socket.socket, bool]]) -> tuple[Listener, tuple[str, int]]:
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    listener = Listener(sock, scene.reactor, lambda *client: opened.append(client), most_sockets=most)
+    listener.start()
+    return listener, sock.getsockname()
+
+
+def test_new_clients_are_taken_and_known_to_be_local(scene: Scene) -> None:
+    opened: list[tuple[socket.socket, bool]] = []
+    listener, address = listening(scene, 10, opened)
+    clients = [socket.create_connection(address) for _ in range(3)]
+    scene.turn()
+    assert [is_local for _, is_local in opened] == [True] * 3
+    assert all(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for sock, _ in opened)
+    assert not any(sock.getblocking() for sock, _ in opened)
+    listener.stop()
+    listener.stop()
+    assert scene.reactor.sockets == 0
+    for sock in [*clients, *(sock for sock, _ in opened)]:
+        sock.close()
+
+
+def test_a_full_server_says_so_and_when_to_come_back(scene: Scene) -> None:
+    opened: list[tuple[socket.socket, bool]] = []
+    listener, address = listening(scene, 1, opened)
+    with socket.create_connection(address) as client:
+        scene.turn()
+        client.setblocking(False)
+        heard = received(client)
+        assert heard.startswith(b'{"ev":"bye","code":"overloaded","text":"this server is full","reconnect":true')
+        assert heard.endswith(b"}\n")
+        assert at_end(client)
+    assert opened == []
+    listener.stop()
+
+
+# -- the poller
+
+
+def test_the_poller_reports_what_is_asked_for() -> None:
+    poller, (ours, theirs) = new_poller(), socket.socketpair()
+    fd = ours.fileno()
+    poller.register(fd, READ)
+    assert poller.poll(0, 10) == []
+    theirs.send(b"x")
+    assert poller.poll(0, 10) == [(fd, READ)]
+    assert poller.poll(0, 10) == [(fd, READ)], "as long as it lasts, not once"
+    poller.modify(fd, WRITE)
+    assert poller.poll(0, 10) == [(fd, WRITE)]
+    poller.modify(fd, 0)
+    assert poller.poll(0, 10) == []
+    poller.unregister(fd)
+    for sock in (ours, theirs):
+        sock.close()
+    poller.close()
+
+
+@pytest.mark.skipif(sys.platform == "linux", reason="Linux has epoll")
+def test_kqueue_reports_both_kinds() -> None:
+    poller, (ours, theirs) = new_poller(), socket.socketpair()
+    poller.register(ours.fileno(), READ | WRITE)
+    theirs.send(b"x")
+    assert sorted(poller.poll(0, 10)) == [(ours.fileno(), READ), (ours.fileno(), WRITE)]
+    poller.unregister(ours.fileno())
+    for sock in (ours, theirs):
+        sock.close()
+    poller.close()
