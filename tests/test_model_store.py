@@ -29,6 +29,8 @@ USERS = ("ann", "ben")
 NEVER, ALWAYS = 8_999_999_999, 1  # ages in seconds, seen from NOW
 NOW = 9_000_000_000.0  # unix seconds, after every position
 
+NEVER_USED = [(b"1-0", b"1-0"), (b"99999999999999-0", b"99999999999999-0")]
+
 
 class Connection:
     """One RESP3 connection: calls, and what is published on it."""
@@ -159,7 +161,7 @@ class Pair:
         self.published: list[tuple[str, bytes]] = []
         self.model = Database(self._publish)
         # Positions of each user's log, the model's and the real one's; two logs may use the same.
-        self.positions = {user: [(at, at) for at in (b"1-0", b"99999999999999-0")] for user in USERS}
+        self.positions = {user: NEVER_USED[:] for user in USERS}
         for user in USERS:
             self.model.register(user, "h")
             self.real.ask(calls.register(user_keys(user), "h", 0.0))
@@ -281,6 +283,7 @@ class Pair:
     def do_erase(self, step: Step, keys: Any) -> None:
         model = self.model.erase(step.user)
         self.compare(step.user, model, self.real.ask(calls.erase(keys, UserId(step.user)), calls.found))
+        self.positions[step.user] = NEVER_USED[:]  # a new log may use the same
 
 
 def play(real: Real, steps: list[Step]) -> None:
