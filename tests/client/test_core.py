@@ -362,6 +362,23 @@ def test_what_the_log_no_longer_has_is_told(server: ModelServer, alice: Device, 
     assert len(bob.truncated) == 1
 
 
+def test_a_cut_excuses_what_follows_it_and_nothing_later(bob: Device) -> None:
+    bob.settle()
+    receive(bob, message("6-0", "0-0", "one"))
+    receive(bob, b'{"ev":"truncated","at":"9-0"}')
+    bob.cut()
+    bob.connect()
+    bob.replica.receive(welcome("9-0"), bob.now)
+    receive(bob, message("9-0", "8-0", "behind a gap that was not told"))
+    assert bob.bodies == ["one"]
+    assert bob.of(Reconnect) == [Reconnect("an entry before 9-0 is missing", 0.0)]
+
+
+def welcome(at: str) -> bytes:
+    content = {"user": "bob", "device": "phone", "token": "t", "expires": 1, "at": at, "ping": 60, "max_frame": 65536}
+    return msgspec.json.encode({"re": 0, "ok": content})
+
+
 def test_a_log_that_has_nothing_left_is_told_too(server: ModelServer, alice: Device, bob: Device) -> None:
     bob.settle()
     say(alice, bob, "one")
@@ -514,6 +531,21 @@ def test_a_reader_that_is_full_takes_no_more_and_catches_up_later(server: ModelS
             slow.told(slow.replica.keep(m, 0.0))
         slow.settle()
     assert slow.bodies == [str(number) for number in range(30)]
+
+
+@pytest.mark.parametrize("tells_prev", [True, False])
+def test_a_reader_that_is_behind_holds_nothing_for_what_is_sent(server: ModelServer, tells_prev: bool) -> None:
+    server.tells_prev = tells_prev
+    slow = Device(server, "bob", "slow", inbox_bytes=1)
+    slow.settle()
+    for number in range(3):
+        receive(slow, message(f"{number + 1}-0", f"{number}-0", "x"))
+    for _ in range(100):
+        slow.replica.send("alice", "hi")
+    slow.settle()
+    assert len(slow.sent) == 100
+    assert slow.replica._reader._cursor("")._replied == {}
+    assert slow.replica.kept() == {"": "0-0"}
 
 
 # -- keeping alive

@@ -115,7 +115,7 @@ class Scene:
                 device.settle()
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(steps=STEPS, tells_prev=st.booleans())
 def test_confirmed_once_and_given_once(steps: list[tuple[str, int, Any]], tells_prev: bool) -> None:
     scene = Scene(tells_prev=tells_prev)

@@ -133,7 +133,9 @@ class Device:
         message_id = self.unanswered.pop(ref)
         if "ok" in frame:
             self._confirm(message_id, frame["ok"])
-        elif frame["err"]["code"] not in ("unavailable", "not-logged-in"):
+            return
+        self._said.discard(message_id)  # outcome unknown: if it was stored, a push will say so
+        if frame["err"]["code"] not in ("unavailable", "not-logged-in"):
             self.refused[message_id] = frame["err"]["code"]
             self.outbox.pop(message_id, None)
 
@@ -148,8 +150,8 @@ class Device:
         at = sent["at"]
         assert sent["id"] == message_id
         if message_id in self._said and message_id not in self.confirmed:
-            assert order(at) > self._reached, f"{at} after {self._reached}"
-            self._reached = order(at)
+            # After a lost link it may come late, when newer entries were forwarded; never early.
+            self._reached = max(self._reached, order(at))
         assert self.confirmed.setdefault(message_id, at) == at, "two answers to one message"
         self.outbox.pop(message_id, None)
         self._told.add(message_id)

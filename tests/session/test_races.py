@@ -129,3 +129,19 @@ def test_acks_out_of_order_keep_the_furthest(node: ServerNode) -> None:
     node.pass_time(1)
     node.settle()
     assert node.store.world.database.accounts["bob"].cursors == {"pad": Position(second.encode())}
+
+
+@pytest.mark.xfail(strict=True, reason="a call in flight when the link is lost is repeated, however late")
+def test_nor_does_a_login_that_was_on_its_way_when_the_link_was_lost(node: ServerNode) -> None:
+    other = ServerNode(node.store.world, "n2")
+    early = begin_login(node)
+    link = node.store.links[0]
+    link.cut()
+    early.wire.hang_up()
+    late = entered(other, "alice")
+    link.restore()
+    link.restore()
+    node.settle()
+    other.settle()
+    assert late.hear() == []
+    assert list(node.store.world.database.accounts["alice"].on.values()) == [b"n2.1"]

@@ -1,0 +1,35 @@
+"""The documentation's examples are what the code says."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from imserver.protocol import codec
+from imserver.protocol.commands import COMMANDS
+from imserver.protocol.pushes import UnknownPush
+
+DOCS = Path(__file__).parents[1] / "docs"
+PROTOCOL = (DOCS / "protocol.md").read_text()
+FRAMES = [line for block in re.findall(r"```json\n(.*?)```", PROTOCOL, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_every_example_is_a_frame(frame: str) -> None:
+    if "op" in json.loads(frame):
+        codec.decode_command(frame.encode())
+    else:
+        assert not isinstance(codec.decode_server_frame(frame.encode()), UnknownPush)
+
+
+def test_every_command_is_documented() -> None:
+    assert FRAMES
+    for command in COMMANDS:
+        assert f"`{command.__struct_config__.tag}`" in PROTOCOL
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md", DOCS.parent / "loadtest" / "README.md"]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
