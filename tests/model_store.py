@@ -1,8 +1,6 @@
-"""The store's contract in plain Python, and a network under a test's control between it and the workers.
+"""A network under a test's control, between the store's data (tests/model_database.py) and the workers.
 
-`Database` says what `imserver/store/functions/im.lua` does to one user's data, as plainly as possible; a property test
-(tests/test_model_store.py) holds it against a real server. `NodeStore` is what a worker sees: the calls of
-`imserver.store.store.Store`. Between them lie links, one for each node and shard, on which nothing moves by itself:
+`NodeStore` is what a worker sees: the calls of `imserver.store.store.Store`. Nothing moves by itself:
 
     link.execute()    the store does the next call
     link.deliver()    the next reply or push arrives at the node, in the order in which the store made them
@@ -13,190 +11,16 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound, Unavailable
-from imserver.model import START, Entry, Position, UserId, position_order
-from imserver.store.calls import Appended, Attached, Bounds, Replaced
+from imserver.errors import ImError, Unavailable
+from imserver.model import Entry, Position, UserId
+from imserver.store.calls import Attached
 from imserver.store.store import Holdable, Listener
+from tests.model_database import Database, Published
 
 Then = Callable[[Any], None]
-
-
-class Published(NamedTuple):
-    """An entry, or, with `why`, that the session at `origin` must go. `user` may have moved on since."""
-
-    user: str
-    entry: Entry | None
-    origin: bytes
-    why: str = ""
-
-
-@dataclass
-class Account:
-    """All that is kept of one user."""
-
-    password: str
-    last: Position = START
-    log: list[Entry] = field(default_factory=list)
-    seen: dict[bytes, Position] = field(default_factory=dict)  # dedupe field -> position
-    low: Position = START  # entries up to here have left `seen`
-    on: dict[str, bytes] = field(default_factory=dict)  # device -> place
-    cursors: dict[str, Position] = field(default_factory=dict)
-    disabled: bool = False
-    generation: int = 0
-    device_generation: dict[str, int] = field(default_factory=dict)
-
-    def generations(self, device: str) -> str:
-        return f"{self.generation}.{self.device_generation.get(device, 0)}"
-
-    def keep(self, device: str, position: Position) -> None:
-        """A cursor goes forward only, and never past the end."""
-        known = self.cursors.get(device)
-        if not newer(position, self.last) and (known is None or newer(position, known)):
-            self.cursors[device] = position
-
-
-def newer(one: bytes, other: bytes) -> bool:
-    return position_order(one) > position_order(other)
-
-
-def node_of(place: bytes) -> str:
-    return place.partition(b".")[0].decode()
-
-
-class Database:
-    """All users. Each method is one atomic step, and can be repeated."""
-
-    def __init__(self, publish: Callable[[str, str, Published], None]) -> None:
-        """`publish` is told user, node and what is published there."""
-        self.accounts: dict[str, Account] = {}
-        self.keys: dict[str, str] = {}
-        self.milliseconds = 1000
-        self._publish = publish
-
-    # -- accounts
-
-    def register(self, user: str, password: str) -> ImError | None:
-        known = self.accounts.get(user)
-        if known is None:
-            self.accounts[user] = Account(password)
-            return None
-        return None if known.password == password != "" else Exists("user: this name is taken")
-
-    def password_hash(self, user: str) -> str | None:
-        return self.accounts[user].password if user in self.accounts else None
-
-    def revoke(self, user: str, device: str | None) -> ImError | None:
-        account = self.accounts.get(user)
-        if account is None:
-            return NotFound("there is no such user")
-        if device is None:
-            account.generation += 1
-        else:
-            account.device_generation[device] = account.device_generation.get(device, 0) + 1
-        for name, place in account.on.items():
-            if device in (None, name):
-                self._publish(user, node_of(place), Published(user, None, place, "revoked"))
-        return None
-
-    def erase(self, user: str) -> ImError | None:
-        answer = self.revoke(user, None)
-        self.accounts.pop(user, None)
-        return answer
-
-    def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
-        if not self.keys:
-            self.keys = {key_id: secret, "current": key_id}
-        return dict(self.keys)
-
-    # -- the log
-
-    def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes) -> Appended | ImError:
-        account = self.accounts.get(user)
-        if account is None:
-            return NotFound("to: there is no such user")
-        if dedupe in account.seen:
-            return Appended(account.seen[dedupe], None)
-        self.milliseconds += 1
-        entry = Entry(Position(b"%d-0" % self.milliseconds), account.last, content)
-        account.log.append(entry)
-        account.seen[dedupe] = account.last = entry.at
-        if list(account.on.values()) != [origin]:
-            for node in {node_of(place) for place in account.on.values()}:
-                self._publish(user, node, Published(user, Entry(entry.at, entry.prev, content), origin))
-        return Appended(entry.at, entry.prev)
-
-    def read(self, user: str, after: Position, count: int) -> list[Entry]:
-        return [entry for entry in self._log(user) if newer(entry.at, after)][:count]
-
-    def read_back(self, user: str, before: Position | None, count: int) -> list[Entry]:
-        return [entry for entry in reversed(self._log(user)) if before is None or newer(before, entry.at)][:count]
-
-    def _log(self, user: str) -> list[Entry]:
-        return self.accounts[user].log if user in self.accounts else []
-
-    def trim(self, user: str, now_milliseconds: int, bounds: Bounds, steps: int = 256) -> int:
-        """Entries leave the dedupe index oldest first, then the log, never the other way round."""
-        account = self.accounts.get(user)
-        if account is None:
-            return 0
-        surplus = account.log[: max(0, len(account.log) - bounds.most_entries)][:steps]
-        surplus_end = surplus[-1].at if surplus else START
-        window, age = bounds.dedupe_seconds * 1000, bounds.longest_age_seconds * 1000
-        passed = 0
-        for entry in self.read(user, account.low, steps):
-            if position_order(entry.at)[0] >= now_milliseconds - window and newer(entry.at, surplus_end):
-                break
-            account.seen = {known: at for known, at in account.seen.items() if at != entry.at}
-            account.low = entry.at
-            passed += 1
-
-        def stays(entry: Entry) -> bool:
-            is_old = position_order(entry.at)[0] < now_milliseconds - age or not newer(entry.at, surplus_end)
-            return not is_old or newer(entry.at, account.low)
-
-        account.log = [entry for entry in account.log if stays(entry)]
-        return passed
-
-    def ack(self, user: str, device: str, upto: Position) -> int:
-        if user in self.accounts:
-            self.accounts[user].keep(device, upto)
-        return 1
-
-    # -- the directory
-
-    def attach(
-        self, user: str, device: str, place: bytes, generations: str | None, *, again: bool
-    ) -> Attached | ImError:
-        account = self.accounts.get(user)
-        if account is None:
-            return BadCredentials("user or password is wrong")
-        if account.disabled:
-            return NotAllowed("this account is disabled")
-        if generations not in (None, account.generations(device)):
-            return ExpiredToken("this token was revoked; log in by password")
-        former = account.on.get(device)
-        if former not in (None, place):
-            if again:
-                return Replaced("another session of this device has logged in")
-            assert former is not None
-            self._publish(user, node_of(former), Published(user, None, former, "replaced"))
-        account.on[device] = place
-        return Attached(account.last, account.cursors.get(device), account.generations(device))
-
-    def detach(self, user: str, device: str, place: bytes, cursor: Position | None) -> int:
-        account = self.accounts.get(user)
-        if account is not None:
-            if cursor is not None:
-                account.keep(device, cursor)
-            if account.on.get(device) == place:
-                del account.on[device]
-        return 1
-
-
-# -- the network
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import random
 import socket
 import subprocess
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from imserver.store.calls import Appended, Attached, Bounds, pack
 from imserver.store.partitions import user_keys
 from imserver.store.stored import Sender
 from tests.conftest import required
-from tests.model_store import Database, Published
+from tests.model_database import Database, Published
 from tests.store.redis_process import wait_until
 
 NODES = ("n1", "n2")
@@ -161,7 +162,7 @@ class Pair:
         self.published: list[tuple[str, bytes]] = []
         self.model = Database(self._publish)
         # Positions of each user's log, the model's and the real one's; two logs may use the same.
-        self.positions = {user: NEVER_USED[:] for user in USERS}
+        self.positions: dict[str, list[tuple[bytes, bytes]]] = defaultdict(lambda: NEVER_USED[:])
         for user in USERS:
             self.model.register(user, "h")
             self.real.ask(calls.register(user_keys(user), "h", 0.0))

@@ -146,6 +146,7 @@ class Scene:
                     device.connect(self._node(number), since=True)
             self._let_flow()
             if not any(device.outbox or device.wire is None for device in self.devices):
+                assert not any(device.unanswered for device in self.devices), "a request without an answer"
                 return
             for device in self.devices:
                 device.repeat()

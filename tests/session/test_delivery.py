@@ -22,7 +22,7 @@ from imserver.session.cursor import Verdict, is_newer, judge
 from imserver.session.session import Session
 from imserver.session.tail import Tail
 from imserver.store.calls import Appended
-from tests.model_store import Database
+from tests.model_database import Database
 from tests.session.scene import Scene
 
 OFTEN = ["send", "send", "read", "turn", "execute", "deliver", "task", "flow"]
