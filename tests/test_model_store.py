@@ -304,7 +304,6 @@ def test_the_model_does_what_the_store_does(real: Real, steps: list[Step]) -> No
     play(real, steps)
 
 
-@pytest.mark.xfail(strict=True, reason="Redis refuses an interval that ends before its smallest id")
 def test_nothing_is_before_the_start(real: Real) -> None:
     keys = user_keys("ann")
     assert real.ask(calls.read_back(keys, START, 10), calls.entries) == []

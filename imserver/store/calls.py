@@ -11,7 +11,7 @@ import msgspec
 from hiredis import pack_command
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
-from imserver.model import Entry, Position, UserId
+from imserver.model import START, Entry, Position, UserId
 from imserver.store.partitions import UserKeys
 
 Packed = bytes
@@ -81,7 +81,7 @@ def read(keys: UserKeys, after: Position, count: int) -> Packed:
 
 
 def read_back(keys: UserKeys, before: Position | None, count: int) -> Packed:
-    end = b"+" if before is None else b"(" + before
+    end = b"+" if before is None else b"(" + before if before != START else START  # nothing is before the start
     return pack(b"XREVRANGE", keys.log, end, b"-", b"COUNT", count)
 
 

@@ -32,6 +32,7 @@ class Connection:
         "_discarded",
         "_framing",
         "_held",
+        "_held_up",
         "_out",
         "_paused",
         "_reactor",
@@ -54,6 +55,7 @@ class Connection:
         self._out: list[bytes] | None = None
         self._held: list[bytes] | None = None  # frames that wait until the session takes commands again
         self._blocked = False  # the socket took less than was offered
+        self._held_up = False  # the session is held until the client has taken what is kept for it
         self._paused = False
         self._closing = False
         self._discarded = 0  # bytes, after the end
@@ -147,11 +149,19 @@ class Connection:
 
     def _queue(self, data: bytes) -> None:
         self.out_bytes += len(data)
+        if self._blocked:
+            self._hold_up_if_full()
         if self._out is not None:
             self._out.append(data)
         elif not self._closing:
             self._out = [data]
             self._reactor.touch(self)
+
+    def _hold_up_if_full(self) -> None:
+        """Who takes no answers may not ask: replies are bounded, too."""
+        if not self._held_up and self.out_bytes > self._session.context.settings.out_buffer_bytes:
+            self._held_up = True
+            self._session.hold()
 
     def flush(self) -> None:
         """Sends what is queued: once per turn."""
@@ -181,11 +191,16 @@ class Connection:
         self._out, self.out_bytes = [data[sent:]], len(data) - sent
         self._blocked = True
         self._reactor.want(self._sock.fileno(), read=not self._paused, write=True)
+        self._hold_up_if_full()
 
     def _unstick(self) -> None:
         """The client has caught up with what was kept for it."""
-        self._stuck_since = None
-        self._reactor.want(self._sock.fileno(), read=not self._paused, write=False)
+        if self._stuck_since is not None:
+            self._stuck_since = None
+            self._reactor.want(self._sock.fileno(), read=not self._paused, write=False)
+        if self._held_up:
+            self._held_up = False
+            self._session.release()
         self._session.on_drained()
 
     def on_writable(self) -> None:

@@ -119,7 +119,6 @@ def test_an_overflow_that_the_socket_takes_at_once_stops_nothing() -> None:
         assert heard == [f"c{number}" for number in range(21)]
 
 
-@pytest.mark.xfail(strict=True, reason="replies are not bounded: only what a tail forwards is")
 def test_a_client_that_asks_and_never_reads_is_bounded_too() -> None:
     with hosting("alice", "bob", out_buffer_bytes=10_000) as host:
         alice, bob = log_in(host, "alice"), log_in(host, "bob", unix=True, buffers=4096)

@@ -150,14 +150,14 @@ local function trim(keys, args)
     local oldest = redis.call('XRANGE', keys[2], '-', '+', 'COUNT', math.min(surplus, steps))
     if #oldest > 0 then surplus_end = oldest[#oldest][1] end
   end
+  -- Only what leaves the index is read: mostly nothing, and reading a log that stays as it is would be the larger cost.
+  local last = string.format('%.0f', math.max(0, now - window - 1))
+  if newer(surplus_end, last .. '-0') then last = surplus_end end
   local passed = 0
-  for _, entry in ipairs(redis.call('XRANGE', keys[2], '(' .. low, '+', 'COUNT', steps)) do
-    local at = entry[1]
-    local born = tonumber(string.match(at, '^%d+'))
-    if born >= now - window and newer(at, surplus_end) then break end
+  for _, entry in ipairs(redis.call('XRANGE', keys[2], '(' .. low, last, 'COUNT', steps)) do
     local field = dedupe_field(entry[2][4])
     if field then redis.call('HDEL', keys[1], field) end
-    low = at
+    low = entry[1]
     passed = passed + 1
   end
   if passed > 0 then redis.call('HSET', keys[1], 'low', low) end
