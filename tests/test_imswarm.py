@@ -315,7 +315,9 @@ class Unfaithful(socketserver.StreamRequestHandler):
         }
         frames: Frames = [(self.user, reply), (request["to"], push)]
         if self.user == "ann":
-            frames = self.server.mistake(int(request["id"][stamps.NUMBER_AT : stamps.TIME_AT]), frames)
+            number = int(request["id"][stamps.NUMBER_AT : stamps.TIME_AT])
+            frames = self.server.mistake(number, frames)
+            self.server.heard_of_ann = number
         for user, frame in frames:
             self.send(user, frame)
 
@@ -334,6 +336,7 @@ class UnfaithfulServer(socketserver.ThreadingTCPServer):
         self.spacious = spacious
         self.outputs: dict[str, Any] = {}
         self.writing = threading.Lock()
+        self.heard_of_ann = 0  # the number of the last message
 
 
 @contextmanager
@@ -348,8 +351,8 @@ def serving(server: UnfaithfulServer) -> Iterator[Address]:
         server.server_close()
 
 
-def talk(target: Address, messages: int) -> Tally:
-    """Let ann and ben talk in a window of 3 until so many messages have come; what was counted."""
+def talk(target: Address, messages: int, server: UnfaithfulServer) -> Tally:
+    """Let ann and ben talk in a window of 3 until so many messages have come, hers well past the mistake; the count."""
     loop, tally = ClientLoop(), Tally()
     crowd = Crowd("tcp", target, tuple(Account(user, "d", user) for user in USERS), 0, 2)
     population = Population(loop, crowd, tally)
@@ -359,7 +362,7 @@ def talk(target: Address, messages: int) -> Tally:
     run(loop, traffic, lambda: bool(settled))
     assert tally.logged_in == 2
     traffic.start(None)
-    run(loop, traffic, lambda: tally.delivered >= messages)
+    run(loop, traffic, lambda: tally.delivered >= messages and server.heard_of_ann > FIFTH + 3)
     traffic.stop()
     run(loop, traffic, lambda: traffic.outstanding == 0, seconds=0.3)
     traffic.settle()
@@ -426,8 +429,9 @@ def test_a_servers_mistake_is_counted(
     def once(number: int, frames: Frames) -> Frames:
         return mistake(frames) if number == FIFTH else frames
 
-    with serving(UnfaithfulServer(once, spacious)) as target:
-        tally = talk(target, messages=50)
+    server = UnfaithfulServer(once, spacious)
+    with serving(server) as target:
+        tally = talk(target, messages=50, server=server)
     assert (tally.lost, tally.duplicated, tally.reordered, dict(tally.errors)) == (lost, duplicated, 0, errors)
 
 
@@ -441,8 +445,9 @@ def test_a_message_overtaken_by_the_next_one_is_counted_as_reordered() -> None:
             frames.append(held.pop())
         return frames
 
-    with serving(UnfaithfulServer(delay, spacious=False)) as target:
-        tally = talk(target, messages=50)
+    server = UnfaithfulServer(delay, spacious=False)
+    with serving(server) as target:
+        tally = talk(target, messages=50, server=server)
     assert (tally.lost, tally.duplicated, tally.reordered, dict(tally.errors)) == (0, 0, 1, {})
 
 
@@ -457,8 +462,9 @@ def test_what_the_server_says_outside_a_conversation_is_counted(last_words: dict
     def say(number: int, frames: Frames) -> Frames:
         return [*frames, (frames[0][0], last_words)] if number == FIFTH else frames
 
-    with serving(UnfaithfulServer(say, spacious=False)) as target:
-        tally = talk(target, messages=10)
+    server = UnfaithfulServer(say, spacious=False)
+    with serving(server) as target:
+        tally = talk(target, messages=10, server=server)
     assert tally.errors[error] == 1
     assert tally.lost == 0
 
