@@ -2,16 +2,17 @@
 
 The path of a message, socket to socket:
 
-    wire.tcp.Connection.on_readable      bytes from the sender's socket
-    protocol.framing                     bytes -> frames
-    session.session.Session.receive      frame -> command, by protocol.codec; allowed in this state?
-    routing.messages.Messages.send       the rule: recipient's log first, then the sender's own
-    store.calls.Store.append             one function call on the shard of the log's owner
-      => Redis (store/functions/im.lua)  dedupe, append, publish to the nodes that host the owner's sessions
-    store.redis_link.RedisLink           the reply and the push come back on one link, in the order Redis made them
-    routing.messages.Messages.on_entry   whose sessions are here?  (session.registry)
-    session.session.Session.offer        forward, duplicate or gap?  (session.cursor)
-    wire.reactor.Reactor.turn            one send for each touched socket
+    wire.connection.Connection.on_readable   bytes from the sender's socket
+    protocol.framing.LineFraming.receive     bytes -> frames (or WebSocketFraming)
+    protocol.codec.decode_command            a frame -> a command, checked
+    session.session.Session.handle           allowed in this state, at this rate?
+    routing.messages.Messages.send           the rule: recipient's log first, then the sender's own
+    store.store.Store.append                 one function call on the shard of the log's owner
+      => Redis (store/functions/im.lua)      dedupe, append, publish to the nodes that host the owner's sessions
+    store.redis_link.RedisLink.on_readable   replies and pushes on one link, in the order Redis made them
+    routing.messages.Messages.on_entry       whose sessions are here?  (session.registry)
+    session.tail.Tail.offer                  forward, duplicate or gap?  (session.cursor)
+    wire.connection.Connection.flush         one send for each touched socket and turn
 
 Everything that must survive lives in the store; a worker can be killed at any moment.
 

@@ -110,7 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # A month on holiday finds all its messages, and no log grows without limit.
     log_max_entries: Annotated[int, Meta(ge=1, le=100_000_000, description="entries kept in one log")] = 10_000
     log_max_age_seconds: Annotated[int, Meta(ge=1, le=3650 * DAY, description="how long an entry is kept")] = 30 * DAY
-    # Longer than any client goes on repeating a send over broken connections; 26 bytes of store per message meanwhile.
+    # Longer than a client goes on repeating a send over broken connections; 50 to 100 bytes of store per message.
     dedupe_seconds: Annotated[int, Meta(ge=1, le=30 * DAY, description="how long a repeated send is recognized")] = 600
 
     token_lifetime_seconds: Annotated[int, Meta(ge=1, le=3650 * DAY, description="how long a login token is good")] = (

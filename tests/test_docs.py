@@ -2,10 +2,12 @@
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import imserver
 from imserver.protocol import codec
 from imserver.protocol.commands import COMMANDS
 from imserver.protocol.pushes import UnknownPush
@@ -27,6 +29,18 @@ def test_every_command_is_documented() -> None:
     assert FRAMES
     for command in COMMANDS:
         assert f"`{command.__struct_config__.tag}`" in PROTOCOL
+
+
+STOPS = [line.split()[0] for line in (imserver.__doc__ or "").splitlines() if re.match(r"    \w+\.\w+\.", line)]
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_the_path_of_a_message_is_where_the_map_says(stop: str) -> None:
+    package, module, *names = stop.split(".")
+    found: object = import_module(f"imserver.{package}.{module}")
+    for name in names:
+        found = getattr(found, name)
+    assert len(STOPS) == 10
 
 
 def test_links_lead_somewhere() -> None:
