@@ -15,11 +15,9 @@ from imserver.protocol.framing import Framing, WebSocketFraming
 from imserver.protocol.pushes import PingPush, Push
 from imserver.session.context import Context
 from imserver.session.session import Session
+from imserver.wire.linger import LINGER_SECONDS, Lingering
 from imserver.wire.reactor import Reactor
 
-LINGER_SECONDS = 2.0  # for a client to see the end
-MOST_DISCARDED_BYTES = 1 << 20
-_DISCARD_BYTES = 65536
 _PING = codec.encode_push(PingPush())
 
 
@@ -29,7 +27,6 @@ class Connection:
     __slots__ = (
         "_blocked",
         "_closing",
-        "_discarded",
         "_framing",
         "_held",
         "_held_up",
@@ -58,16 +55,12 @@ class Connection:
         self._held_up = False  # the session is held until the client has taken what is kept for it
         self._paused = False
         self._closing = False
-        self._discarded = 0  # bytes, after the end
         self._stuck_since: float | None = None
         self._session = Session(self, context)
 
     # -- in
 
     def on_readable(self) -> None:
-        if self._closing:
-            self._discard()
-            return
         session = self._session
         try:
             data = self._sock.recv(session.context.settings.read_chunk_bytes)
@@ -127,7 +120,7 @@ class Connection:
             self._update_interest()
 
     def _update_interest(self) -> None:
-        if not self._closing:
+        if self._sock.fileno() >= 0:
             self._reactor.want(self._sock.fileno(), read=not self._paused, write=self._blocked)
 
     # -- out
@@ -184,7 +177,7 @@ class Connection:
             if self._stuck_since is not None or sent > self._session.context.settings.out_buffer_bytes:
                 self._unstick()
             if self._closing:
-                self._end_output()
+                self._linger()
             return
         if sent or self._stuck_since is None:
             self._stuck_since = self._reactor.now
@@ -224,38 +217,21 @@ class Connection:
         farewell = self._framing.encode_close()
         if farewell:
             self._queue(farewell)
-        if self._paused:
-            self._paused = False
-            self._update_interest()  # to see the client's end
         self._closing = True
         self._held = None
-        self._session.context.wheel.add(self, self._reactor.now + LINGER_SECONDS)
         if self._out is None:
-            self._end_output()
+            self._linger()
+        else:
+            self.pause()
+            self._session.context.wheel.add(self, self._reactor.now + LINGER_SECONDS)
 
-    def _end_output(self) -> None:
-        """Not closed at once: with unread bytes from the client the kernel would take back what was just sent."""
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._close_socket()
-
-    def _discard(self) -> None:
-        """The client's bytes after the end, until its own, and so many at most."""
-        try:
-            size = len(self._sock.recv(_DISCARD_BYTES))
-            self._discarded += size
-            if size and self._discarded < MOST_DISCARDED_BYTES:
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass  # reset by the client: as good an end as any
-        self._close_socket()
+    def _linger(self) -> None:
+        Lingering(self._sock, self._reactor, self._session.context.wheel)
 
     def on_timer(self, now: float) -> None:
-        """Lingered long enough."""
-        self._close_socket()
+        """The client had time enough to take the last bytes."""
+        if self._out is not None:
+            self._close_socket()
 
     def drop(self, why: str) -> None:
         """The connection is gone, or must be, without another word."""

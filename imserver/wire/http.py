@@ -6,6 +6,7 @@ from collections.abc import Callable
 import h11
 
 from imserver.session.keepalive import TimerWheel
+from imserver.wire.linger import Lingering
 from imserver.wire.reactor import Reactor
 from imserver.wire.site import Response, Site
 
@@ -28,6 +29,7 @@ class HttpConnection:
         "_site",
         "_sock",
         "_starved",
+        "_wheel",
     )
 
     def __init__(
@@ -49,6 +51,7 @@ class HttpConnection:
         self._starved = False  # h11 needs more bytes
         self._done = False  # closed, or given to the WebSocket
         self._heard = reactor.now
+        self._wheel = wheel
         wheel.add(self, reactor.now + IDLE_SECONDS)
 
     def on_readable(self) -> None:
@@ -81,7 +84,7 @@ class HttpConnection:
         if self._done:
             return False
         if self._http.our_state is h11.MUST_CLOSE:
-            self.drop("done")
+            self._linger()
             return False
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
@@ -151,8 +154,16 @@ class HttpConnection:
             headers = [(b"content-length", str(len(text)).encode()), (b"connection", b"close")]
             response = h11.Response(status_code=error.error_status_hint, headers=headers, reason=b"Bad Request")
             self._out = (self._http.send(response) or b"") + text
-            self._sent_all()
-        self.drop("not HTTP")
+        if self._sent_all():
+            self._linger()
+        else:
+            self.drop("did not take the refusal")
+
+    def _linger(self) -> None:
+        """Closes, so that the client sees what it was told."""
+        if not self._done:
+            self._done = True
+            Lingering(self._sock, self._reactor, self._wheel)
 
     def on_timer(self, now: float) -> float | None:
         if self._done:

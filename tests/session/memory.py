@@ -115,6 +115,9 @@ class MemoryReactor:
     def add(self, fd: int, handler: Handler) -> None:
         self._handlers[fd], self._wanted[fd] = handler, (True, False)
 
+    def replace(self, fd: int, handler: Handler) -> None:
+        self._handlers[fd] = handler
+
     def want(self, fd: int, *, read: bool, write: bool) -> None:
         assert fd in self._handlers, "the kernel does not know this descriptor"
         self._wanted[fd] = (read, write)

@@ -11,6 +11,7 @@ from imserver.observe.metrics import Counters
 from imserver.protocol.framing import Framing, LineFraming, WebSocketFraming
 from imserver.session.keepalive import TimerWheel
 from imserver.wire.connection import Connection
+from imserver.wire.linger import Lingering
 from imserver.wire.reactor import Reactor
 from tests.model_store import World
 from tests.session.node import ServerNode
@@ -80,8 +81,10 @@ class Host:
             moved = True
         return moved
 
-    def connections(self) -> list[Connection]:
-        return [handler for handler in self.reactor._handlers.values() if isinstance(handler, Connection)]
+    def connections(self) -> list[Connection | Lingering]:
+        """Those that are open, lingering ones included."""
+        handlers = self.reactor._handlers.values()
+        return [handler for handler in handlers if isinstance(handler, Connection | Lingering)]
 
     def close(self) -> None:
         for client in self._clients:

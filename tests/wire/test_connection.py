@@ -12,7 +12,7 @@ from wsproto.connection import ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, TextMessage
 
 from imserver.session.session import Session
-from imserver.wire.connection import LINGER_SECONDS
+from imserver.wire.linger import LINGER_SECONDS
 from tests.session.node import token_for
 from tests.wire.host import Host, at_end, hosting, received
 

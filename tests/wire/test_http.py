@@ -219,6 +219,17 @@ def test_garbage_is_refused_and_closed(port: Port, garbage: bytes) -> None:
     assert at_end(port.client)
 
 
+def test_a_client_that_is_still_sending_sees_why_it_is_refused(port: Port) -> None:
+    port.client.send(b"POST / HTTP/1.0\r\nhost\r\n\r\n" + b"x" * 100_000)
+    answer = port.hear()
+    port.client.send(b"x" * 1_000)
+    assert status(answer + port.hear()) == 400
+    assert at_end(port.client)
+    port.client.close()
+    port.reactor.turn()
+    assert port.reactor.sockets == 0
+
+
 def test_headers_without_end_are_refused(port: Port) -> None:
     port.ask(f"GET / HTTP/1.1\r\n{HEADERS}x: " + "x" * 16_000)
     answer = port.ask(b"x" * 1_000)
