@@ -6,8 +6,8 @@ The path of a message, socket to socket:
     protocol.framing.LineFraming.receive     bytes -> frames (or WebSocketFraming)
     protocol.codec.decode_command            a frame -> a command, checked
     session.session.Session.handle           allowed in this state, at this rate?
-    routing.messages.Messages.send           the rule: recipient's log first, then the sender's own
-    store.store.Store.append                 one function call on the shard of the log's owner
+    routing.messages.Messages.send           the rule: into the recipient's log, and into the sender's own
+    store.store.Store.append_both            one function call; in a cluster `append`, for one log after the other
       => Redis (store/functions/im.lua)      dedupe, append, publish to the nodes that host the owner's sessions
     store.redis_link.RedisLink.on_readable   replies and pushes on one link, in the order Redis made them
     routing.messages.Messages.on_entry       whose sessions are here?  (session.registry)

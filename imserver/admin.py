@@ -118,7 +118,7 @@ class Admin:
         """The account, its log and all it kept. Raises NotFound."""
         name = parse_user(user)
         keys = user_keys(name)
-        _raise_if(calls.found(self._ask(keys, calls.erase(keys, name))))
+        _raise_if(calls.found(self._ask(keys, calls.erase(keys))))
 
     def user_list(self, prefix: str = "") -> Iterator[AccountInfo]:
         """In no order: a walk over all keys of the store, a little at a time."""
@@ -177,7 +177,7 @@ class Admin:
         name = parse_user(user)
         keys = user_keys(name)
         device_id = None if device is None else parse_device(device)
-        _raise_if(calls.found(self._ask(keys, calls.revoke(keys, name, device_id))))
+        _raise_if(calls.found(self._ask(keys, calls.revoke(keys, device_id))))
 
     def token_rotate(self) -> str:
         """New tokens are signed with a new key, whose id is returned; old ones stay good until they expire."""

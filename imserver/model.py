@@ -20,6 +20,8 @@ Address = UserId | GroupId
 Position = NewType("Position", bytes)
 START = Position(b"0-0")  # before the first entry of every log
 
+Place = NewType("Place", bytes)  # where the directory says that a session is: <device>=<node>.<number>
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DEVICE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MESSAGE_ID = re.compile(r"[ -~]{1,64}").fullmatch

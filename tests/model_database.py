@@ -51,7 +51,11 @@ def newer(one: bytes, other: bytes) -> bool:
 
 
 def node_of(place: bytes) -> str:
-    return place.partition(b".")[0].decode()
+    return place.partition(b"=")[2].partition(b".")[0].decode()
+
+
+def device_at(place: bytes) -> str:
+    return place.partition(b"=")[0].decode()
 
 
 class Database:
@@ -116,6 +120,10 @@ class Database:
                 self._publish(user, node, Published(user, Entry(entry.at, entry.prev, content), origin))
         return Appended(entry.at, entry.prev)
 
+    def append_both(self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes) -> Appended | ImError:
+        received = self.append(to, dedupe, content, b"-")
+        return received if isinstance(received, ImError) else self.append(own, dedupe, content, origin)
+
     def read(self, user: str, after: Position, count: int) -> list[Entry]:
         return [entry for entry in self._log(user) if newer(entry.at, after)][:count]
 
@@ -155,10 +163,8 @@ class Database:
 
     # -- the directory
 
-    def attach(
-        self, user: str, device: str, place: bytes, generations: str | None, *, again: bool
-    ) -> Attached | ImError:
-        account = self.accounts.get(user)
+    def attach(self, user: str, place: bytes, generations: str | None, *, again: bool) -> Attached | ImError:
+        account, device = self.accounts.get(user), device_at(place)
         if account is None:
             return BadCredentials("user or password is wrong")
         if account.disabled:
@@ -174,8 +180,8 @@ class Database:
         account.on[device] = place
         return Attached(account.last, account.cursors.get(device), account.generations(device))
 
-    def detach(self, user: str, device: str, place: bytes, cursor: Position | None) -> int:
-        account = self.accounts.get(user)
+    def detach(self, user: str, place: bytes, cursor: Position | None) -> int:
+        account, device = self.accounts.get(user), device_at(place)
         if account is not None:
             if cursor is not None:
                 account.keep(device, cursor)

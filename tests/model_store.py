@@ -27,6 +27,7 @@ Then = Callable[[Any], None]
 class Call:
     run: Callable[[Database], Any]
     then: Then
+    once: bool = False  # not repeated
 
 
 class Link:
@@ -71,6 +72,10 @@ class Link:
         self.subscribed = self.up = False
         self.back.clear()
         self.executed = 0
+        late = [call for call in self.calls if call.once]
+        self.calls = deque(call for call in self.calls if not call.once)
+        for call in late:
+            call.then(Unavailable("the store is out of reach; nobody knows whether this was done"))
 
     def restore(self) -> None:
         """Subscribes; called again, goes on: calls without an answer are repeated first."""
@@ -92,9 +97,11 @@ class Link:
 class World:
     """The store with all its shards, and the nodes around it."""
 
-    def __init__(self, shards: int = 2, *, push_first: bool = True) -> None:
+    def __init__(self, shards: int = 2, *, push_first: bool = True, reaches_both: bool = True) -> None:
+        """`reaches_both`: one call may concern two users of a shard, as on a single instance."""
         self.database = Database(self._publish)
         self.shards = shards
+        self.reaches_both = reaches_both
         self.push_first = push_first
         self.nodes: dict[str, NodeStore] = {}
         self._published: list[tuple[Link, Published]] = []
@@ -218,13 +225,20 @@ class NodeStore:
     def _call(self, user: str, run: Callable[[Database], Any], then: Then) -> None:
         self.link_of(user).calls.append(Call(run, then))
 
-    def _ask(self, user: str, run: Callable[[Database], Any]) -> Awaitable[Any]:
+    def _ask(self, user: str, run: Callable[[Database], Any], *, once: bool = False) -> Awaitable[Any]:
         question = _Question(self.tasks)
-        self._call(user, run, question.answer)
+        self.link_of(user).calls.append(Call(run, question.answer, once))
         return question
 
     def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then) -> None:
         self._call(user, lambda database: database.append(user, dedupe, content, origin), then)
+
+    def reaches_both(self, one: str, other: str) -> bool:
+        return self.world.reaches_both and self.world.shard_of(one) == self.world.shard_of(other)
+
+    def append_both(self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then) -> None:
+        assert self.reaches_both(to, own)
+        self._call(to, lambda database: database.append_both(to, own, dedupe, content, origin), then)
 
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
         self._call(user, lambda database: database.read(user, after, count), then)
@@ -236,19 +250,19 @@ class NodeStore:
     def ack(self, user: UserId, device: str, upto: Position, then: Then | None = None) -> None:
         self._call(user, lambda database: database.ack(user, device, upto), then or _ignore)
 
-    async def attach(self, user: UserId, device: str, place: bytes, generations: str | None) -> Attached:
+    async def attach(self, user: UserId, place: bytes, generations: str | None) -> Attached:
         if not self.link_of(user).up:
             raise Unavailable("the store is out of reach")
         attached: Attached = await self._ask(
-            user, lambda database: database.attach(user, device, place, generations, again=False)
+            user, lambda database: database.attach(user, place, generations, again=False), once=True
         )
         return attached
 
-    def attach_again(self, user: UserId, device: str, place: bytes, generations: str, then: Then) -> None:
-        self._call(user, lambda database: database.attach(user, device, place, generations, again=True), then)
+    def attach_again(self, user: UserId, place: bytes, generations: str, then: Then) -> None:
+        self._call(user, lambda database: database.attach(user, place, generations, again=True), then)
 
-    def detach(self, user: UserId, device: str, place: bytes, cursor: Position | None) -> None:
-        self._call(user, lambda database: database.detach(user, device, place, cursor), _ignore)
+    def detach(self, user: UserId, place: bytes, cursor: Position | None) -> None:
+        self._call(user, lambda database: database.detach(user, place, cursor), _ignore)
 
     async def register(self, user: UserId, password_hash: str) -> None:
         await self._ask(user, lambda database: database.register(user, password_hash))

@@ -2,7 +2,7 @@
 
 import time
 
-from imserver.errors import BadCredentials, BadRequest, NotAllowed
+from imserver.errors import BadCredentials, BadRequest, NotAllowed, ServiceError
 from imserver.model import START, DeviceId, Position, UserId, parse_device, parse_position, parse_user
 from imserver.protocol.commands import Login, Logout, Register
 from imserver.protocol.pushes import EMPTY, Welcome
@@ -51,18 +51,21 @@ class Accounts:
         self, session: Session, command: Login, user: UserId, device: DeviceId, generations: str | None
     ) -> None:
         """Into the directory. From then on the place may be expelled, even before this task has heard that it is in."""
-        context, place, since = self._context, session.new_place(), _since(command)
+        context, place, since = self._context, session.new_place(device), _since(command)
         context.entering[place] = ""
         try:
-            attached = await context.store.attach(user, device, place, generations)
+            attached = await context.store.attach(user, place, generations)
+        except ServiceError:
+            context.store.detach(user, place, None)  # it may be in all the same
+            raise
         finally:
             expelled = context.entering.pop(place)
         if session.is_closed:
-            context.store.detach(user, device, place, None)
+            context.store.detach(user, place, None)
             return
         identity = Identity(user, device, place, attached.generations)
         new_device = since is None and attached.cursor is None
-        session.welcome(identity, _start(since, attached), new_device=new_device)
+        session.welcome(identity, _start(since, attached), attached.last, new_device=new_device)
         session.reply(command.ref, self._welcome(identity, attached))
         if expelled:
             session.expelled(expelled)

@@ -1,9 +1,10 @@
 """One-to-one messages: the straight line from the sender's command to the recipient's sessions.
 
-**Invariant: stored, then acknowledged.** The entry goes into the recipient's log first, into the sender's own second,
-and only then is the sender told. Were it the other way round, a worker that dies in between would leave a message that
-its sender's devices show as sent and nobody received. This way a repeat of the send (same id) finds the first half done
-and completes it; a client that gets no answer repeats.
+**Invariant: stored, then acknowledged.** The entry is in the recipient's log and in the sender's own before the sender
+is told. Where one call reaches both logs it goes into both at once. Where none does (they lie in two slots of a
+cluster), the recipient's comes first: were it the other way round, a worker that dies in between would leave a message
+that its sender's devices show as sent and nobody received. This way a repeat of the send (same id) finds the first half
+done and completes it; a client that gets no answer repeats.
 """
 
 from collections.abc import Callable
@@ -19,45 +20,49 @@ from imserver.store.store import NOBODY, Store
 
 
 class Sending:
-    """One send on its way: the recipient's log, the sender's own, the reply."""
+    """One send on its way to the store; `on_stored` gets what became of it."""
 
-    __slots__ = ("_content", "_dedupe", "_id", "_ref", "_session", "_store")
+    __slots__ = ("_command", "_session")
 
-    def __init__(self, session: Session, store: Store, command: Send, dedupe: bytes, content: bytes) -> None:
+    def __init__(self, session: Session, command: Send) -> None:
         self._session = session
+        self._command = command
+        session.started_sending(command.id)
+
+    def on_stored(self, result: Appended | ImError) -> None:
+        """In both logs, or refused."""
+        session, command = self._session, self._command
+        if isinstance(result, Appended):
+            assert session.tail is not None  # a session that sends has logged in; a closed one keeps its tail
+            session.tail.answer(result.at, result.prev, command.ref, command.id)
+        else:
+            session.fail(command.ref, result)
+        session.finished_sending(command.id)
+
+
+class SendingInSteps(Sending):
+    """The same where no call reaches both logs."""
+
+    __slots__ = ("_content", "_dedupe", "_store")
+
+    def __init__(self, session: Session, command: Send, store: Store, dedupe: bytes, content: bytes) -> None:
+        super().__init__(session, command)
         self._store = store
-        self._id = command.id
-        self._ref = command.ref
         self._dedupe = dedupe
         self._content = content
-        session.started_sending(command.id)
 
     def deliver(self, to: str) -> None:
         """Into the recipient's log."""
-        self._store.append(to, self._dedupe, self._content, NOBODY, self._on_delivered)
+        self._store.append(to, self._dedupe, self._content, NOBODY, self._record)
 
-    def _on_delivered(self, result: Appended | ImError) -> None:
-        if isinstance(result, ImError):
-            self._fail(result)
-        else:
-            self.record()
-
-    def record(self) -> None:
+    def _record(self, result: Appended | ImError) -> None:
         """Into the sender's own log."""
+        if isinstance(result, ImError):
+            self.on_stored(result)
+            return
         identity = self._session.identity
         assert identity is not None
-        self._store.append(identity.user, self._dedupe, self._content, identity.place, self._on_recorded)
-
-    def _on_recorded(self, result: Appended | ImError) -> None:
-        if isinstance(result, ImError):
-            self._fail(result)
-        else:
-            self._session.sent(result, self._ref, self._id)
-            self._session.finished_sending(self._id)
-
-    def _fail(self, error: ImError) -> None:
-        self._session.fail(self._ref, error)
-        self._session.finished_sending(self._id)
+        self._store.append(identity.user, self._dedupe, self._content, identity.place, self.on_stored)
 
 
 class Messages:
@@ -75,13 +80,14 @@ class Messages:
         if to[0] == "#":
             raise NotFound(f"to: there is no group {to}")
         context.counters.messages_in += 1
-        sender, store = identity.sender, context.store
-        content = sender.content(to, message_id, command.body)
-        sending = Sending(session, store, command, sender.dedupe(message_id), content)
-        if to == identity.user:
-            sending.record()
+        store, user, sender = context.store, identity.user, identity.sender
+        dedupe, content = sender.dedupe(message_id), sender.content(to, message_id, command.body)
+        if to == user:
+            store.append(user, dedupe, content, identity.place, Sending(session, command).on_stored)
+        elif store.reaches_both(to, user):
+            store.append_both(to, user, dedupe, content, identity.place, Sending(session, command).on_stored)
         else:
-            sending.deliver(to)
+            SendingInSteps(session, command, store, dedupe, content).deliver(to)
         if store.saturated:
             store.hold_while_saturated(session)
 
@@ -109,7 +115,8 @@ class Messages:
 
     def on_entry(self, user: UserId, entry: Entry, origin: bytes) -> None:
         for session in self._context.registry.sessions_of(user):
-            session.offer(entry, origin)
+            assert session.tail is not None
+            session.tail.offer(entry, is_own=session.place == origin)
 
     def on_expelled(self, user: UserId, place: bytes, why: str) -> None:
         if place in self._context.entering:  # in the directory already, but its login has not heard of that
@@ -137,4 +144,4 @@ class Messages:
 
         identity = session.identity
         assert identity is not None
-        self._context.store.attach_again(identity.user, identity.device, identity.place, identity.generations, attached)
+        self._context.store.attach_again(identity.user, identity.place, identity.generations, attached)

@@ -11,16 +11,15 @@ from typing import NoReturn
 import msgspec
 
 from imserver.errors import ImError, NotAllowed, NotLoggedIn, RateLimited, Unavailable
-from imserver.model import DeviceId, Entry, Position, UserId
+from imserver.model import DeviceId, Place, Position, UserId
 from imserver.observe.log import get_logger
 from imserver.protocol.commands import COMMANDS, Command, Ref
 from imserver.protocol.lifecycle import SESSION, Event, State, advance
 from imserver.protocol.limits import TokenBucket
-from imserver.protocol.pushes import Bye, Push, Sent
+from imserver.protocol.pushes import Bye, Push
 from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.cursor import is_newer
 from imserver.session.tail import Tail
-from imserver.store.calls import Appended
 from imserver.store.stored import Sender
 
 log = get_logger("session")
@@ -31,7 +30,7 @@ class Identity:
 
     __slots__ = ("device", "generations", "place", "sender", "user")
 
-    def __init__(self, user: UserId, device: DeviceId, place: bytes, generations: str) -> None:
+    def __init__(self, user: UserId, device: DeviceId, place: Place, generations: str) -> None:
         """`generations`: of the account's tokens when it logged in; others mean that the login was revoked."""
         self.user = user
         self.device = device
@@ -89,7 +88,7 @@ class Session:
         return self.identity.device
 
     @property
-    def place(self) -> bytes:
+    def place(self) -> Place:
         assert self.identity is not None
         return self.identity.place
 
@@ -97,16 +96,16 @@ class Session:
 
     def handle(self, command: Command) -> None:
         """One command, in the order in which the client sent them."""
-        context = self.context
-        row = COMMANDS[type(command)]
+        context, kind = self.context, type(command)
+        _, states, hot, cost = COMMANDS[kind]
         try:
-            if self.state not in row.states:
+            if self.state not in states:
                 self._refuse_in_state()
-            wait = self._bucket.take(row.cost, context.limits, context.clock.now)
+            wait = self._bucket.take(cost, context.limits, context.clock.now)
             if wait:
                 self._refuse_in_excess(wait)
-            handler = context.handlers[type(command)]
-            if row.hot:
+            handler = context.handlers[kind]
+            if hot:
                 handler(self, command)
             else:
                 self.hold()
@@ -174,23 +173,6 @@ class Session:
 
     # -- following its log
 
-    def offer(self, entry: Entry, origin: bytes) -> None:
-        """An entry was published. To the session that sent it, its reply stands for it."""
-        tail, identity = self.tail, self.identity
-        assert tail is not None
-        assert identity is not None
-        if identity.place == origin:
-            tail.sent(entry)
-        else:
-            tail.offer(entry)
-
-    def sent(self, appended: Appended, ref: Ref, message_id: str) -> None:
-        """An own send is stored: the client is told, in the entry's place."""
-        if appended.prev is None:
-            self.context.counters.repeats += 1
-        assert self.tail is not None  # a session that sends has logged in; a closed one keeps its tail
-        self.tail.answer(appended.at, appended.prev, ref, Sent(message_id, appended.at))
-
     def on_drained(self) -> None:
         """The channel has sent all that was kept."""
         if self.tail is not None:
@@ -205,16 +187,19 @@ class Session:
         if not self.is_closed:
             self.state = advance(SESSION, self.state, Event.REFUSED)
 
-    def new_place(self) -> bytes:
-        """A name for where this session is, never used before: node and number."""
+    def new_place(self, device: DeviceId) -> Place:
+        """Where this session is, never used before."""
         self.context.opened += 1
-        return b"%b.%x" % (self.context.store.node.encode(), self.context.opened)
+        return Place(b"%b=%b.%x" % (device.encode(), self.context.store.node.encode(), self.context.opened))
 
-    def welcome(self, identity: Identity, position: Position, *, new_device: bool) -> None:
-        """Logged in, and in the directory: what is published comes here. `tail.begin` MUST follow, after the reply."""
+    def welcome(self, identity: Identity, position: Position, end: Position, *, new_device: bool) -> None:
+        """Logged in, and in the directory: what is published comes here. `tail.begin` MUST follow, after the reply.
+
+        The client has everything up to `position`; the log ends at `end`.
+        """
         self.state = advance(SESSION, self.state, Event.WELCOMED)
         self.identity = identity
-        self.tail = Tail(self, identity.user, position, new_device=new_device)
+        self.tail = Tail(self, identity.user, position, end, new_device=new_device)
         self.context.registry.add(identity.user, self)
         self.context.counters.logins += 1
         log.debug("session opened", user=identity.user, device=identity.device)
@@ -306,5 +291,5 @@ class Session:
         context.cursors.pop(self, None)
         if identity is not None:
             context.registry.remove(identity.user, self)
-            context.store.detach(identity.user, identity.device, identity.place, self.acked)
+            context.store.detach(identity.user, identity.place, self.acked)
             log.debug("session closed", user=identity.user, device=identity.device, why=why)

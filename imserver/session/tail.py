@@ -26,54 +26,59 @@ _LIVE, _FORWARD = TailState.LIVE, Verdict.FORWARD  # looked up with every messag
 class Tail:
     """`position`: everything up to there was forwarded, or needs not be."""
 
-    __slots__ = ("_answers", "_may_be_cut", "_page", "_session", "_synced", "log", "position", "state")
+    __slots__ = ("_answers", "_end", "_may_be_cut", "_page", "_session", "log", "position", "state")
 
-    def __init__(self, session: "Session", log: UserId, position: Position, *, new_device: bool) -> None:
-        """`new_device`: that entries before the oldest kept one are gone is no news to it."""
+    def __init__(self, session: "Session", log: UserId, position: Position, end: Position, *, new_device: bool) -> None:
+        """`end`: where the log ended when the session entered the directory.
+
+        `new_device`: that entries before the oldest kept one are gone is no news to it.
+        """
         self.log = log
         self.position = position
         self.state = TailState.CATCHING_UP
         self._session = session
         self._may_be_cut = not new_device
-        self._synced = False
+        self._end: Position | None = end  # None once the backlog up to there has been read
         self._page = 0  # entries asked for by the read under way; 0: none is
         # Replies that wait for their entries' place; more than one where a client repeated a send.
         self._answers: dict[Position, list[tuple[Ref, Sent]]] | None = None
 
     # -- what is published
 
-    def offer(self, entry: Entry) -> None:
-        """A published entry: forwarded, or left to be read."""
+    def offer(self, entry: Entry, *, is_own: bool) -> None:
+        """A published entry: forwarded, or left to be read. `is_own`: this very session's; its reply stands for it."""
         if self.state is not _LIVE:
             return
         verdict = judge(self.position, entry.at, entry.prev)
         if verdict is _FORWARD:
-            self._forward(entry)
+            if is_own:
+                self.position = entry.at
+            else:
+                self._forward(entry)
         elif verdict is Verdict.DUPLICATE:
             self._session.context.counters.duplicates_dropped += 1
-        else:
+        elif not is_own:  # else its reply, which is on its way, has the log read
             self._session.context.counters.gaps += 1
             self.catch_up()
 
-    def answer(self, at: Position, prev: Position | None, ref: Ref, content: Sent) -> None:
+    def answer(self, at: Position, prev: Position | None, ref: Ref, message_id: str) -> None:
         """The reply to an own send: it stands for the entry at `at`, and goes out in that entry's place.
 
         Never before older entries: a client may take the position in the reply for its cursor, and everything before it
         for received. `prev` is None for a repeat.
         """
+        session, reply = self._session, Sent(message_id, at)
         if prev == self.position and self.state is _LIVE:
             self.position = at
-        elif is_newer(at, self.position):
-            self._answers = self._answers or {}
-            self._answers.setdefault(at, []).append((ref, content))
-            self.catch_up()
-            return
-        self._session.reply(ref, content)
-
-    def sent(self, entry: Entry) -> None:
-        """An entry was published that this very session sent: its reply stands for it."""
-        if entry.prev == self.position and self.state is _LIVE:
-            self.position = entry.at
+        else:
+            if prev is None:
+                session.context.counters.repeats += 1
+            if is_newer(at, self.position):
+                self._answers = self._answers or {}
+                self._answers.setdefault(at, []).append((ref, reply))
+                self.catch_up()
+                return
+        session.reply(ref, reply)
 
     def _forward(self, entry: Entry) -> None:
         session = self._session
@@ -168,6 +173,14 @@ class Tail:
         for answers in (self._answers or {}).values():  # to sends whose entries are no longer kept
             self._reply_all(answers)
         self._answers = None
-        if not self._synced:
-            self._synced = True
-            self._session.push(Synced(self.position.decode()))
+        if self._end is not None:
+            self._synced(self._end)
+
+    def _synced(self, end: Position) -> None:
+        """The backlog has been read."""
+        self._end = None
+        if is_newer(end, self.position):  # nothing up to there is kept any more
+            if self._may_be_cut:
+                self._session.push(Truncated(end.decode()))
+            self.position = end
+        self._session.push(Synced(self.position.decode()))

@@ -11,7 +11,7 @@ import msgspec
 from hiredis import pack_command
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
-from imserver.model import START, Entry, Position, UserId
+from imserver.model import START, Entry, Position
 from imserver.store.partitions import UserKeys
 
 Packed = bytes
@@ -54,17 +54,20 @@ class Replaced(NotAllowed):
     """Another session of the same device has taken this one's place."""
 
 
-def append(keys: UserKeys, user: str, dedupe: bytes, content: bytes, origin: bytes) -> Packed:
-    """Two of these for every message: what is the same for all entries of a log is packed once."""
-    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-        keys.append_head,
-        len(dedupe),
-        dedupe,
-        len(content),
-        content,
-        len(origin),
-        origin,
-    )
+# With every message: packed by hand, since the names and keys are packed already.
+_APPEND = b"*8\r\n$5\r\nFCALL\r\n$11\r\nim_append_1\r\n$1\r\n2\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+_APPEND_BOTH = (
+    b"*10\r\n$5\r\nFCALL\r\n$16\r\nim_append_both_1\r\n$1\r\n4\r\n%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+)
+
+
+def append(keys: UserKeys, dedupe: bytes, content: bytes, origin: bytes) -> Packed:
+    return _APPEND % (keys.packed, len(dedupe), dedupe, len(content), content, len(origin), origin)
+
+
+def append_both(to: UserKeys, own: UserKeys, dedupe: bytes, content: bytes, origin: bytes) -> Packed:
+    """`to`: the recipient's, `own`: the sender's."""
+    return _APPEND_BOTH % (to.packed, own.packed, len(dedupe), dedupe, len(content), content, len(origin), origin)
 
 
 def appended(reply: list[Any]) -> Appended | ImError:
@@ -89,11 +92,9 @@ def entries(reply: list[Any]) -> list[Entry]:
     return [Entry(at, fields[1], fields[3]) for at, fields in reply]
 
 
-def attach(keys: UserKeys, user: UserId, device: str, place: bytes, generations: str | None, *, again: bool) -> Packed:
+def attach(keys: UserKeys, place: bytes, generations: str | None, *, again: bool) -> Packed:
     mode = b"again" if again else b"new"
-    return _call(
-        b"im_attach_1", (keys.state, keys.account), keys.channels, user, device, place, generations or b"-", mode
-    )
+    return _call(b"im_attach_1", (keys.state, keys.account), place, generations or b"-", mode)
 
 
 def attached(reply: list[Any]) -> Attached | ImError:
@@ -111,8 +112,8 @@ def attached(reply: list[Any]) -> Attached | ImError:
             return BadCredentials("user or password is wrong")
 
 
-def detach(keys: UserKeys, device: str, place: bytes, cursor: Position | None) -> Packed:
-    return _call(b"im_detach_1", (keys.state,), device, place, cursor or b"-")
+def detach(keys: UserKeys, place: bytes, cursor: Position | None) -> Packed:
+    return _call(b"im_detach_1", (keys.state,), place, cursor or b"-")
 
 
 def ack(keys: UserKeys, device: str, upto: Position) -> Packed:
@@ -148,12 +149,12 @@ def password_hash(keys: UserKeys) -> Packed:
     return pack(b"HGET", keys.account, b"password")
 
 
-def revoke(keys: UserKeys, user: UserId, device: str | None) -> Packed:
-    return _call(b"im_revoke_1", (keys.state, keys.account), keys.channels, user, device or b"-")
+def revoke(keys: UserKeys, device: str | None) -> Packed:
+    return _call(b"im_revoke_1", (keys.state, keys.account), device or b"-")
 
 
-def erase(keys: UserKeys, user: UserId) -> Packed:
-    return _call(b"im_erase_1", (keys.state, keys.account, keys.log), keys.channels, user)
+def erase(keys: UserKeys) -> Packed:
+    return _call(b"im_erase_1", (keys.state, keys.account, keys.log))
 
 
 def found(reply: list[Any]) -> ImError | None:

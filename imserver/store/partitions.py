@@ -48,7 +48,7 @@ class UserKeys(NamedTuple):
     log      stream: the user's log
     account  hash: password hash, creation time, disabled, token generations
     channels prefix of the channels on which entries of this partition are published: a node's id completes it
-    append_head  the packed beginning of the call that appends to the log: made for every message, the same for all
+    packed   state and log, packed as arguments of a call: made with every message, the same for all
     """
 
     partition: int
@@ -56,7 +56,7 @@ class UserKeys(NamedTuple):
     log: bytes
     account: bytes
     channels: bytes
-    append_head: bytes
+    packed: bytes
 
 
 @lru_cache(maxsize=65536)
@@ -65,11 +65,8 @@ def user_keys(user: str) -> UserKeys:
     partition = partition_of(user)
     tag, name = tags()[partition], user.encode()
     state, log, account = b"{%b}u:%b" % (tag, name), b"{%b}l:%b" % (tag, name), b"{%b}a:%b" % (tag, name)
-    channels = channel_prefix(partition)
-    # Ten parts, of which the last three differ from call to call.
-    head = [b"FCALL", b"im_append_1", b"2", state, log, channels, name]
-    append_head = b"*10\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in head)
-    return UserKeys(partition, state, log, account, channels, append_head)
+    packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(state), state, len(log), log)
+    return UserKeys(partition, state, log, account, channel_prefix(partition), packed)
 
 
 def channel_prefix(partition: int) -> bytes:

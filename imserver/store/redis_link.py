@@ -5,7 +5,8 @@ Calls are queued and written once per turn of the reactor, so they pipeline by t
 **Invariant: a call is answered exactly once, and calls reach Redis in the order they were made.** All functions of the
 store can be repeated (store/functions/im.lua), so when the link breaks, the calls without an answer are sent again, in
 order, before any newer one. Their callers notice a delay. Only when the link stays away longer than `timeout` seconds
-do they all fail together, as Unavailable: the outcome is unknown.
+do they all fail together, as Unavailable: the outcome is unknown. The few that must not come late (`once`) are not made
+while the link is away, and fail as soon as it is lost.
 
 **Invariant: a link that comes back has missed something.** Its owner is told (`on_up`) once the subscriptions are
 confirmed and before any push is delivered, and has every session of the shard read from its cursor.
@@ -37,7 +38,8 @@ Reply = Any  # what hiredis makes of a reply: bytes, int, None or a list of them
 Then = Callable[[Any], None]  # takes the reply, or an ImError
 Parse = Callable[[Any], Any]  # makes a type, or an ImError, of a reply
 
-_CHUNK = 262144
+_CHUNK = 65536  # a larger one costs a system call more: malloc would map memory for each
+_Push, _Refusal = hiredis.PushNotification, hiredis.ReplyError  # looked up with every reply
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.02, 1.0
 # Redis can't do it now but will soon, or not before its functions are loaded again: reconnect and repeat.
 _PASSING = (
@@ -73,11 +75,12 @@ class LinkOwner(Protocol):
     def on_relieved(self, link: "RedisLink") -> None: ...
 
 
-class _Call(msgspec.Struct):
+class _Call(msgspec.Struct, gc=False, eq=False):
     command: bytes
     parse: Parse | None  # of the reply, before it is given on
     then: Then
     since: float
+    once: bool  # not repeated
 
 
 class RedisLink:
@@ -118,12 +121,12 @@ class RedisLink:
 
     # -- calls
 
-    def call(self, command: bytes, then: Then, parse: Parse | None = None) -> None:
-        """Queues a packed command, which MUST be repeatable.
+    def call(self, command: bytes, then: Then, parse: Parse | None = None, *, once: bool = False) -> None:
+        """Queues a packed command, which MUST be repeatable, unless it is to be made `once` (the link MUST be up then).
 
         In a later turn `then` gets what `parse` makes of the reply, or an ImError.
         """
-        self._calls.append(_Call(command, parse, then, self._reactor.now))
+        self._calls.append(_Call(command, parse, then, self._reactor.now, once))
         self._counters.store_calls += 1
         if self.up:
             out = self._out
@@ -134,8 +137,10 @@ class RedisLink:
             self._saturated = True
             self._owner.on_saturated(self)
 
-    async def ask(self, command: bytes, parse: Parse | None = None) -> Reply:
+    async def ask(self, command: bytes, parse: Parse | None = None, *, once: bool = False) -> Reply:
         """The same for a task, to which the ImError is raised. When cancelled, the reply is still consumed."""
+        if once and not self.up:
+            raise Unavailable(f"the store is out of reach ({self.why_down})")
         task = trio.lowlevel.current_task()
         waiting = True
 
@@ -150,7 +155,7 @@ class RedisLink:
             waiting = False
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self.call(command, then, parse)
+        self.call(command, then, parse, once=once)
         return await trio.lowlevel.wait_task_rescheduled(abort)
 
     @property
@@ -213,10 +218,10 @@ class RedisLink:
         while self.up and (reply := gets()) is not MORE:
             try:
                 kind = type(reply)
-                if kind is hiredis.PushNotification:
+                if kind is _Push:
                     if reply[0] == b"smessage":
                         self._owner.on_push(reply[2])
-                elif kind is hiredis.ReplyError:
+                elif kind is _Refusal:
                     self._on_error(str(reply))
                 else:
                     answered = calls.popleft()
@@ -289,6 +294,14 @@ class RedisLink:
         self._blocked = False
         self._out.clear()
         self._lost.set()
+        self._fail_what_must_not_be_late()
+
+    def _fail_what_must_not_be_late(self) -> None:
+        late = [call for call in self._calls if call.once]
+        for call in late:
+            self._calls.remove(call)
+        for call in late:
+            call.then(Unavailable(f"the store is out of reach ({self.why_down}); nobody knows whether this was done"))
 
     async def run(self) -> None:
         """Connects, and connects again whenever the link is lost, until cancelled."""

@@ -17,6 +17,7 @@ class Shard(NamedTuple):
 
     url: str
     partitions: list[int]
+    clustered: bool  # a call must stay within one slot, even where this is the only primary
 
 
 def find_shards(url: str, patience_seconds: float = 10.0) -> list[Shard]:
@@ -27,7 +28,7 @@ def find_shards(url: str, patience_seconds: float = 10.0) -> list[Shard]:
         info: dict[str, Any] = client.info()
         _check_version(url, info)
         if not info.get("cluster_enabled"):
-            return [Shard(url, list(range(PARTITIONS)))]
+            return [Shard(url, list(range(PARTITIONS)), clustered=False)]
         return _of_cluster(url, client)
     except redis.RedisError as error:
         raise SetupError(f"redis: {url} can't be used: {error}") from error
@@ -55,7 +56,7 @@ def _of_cluster(url: str, client: "redis.Redis") -> list[Shard]:
         if slot not in host_of:
             raise SetupError(f"redis: the cluster at {url} does not serve slot {slot}")
         shards.setdefault(host_of[slot], []).append(partition)
-    return [Shard(address, partitions) for address, partitions in shards.items()]
+    return [Shard(address, partitions, clustered=True) for address, partitions in shards.items()]
 
 
 def _text(value: bytes | str) -> str:

@@ -4,19 +4,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from imserver.errors import ImError, Unavailable
+from imserver.errors import ImError
 from imserver.model import Entry, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds
-from imserver.store.partitions import channel_prefix, deployment_key, partition_of, user_keys
+from imserver.store.partitions import UserKeys, channel_prefix, deployment_key, partition_of, user_keys
 from imserver.store.redis_link import LinkReactor, RedisLink
 from imserver.store.shards import Shard
 
 _ENTRY = ord("e")
 NOBODY = b"-"  # the origin of an entry whose reply stands on no session
-# Appends of one worker between two trims, of whatever log the append was to. Odd: a message makes two appends, and an
-# even number would always meet the same side.
+# Appending calls of one worker between two trims, of whatever log the last one was to. Odd: a message may take two of
+# them, and an even number would always meet the same side.
 _TRIM_EVERY = 61
 _UNPROVEN_PROBES = 5  # a subscription that lost so many probes in a row is made anew
 
@@ -59,6 +59,7 @@ class Store:
         self._reactor = reactor
         self._listener: Listener | None = None
         self.saturated: set[RedisLink] = set()  # links on which too many calls wait
+        self._clustered = any(shard.clustered for shard in shards)
         self._next_probe = 0.0
         self._until_trim = _TRIM_EVERY
         self.links = [
@@ -110,11 +111,38 @@ class Store:
         """One entry at the end of the user's log; `then` gets where it stands, NotFound, or a ServiceError."""
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
-        link.call(calls.append(keys, user, dedupe, content, origin), then, calls.appended)
+        link.call(calls.append(keys, dedupe, content, origin), then, calls.appended)
         self._until_trim -= 1
         if not self._until_trim:
-            self._until_trim = _TRIM_EVERY
-            link.call(calls.trim(keys, time.time(), self._bounds), _ignore)
+            self._trim(keys, link)
+
+    def reaches_both(self, one: str, other: str) -> bool:
+        """Whether one call can reach the logs of both: a cluster takes no call that concerns two slots."""
+        return not self._clustered or user_keys(one).partition == user_keys(other).partition
+
+    def append_both(
+        self,
+        to: str,
+        own: str,
+        dedupe: bytes,
+        content: bytes,
+        origin: bytes,
+        then: Callable[[Appended | ImError], None],
+    ) -> None:
+        """The same entry into the recipient's log and the sender's own, at once. `reaches_both` MUST hold.
+
+        `then` gets where it stands in the sender's, NotFound, or a ServiceError.
+        """
+        keys, own_keys = user_keys(to), user_keys(own)
+        link = self._by_partition[keys.partition]
+        link.call(calls.append_both(keys, own_keys, dedupe, content, origin), then, calls.appended)
+        self._until_trim -= 1
+        if not self._until_trim:
+            self._trim(keys, link)
+
+    def _trim(self, keys: UserKeys, link: RedisLink) -> None:
+        self._until_trim = _TRIM_EVERY
+        link.call(calls.trim(keys, time.time(), self._bounds), _ignore)
 
     def read(self, user: UserId, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
         """At most `count` entries of the user's log behind `after`, oldest first."""
@@ -133,35 +161,32 @@ class Store:
 
     # -- the directory
 
-    async def attach(self, user: UserId, device: str, place: bytes, generations: str | None) -> Attached:
+    async def attach(self, user: UserId, place: bytes, generations: str | None) -> Attached:
         """A session enters the directory. Raises what `calls.attached` raises, and ServiceError.
 
-        It does not wait for a lost link: a login that is done much later than it was asked for, when its client may
-        have come in elsewhere, would push out the newer session.
+        Once: a login that is done much later than it was asked for, when its client may have come in elsewhere, would
+        push out the newer session. After a ServiceError it may have been done all the same: `detach` MUST follow.
         """
         keys = user_keys(user)
-        link = self._by_partition[keys.partition]
-        if not link.up:
-            raise Unavailable(f"the store is out of reach ({link.why_down})")
-        command = calls.attach(keys, user, device, place, generations, again=False)
-        attached: Attached = await link.ask(command, calls.attached)
+        command = calls.attach(keys, place, generations, again=False)
+        attached: Attached = await self._by_partition[keys.partition].ask(command, calls.attached, once=True)
         return attached
 
     def attach_again(
-        self, user: UserId, device: str, place: bytes, generations: str, then: Callable[[Attached | ImError], None]
+        self, user: UserId, place: bytes, generations: str, then: Callable[[Attached | ImError], None]
     ) -> None:
         """A session makes sure that it is in the directory, after a lost link.
 
         `then` may get calls.Replaced, or ExpiredToken where the login was revoked meanwhile.
         """
         keys = user_keys(user)
-        command = calls.attach(keys, user, device, place, generations, again=True)
+        command = calls.attach(keys, place, generations, again=True)
         self._by_partition[keys.partition].call(command, then, calls.attached)
 
-    def detach(self, user: UserId, device: str, place: bytes, cursor: Position | None) -> None:
+    def detach(self, user: UserId, place: bytes, cursor: Position | None) -> None:
         """A session leaves the directory; its cursor is kept."""
         keys = user_keys(user)
-        self._by_partition[keys.partition].call(calls.detach(keys, device, place, cursor), _ignore)
+        self._by_partition[keys.partition].call(calls.detach(keys, place, cursor), _ignore)
 
     # -- accounts
 

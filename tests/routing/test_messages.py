@@ -17,6 +17,13 @@ def logs(world: World) -> dict[str, list[str]]:
 
 @pytest.fixture
 def node() -> ServerNode:
+    """No call reaches the logs of two users, as in a cluster."""
+    return ServerNode(world_of("alice", "bob", reaches_both=False), "n1")
+
+
+@pytest.fixture
+def single() -> ServerNode:
+    """One call reaches the logs of all users, as on a single instance."""
     return ServerNode(world_of("alice", "bob"), "n1")
 
 
@@ -38,6 +45,30 @@ def test_the_sender_is_told_when_both_logs_have_it_and_not_before(node: ServerNo
     step(node)
     assert logs(world) == {"alice": ["c1"], "bob": ["c1"]}
     assert events(alice.hear()) == ["ok 1"]
+
+
+def test_where_one_call_reaches_both_logs_the_sender_is_told_after_it(single: ServerNode) -> None:
+    world, alice, bob = single.store.world, entered(single, "alice"), entered(single, "bob")
+    alice.say("send", ref=1, id="c1", to="bob", body="x")
+    single.turn()
+    assert (logs(world), alice.hear()) == ({"alice": [], "bob": []}, [])
+    step(single)
+    assert logs(world) == {"alice": ["c1"], "bob": ["c1"]}
+    assert (events(alice.hear()), events(bob.hear())) == (["ok 1"], ["msg c1"])
+
+
+def test_a_call_that_reaches_both_logs_and_is_repeated_stores_once(single: ServerNode) -> None:
+    alice, bob = entered(single, "alice"), entered(single, "bob")
+    alice.say("send", ref=1, id="c1", to="bob", body="x")
+    single.turn()
+    link = single.store.links[0]
+    link.execute()
+    link.cut()
+    link.restore()
+    link.restore()
+    single.settle()
+    assert (events(alice.hear()), events(bob.hear())) == (["ok 1"], ["msg c1"])
+    assert logs(single.store.world) == {"alice": ["c1"], "bob": ["c1"]}
 
 
 def test_a_repeat_completes_what_a_dead_worker_left_half_done(node: ServerNode) -> None:

@@ -33,8 +33,8 @@ class Peer:
         return self.ask("login", ref="login", token=token_for(user, device), device=device, **fields)
 
 
-def world_of(*users: str, shards: int = 1) -> World:
-    world = World(shards)
+def world_of(*users: str, shards: int = 1, reaches_both: bool = True) -> World:
+    world = World(shards, reaches_both=reaches_both)
     for user in users:
         world.database.register(user, "")
     return world

@@ -16,10 +16,9 @@ from imserver.model import Entry, Position, position_order
 from imserver.protocol.commands import Ref
 from imserver.protocol.lifecycle import TailState
 from imserver.protocol.pushes import Sent
-from imserver.routing.messages import Messages, Sending
+from imserver.routing.messages import Messages, SendingInSteps
 from imserver.session import tail
 from imserver.session.cursor import Verdict, is_newer, judge
-from imserver.session.session import Session
 from imserver.session.tail import Tail
 from imserver.store.calls import Appended
 from tests.model_database import Database
@@ -104,9 +103,11 @@ def append_without_dedupe(
     return append(self, user, dedupe, content, origin)
 
 
-def own_log_first(self: Sending, to: str) -> None:
+def own_log_first(self: SendingInSteps, to: str) -> None:
     """The sender is told when its own log has it, and the recipient's may or may not get it."""
-    self.record()
+    identity = self._session.identity
+    assert identity is not None
+    self._store.append(identity.user, self._dedupe, self._content, identity.place, self.on_stored)
     self._store.append(to, self._dedupe, self._content, b"-", lambda result: None)
 
 
@@ -114,42 +115,44 @@ def do_nothing(*_: object) -> None:
     """What should happen here does not."""
 
 
-def answer_over_a_gap(self: Tail, at: Position, prev: Position | None, ref: Ref, content: Sent) -> None:
+def answer_over_a_gap(self: Tail, at: Position, prev: Position | None, ref: Ref, message_id: str) -> None:
     self.position = max(at, self.position, key=position_order)
-    self._session.reply(ref, content)
+    self._session.reply(ref, Sent(message_id, at))
 
 
-def answer_at_once(self: Tail, at: Position, prev: Position | None, ref: Ref, content: Sent) -> None:
+def answer_at_once(self: Tail, at: Position, prev: Position | None, ref: Ref, message_id: str) -> None:
     """The reply does not wait for older entries."""
     if prev == self.position and self.state is TailState.LIVE:
         self.position = at
     elif is_newer(at, self.position):
         self.catch_up()
-    self._session.reply(ref, content)
+    self._session.reply(ref, Sent(message_id, at))
 
 
-def forward_in_any_state(self: Tail, entry: Entry) -> None:
-    if judge(self.position, entry.at, entry.prev) is Verdict.FORWARD:
+def forward_in_any_state(self: Tail, entry: Entry, *, is_own: bool) -> None:
+    if not is_own and judge(self.position, entry.at, entry.prev) is Verdict.FORWARD:
         self._forward(entry)
 
 
-def offer_to_all(self: Session, entry: Entry, origin: bytes) -> None:
-    assert self.tail is not None
-    self.tail.offer(entry)
+offer = Tail.offer
+
+
+def offer_to_all(self: Tail, entry: Entry, *, is_own: bool) -> None:
+    offer(self, entry, is_own=False)
 
 
 MUTATIONS: dict[str, tuple[object, str, Callable[..., object]]] = {
     "a gap is taken for the next entry": (tail, "judge", gap_taken_for_the_next),
     "a duplicate is taken for the next entry": (tail, "judge", duplicate_taken_for_the_next),
     "no dedupe": (Database, "append", append_without_dedupe),
-    "confirmed before it is stored": (Sending, "deliver", own_log_first),
+    "confirmed before it is stored": (SendingInSteps, "deliver", own_log_first),
     "a link that comes back tells nobody": (Messages, "on_link_up", do_nothing),
     "a client that has read all is not served again": (Tail, "drained", do_nothing),
     "the end of the log is not looked at": (Tail, "ends_at", do_nothing),
     "an answer moves the position over a gap": (Tail, "answer", answer_over_a_gap),
     "an answer goes out before older entries": (Tail, "answer", answer_at_once),
     "entries are forwarded while the log is read": (Tail, "offer", forward_in_any_state),
-    "own entries are pushed to the sender": (Session, "offer", offer_to_all),
+    "own entries are pushed to the sender": (Tail, "offer", offer_to_all),
 }
 
 

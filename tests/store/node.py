@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from imserver.errors import ImError
-from imserver.model import DeviceId, Entry, Position, UserId
+from imserver.model import DeviceId, Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds
@@ -33,6 +33,11 @@ class Said(NamedTuple):
 def message(sender: str, to: str, message_id: str, body: str = '"hello"', device: str = "laptop") -> Said:
     who = Sender(UserId(sender), DeviceId(device))
     return Said(who.dedupe(message_id), who.content(to, message_id, msgspec.Raw(body.encode())))
+
+
+def at(device: str, place: bytes) -> Place:
+    """The place of a device's session; `place` is its node and number."""
+    return Place(device.encode() + b"=" + place)
 
 
 class Node:
@@ -83,6 +88,12 @@ class Node:
         )
         return appended
 
+    async def append_both(self, to: str, own: str, what: Said, origin: bytes = NOBODY) -> Appended | ImError:
+        appended: Appended | ImError = await answer(
+            lambda then: self.store.append_both(to, own, what.dedupe, what.content, origin, then)
+        )
+        return appended
+
     async def say(self, owner: str, message_id: str, origin: bytes = NOBODY) -> Appended:
         """One short message into the owner's log."""
         appended = await self.append(owner, message("someone", owner, message_id), origin)
@@ -95,11 +106,11 @@ class Node:
         return page
 
     async def attach(self, user: str, device: str, place: bytes, generations: str | None = None) -> Attached:
-        return await self.store.attach(UserId(user), device, place, generations)
+        return await self.store.attach(UserId(user), at(device, place), generations)
 
     async def attach_again(self, user: str, device: str, place: bytes, generations: str = "0.0") -> Attached | ImError:
         attached: Attached | ImError = await answer(
-            lambda then: self.store.attach_again(UserId(user), device, place, generations, then)
+            lambda then: self.store.attach_again(UserId(user), at(device, place), generations, then)
         )
         return attached
 
@@ -107,7 +118,7 @@ class Node:
         await answer(lambda then: self.store.ack(UserId(user), device, Position(upto), then))
 
     async def detach(self, user: str, device: str, place: bytes, cursor: bytes | None = None) -> None:
-        self.store.detach(UserId(user), device, place, None if cursor is None else Position(cursor))
+        self.store.detach(UserId(user), at(device, place), None if cursor is None else Position(cursor))
         await self.settle(user)
 
     async def trim(self, user: str, bounds: Bounds, now: float | None = None) -> int:

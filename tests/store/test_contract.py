@@ -3,6 +3,7 @@
 The calls go through the store as a worker uses it; redis-py looks independently at what came of them.
 """
 
+import itertools
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -11,7 +12,7 @@ from redis.crc import key_slot
 from trio.testing import trio_test
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, NotAllowed, NotFound
-from imserver.model import START, Entry, UserId, position_order
+from imserver.model import START, Entry, Position, UserId, position_order
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Replaced
 from imserver.store.partitions import deployment_key, user_keys
@@ -66,6 +67,63 @@ async def test_the_senders_own_copy_is_deduped_by_itself(deployment: Deployment,
         assert await node.append(recipient, what) == Appended(delivered.at, None)
         assert await node.append(sender, what, b"node.9") == Appended(recorded.at, None)
     assert len(deployment.log(sender)) == len(deployment.log(recipient)) == 1
+
+
+def neighbours(node: Node, name: str) -> tuple[str, str]:
+    """Two users whose logs one call reaches: any two on one instance, two of one partition in a cluster."""
+    one = f"{name}.a"
+    others = (f"{name}.b{number}" for number in itertools.count())
+    return one, next(other for other in others if node.store.reaches_both(one, other))
+
+
+@trio_test
+async def test_both_logs_at_once_are_as_one_after_the_other(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        sender, recipient = neighbours(node, name)
+        for user in (sender, recipient):
+            await registered(node, user)
+            await node.attach(user, "laptop", b"node.1")
+            await node.attach(user, "phone", b"node.2")
+        what, origin = message(sender, recipient, "m1"), b"laptop=node.1"
+        recorded = await node.append_both(recipient, sender, what, origin)
+        assert recorded == Appended(Position(deployment.log(sender)[0][0]), START)
+        for user in (sender, recipient):
+            assert [fields for _, fields in deployment.log(user)] == [{b"p": START, b"e": what.content}]
+        assert await node.append_both(recipient, sender, what, origin) == Appended(recorded.at, None)
+        assert await node.append(recipient, what) == Appended(Position(deployment.log(recipient)[0][0]), None)
+        assert await node.append(sender, what) == Appended(recorded.at, None)
+        await node.settle(sender)
+        told = [(user, where) for user, _, where in node.entries]
+        assert told == [(recipient, b"-"), (sender, origin)]
+
+
+@trio_test
+async def test_both_logs_at_once_complete_what_is_half_done(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        sender, recipient = neighbours(node, name)
+        await registered(node, sender)
+        await registered(node, recipient)
+        what = message(sender, recipient, "m1")
+        await node.append(recipient, what)
+        recorded = await node.append_both(recipient, sender, what)
+        assert recorded == Appended(Position(deployment.log(sender)[0][0]), START)
+        assert len(deployment.log(recipient)) == 1
+
+
+@trio_test
+async def test_both_logs_at_once_store_nothing_where_there_is_no_recipient(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        sender, nobody = neighbours(node, name)
+        await registered(node, sender)
+        assert isinstance(await node.append_both(nobody, sender, message(sender, nobody, "m1")), NotFound)
+    assert deployment.log(sender) == []
+
+
+@trio_test
+async def test_only_in_a_cluster_do_users_lie_apart(deployment: Deployment) -> None:
+    async with opened(deployment.url, "node") as node:
+        apart = [name for name in random_names(50) if not node.store.reaches_both("alice", name)]
+        assert bool(apart) == deployment.is_cluster
 
 
 @trio_test
@@ -174,12 +232,12 @@ async def test_what_is_published_is_what_the_log_has(deployment: Deployment, nam
 @pytest.mark.parametrize(
     ("places", "origin", "told"),
     [
-        ({"laptop": b"one.1"}, b"one.1", []),  # nobody but the sender is there
-        ({"laptop": b"one.1", "phone": b"two.1"}, b"one.1", ["one", "two"]),
+        ({"laptop": b"one.1"}, b"laptop=one.1", []),  # nobody but the sender is there
+        ({"laptop": b"one.1", "phone": b"two.1"}, b"laptop=one.1", ["one", "two"]),
         ({"laptop": b"one.1"}, b"-", ["one"]),
-        ({"phone": b"two.1"}, b"one.1", ["two"]),  # the sender has left meanwhile
-        ({"phone": b"one.12"}, b"one.1", ["one"]),  # a place is not its own beginning
-        ({}, b"one.1", []),
+        ({"phone": b"two.1"}, b"laptop=one.1", ["two"]),  # the sender has left meanwhile
+        ({"laptop": b"one.12"}, b"laptop=one.1", ["one"]),  # a place is not its own beginning
+        ({}, b"laptop=one.1", []),
     ],
 )
 @trio_test
@@ -247,7 +305,7 @@ async def test_a_device_has_one_session_the_newest(deployment: Deployment, name:
         await one.attach(name, "phone", b"one.2")
         await two.attach(name, "laptop", b"two.1")
         await one.wait_told(lambda: bool(one.expelled))
-        assert one.expelled == [(name, b"one.1", "replaced")]
+        assert one.expelled == [(name, b"laptop=one.1", "replaced")]
         await one.detach(name, "laptop", b"one.1")  # too late: the place is another's
         assert deployment.state(name)[b"on"] == b"phone=one.2 laptop=two.1"
         await two.settle(name)
@@ -342,17 +400,17 @@ async def test_revoking_a_device_or_all(deployment: Deployment, name: str) -> No
         keys, link = user_keys(name), node.store.link_of(name)
         await node.attach(name, "a", b"node.1", "0.0")
         await node.attach(name, "b", b"node.2", "0.0")
-        await link.ask(calls.revoke(keys, UserId(name), "a"), calls.found)
+        await link.ask(calls.revoke(keys, "a"), calls.found)
         await node.settle(name)
-        assert node.expelled == [(name, b"node.1", "revoked")]
+        assert node.expelled == [(name, b"a=node.1", "revoked")]
         with pytest.raises(ExpiredToken):
             await node.attach(name, "a", b"node.3", "0.0")
         await node.detach(name, "a", b"node.1")
         assert (await node.attach(name, "b", b"node.2", "0.0")).generations == "0.0"
         assert (await node.attach(name, "a", b"node.4", None)).generations == "0.1"
-        await link.ask(calls.revoke(keys, UserId(name), None), calls.found)
+        await link.ask(calls.revoke(keys, None), calls.found)
         await node.settle(name)
-        assert sorted(node.expelled[1:]) == [(name, b"node.2", "revoked"), (name, b"node.4", "revoked")]
+        assert sorted(node.expelled[1:]) == [(name, b"a=node.4", "revoked"), (name, b"b=node.2", "revoked")]
         for device, generations in (("a", "0.1"), ("b", "0.0")):
             with pytest.raises(ExpiredToken):
                 await node.attach(name, device, b"node.5", generations)
@@ -363,7 +421,7 @@ async def test_revoking_a_device_or_all(deployment: Deployment, name: str) -> No
 async def test_revoking_and_erasing_nobody_is_told(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "node") as node:
         keys, link = user_keys(name), node.store.link_of(name)
-        for command in (calls.revoke(keys, UserId(name), None), calls.erase(keys, UserId(name))):
+        for command in (calls.revoke(keys, None), calls.erase(keys)):
             with pytest.raises(NotFound):
                 await link.ask(command, calls.found)
     assert not [key for key in deployment.all_keys() if name.encode() in key]
@@ -389,9 +447,9 @@ async def test_erasing_leaves_no_key_with_the_name(deployment: Deployment, name:
         await node.attach(name, "laptop", b"node.1")
         said = await node.say(name, "m1")
         await node.ack(name, "laptop", said.at)
-        await node.store.link_of(name).ask(calls.erase(user_keys(name), UserId(name)), calls.found)
+        await node.store.link_of(name).ask(calls.erase(user_keys(name)), calls.found)
         await node.settle(name)
-        assert node.expelled == [(name, b"node.1", "revoked")]
+        assert node.expelled == [(name, b"laptop=node.1", "revoked")]
         await node.detach(name, "laptop", b"node.1", said.at)  # the session says so as it closes
         await node.ack(name, "laptop", said.at)
         assert isinstance(await node.append(name, message("bob", name, "m2")), NotFound)
@@ -428,7 +486,7 @@ async def test_every_call_stays_within_one_slot_for_all_names(deployment: Deploy
             await node.ack(name, "laptop", said.at)
             await node.trim(name, calls.Bounds(10, 10, 10))
             assert [entry.at for entry in await node.read(name, START)] == [said.at]
-            await node.store.link_of(name).ask(calls.erase(user_keys(name), UserId(name)), calls.found)
+            await node.store.link_of(name).ask(calls.erase(user_keys(name)), calls.found)
         await node.settle(name)
         assert len(node.entries) == 200
         assert len(node.expelled) == 200
@@ -438,14 +496,15 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
     """And a channel lies in the slot of the keys: the prefix is all that the functions add a node to."""
     keys = user_keys("alice")
     for packed in (
-        calls.append(keys, "alice", b"d", b"c", b"-"),
-        calls.attach(keys, UserId("alice"), "d", b"n.1", None, again=False),
-        calls.detach(keys, "d", b"n.1", None),
+        calls.append(keys, b"d", b"c", b"-"),
+        calls.append_both(keys, keys, b"d", b"c", b"-"),
+        calls.attach(keys, b"d=n.1", None, again=False),
+        calls.detach(keys, b"d=n.1", None),
         calls.ack(keys, "d", START),
         calls.trim(keys, 1.0, calls.Bounds(1, 1, 1)),
         calls.register(keys, "h", 1.0),
-        calls.revoke(keys, UserId("alice"), None),
-        calls.erase(keys, UserId("alice")),
+        calls.revoke(keys, None),
+        calls.erase(keys),
     ):
         parts = packed.split(b"\r\n")[2::2]
         assert parts[0] == b"FCALL"

@@ -51,7 +51,7 @@ def oracle(redis: RedisProcess) -> Iterator[Deployment]:
 @asynccontextmanager
 async def node_behind_proxy(redis: RedisProcess, **options: object) -> AsyncIterator[tuple[Node, Proxy]]:
     async with proxied(redis.port) as proxy:
-        shards = [Shard(proxy.url, list(range(PARTITIONS)))]
+        shards = [Shard(proxy.url, list(range(PARTITIONS)), clustered=False)]
         async with serving(Node(shards, "node", **options)) as node:
             yield node, proxy
 
@@ -165,6 +165,49 @@ async def test_a_link_killed_by_redis_comes_back(redis: RedisProcess, oracle: De
         assert node.ups == 2
         assert [entry.prev for _, entry, _ in node.entries] == [START]
         assert proxy.connections == 2
+
+
+@trio_test
+async def test_a_login_on_its_way_when_the_link_is_lost_is_not_made_later(redis: RedisProcess, name: str) -> None:
+    """What is in the queue before and behind it is."""
+    async with node_behind_proxy(redis) as (node, proxy), opened(redis.url, "other") as other:
+        await registered(node, name)
+        proxy.stall()
+        early, late = Answers(node, name), Answers(node, name)
+        told: list[Exception] = []
+
+        async def log_in() -> None:
+            try:
+                await node.attach(name, "laptop", b"node.1")
+            except Unavailable as error:
+                told.append(error)
+
+        async with trio.open_nursery() as nursery:
+            early.append(1)
+            nursery.start_soon(log_in)
+            await wait_all_tasks_blocked()
+            late.append(1)
+            proxy.cut()
+            proxy.resume()
+        await other.attach(name, "laptop", b"other.1")
+        await early.wait_all()
+        await late.wait_all()
+        await other.settle(name)
+        assert len(told) == 1
+        assert other.expelled == []
+        assert [type(answers.results[0]) for answers in (early, late)] == [Appended, Appended]
+
+
+@trio_test
+async def test_a_login_is_not_made_while_the_link_is_away(redis: RedisProcess, name: str) -> None:
+    async with node_behind_proxy(redis) as (node, proxy):
+        await registered(node, name)
+        proxy.cut()
+        with trio.fail_after(PATIENCE_SECONDS):
+            while node.store.links[0].up:
+                await trio.lowlevel.checkpoint()
+        with pytest.raises(Unavailable, match="out of reach"):
+            await node.attach(name, "laptop", b"node.1")
 
 
 # -- silence

@@ -7,7 +7,7 @@
 --
 -- The state hash of a user ({T}u:<user>):
 --   last                    position of the newest entry of the log; it exists exactly while the account does
---   on                      connected devices: "device=node.session device=node.session"
+--   on                      places of the connected devices: "device=node.session device=node.session"
 --   c:<device>              cursor: the device has kept all entries up to there
 --   low                     entries before this position have left the dedupe index
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
@@ -23,11 +23,22 @@ local function newer(a, b)
   return am > bm or (am == bm and ac > bc)
 end
 
+-- Of a state key, {T}u:<user>: the prefix of the channels of its partition, {T}n:, and the user. Taken from the key, since
+-- each argument of a call costs as much as cutting it out here, and only what is published needs it.
+local function owner(state)
+  local tag, user = string.match(state, '^(.-})u:(.+)$')
+  return tag .. 'n:', user
+end
+
 -- Publishes to every node that hosts a device of `on`, once each. pcall: an entry that is stored stays stored, whatever
 -- happens to the hint that carries it early.
 local function publish(on, prefix, message)
+  if not string.find(on, ' ', 1, true) then
+    redis.pcall('SPUBLISH', prefix .. string.match(on, '=([^.]+)'), message)
+    return
+  end
   local told = {}
-  for node in string.gmatch(on, '=([^.]+)%.') do
+  for node in string.gmatch(on, '=([^.]+)') do
     if not told[node] then
       told[node] = true
       redis.pcall('SPUBLISH', prefix .. node, message)
@@ -35,58 +46,84 @@ local function publish(on, prefix, message)
   end
 end
 
--- append: one entry at the end of a user's log.
--- KEYS  1 state  2 log
--- ARGV  1 channel prefix  2 user  3 dedupe field  4 content  5 origin (the session whose reply stands for the entry, or -)
--- Returns {position, prev}; {position} for a repeat: nothing is stored, the position is the first answer's;
---         {'not-found'} where the user does not exist.
--- Atomic, since dedupe, order and `prev` hold only if nothing comes between reading `last` and writing it.
-local function append(keys, args)
-  local state = redis.call('HMGET', keys[1], 'last', 'on', args[3])
-  local prev = state[1]
+-- One entry at the end of a log, unless it is there already. Returns {position, prev}, or {position} for a repeat:
+-- nothing is stored, the position is the first answer's; or {'not-found'} where the user does not exist.
+local function append_to(state, log, dedupe, content, origin)
+  local known = redis.call('HMGET', state, 'last', 'on', dedupe)
+  local prev, on = known[1], known[2]
   if not prev then return NOT_FOUND end
-  if state[3] then return { state[3] } end
-  local at = redis.call('XADD', keys[2], '*', 'p', prev, 'e', args[4])
-  redis.call('HSET', keys[1], 'last', at, args[3], at)
-  local on, origin = state[2], args[5]
-  -- Nobody but the origin is there to be told: the common case for the sender's own copy.
-  if on and on ~= '' and (origin == '-' or string.find(on, ' ', 1, true) or string.sub(on, -#origin - 1) ~= '=' .. origin) then
-    publish(on, args[1], 'e ' .. args[2] .. ' ' .. at .. ' ' .. prev .. ' ' .. origin .. ' ' .. args[4])
+  if known[3] then return { known[3] } end
+  local at = redis.call('XADD', log, '*', 'p', prev, 'e', content)
+  redis.call('HSET', state, 'last', at, dedupe, at)
+  -- Often nobody but the origin is there to be told of the sender's own copy.
+  if on and on ~= '' and on ~= origin then
+    local prefix, user = owner(state)
+    publish(on, prefix, 'e ' .. user .. ' ' .. at .. ' ' .. prev .. ' ' .. origin .. ' ' .. content)
   end
   return { at, prev }
 end
 
--- Rewrites `on` without `device`; returns it and the device's former place (node.session), if any.
+-- append: one entry at the end of a user's log.
+-- KEYS  1 state  2 log
+-- ARGV  1 dedupe field  2 content  3 origin (place of the session whose reply stands for the entry, or -)
+-- Returns {position, prev}; {position} for a repeat; {'not-found'}.
+-- Atomic, since dedupe, order and `prev` hold only if nothing comes between reading `last` and writing it.
+local function append(keys, args)
+  return append_to(keys[1], keys[2], args[1], args[2], args[3])
+end
+
+-- append_both: a message into the recipient's log and into the sender's own, where one call can reach both.
+-- The same as two calls of `append`, the recipient's first; half as dear.
+-- KEYS  1 state  2 log, of the recipient  3 state  4 log, of the sender
+-- ARGV  1 dedupe field  2 content  3 origin
+-- Returns what `append` to the sender's log returns; {'not-found'} where the recipient does not exist: nothing is stored.
+local function append_both(keys, args)
+  local received = append_to(keys[1], keys[2], args[1], args[2], '-')
+  if received == NOT_FOUND then return received end
+  return append_to(keys[3], keys[4], args[1], args[2], args[3])
+end
+
+-- The device at a place.
+local function device_at(place)
+  return string.match(place, '^[^=]+')
+end
+
+-- Tells the session at `place` to go.
+local function expel(state, place, why)
+  local prefix, user = owner(state)
+  publish(place, prefix, 'x ' .. user .. ' ' .. place .. ' ' .. why)
+end
+
+-- Rewrites `on` without `device`; returns the other places and the device's former one, if any.
 local function without(on, device)
-  local rest, place = {}, nil
-  for name, where in string.gmatch(on or '', '([^= ]+)=([^ ]+)') do
-    if name == device then place = where else rest[#rest + 1] = name .. '=' .. where end
+  local rest, former = {}, nil
+  for place, name in string.gmatch(on or '', '(([^= ]+)=[^ ]+)') do
+    if name == device then former = place else rest[#rest + 1] = place end
   end
-  return rest, place
+  return rest, former
 end
 
 -- attach: a session enters the directory and learns where the log stands, in one step: an entry is either before the
 -- position returned here, or it is published to this session's node.
 -- KEYS  1 state  2 account
--- ARGV  1 channel prefix  2 user  3 device  4 place (node.session)  5 token's generations ("user.device"), or -
---       6 "new": replaces another session of this device   "again": after a lost link; must not replace
+-- ARGV  1 place (device=node.session)  2 token's generations ("user.device"), or -
+--       3 "new": replaces another session of this device   "again": after a lost link; must not replace
 -- Returns {'ok', last, cursor or false, generations}; or {'not-found'} {'disabled'} {'revoked'} {'replaced'}.
 local function attach(keys, args)
-  local user, device, place = args[2], args[3], args[4]
+  local place, device = args[1], device_at(args[1])
   local state = redis.call('HMGET', keys[1], 'last', 'on', 'c:' .. device)
   local account = redis.call('HMGET', keys[2], 'disabled', 'generation', 'generation:' .. device)
   if not state[1] then return NOT_FOUND end
   if account[1] then return { 'disabled' } end
   local generations = (account[2] or '0') .. '.' .. (account[3] or '0')
-  if args[5] ~= '-' and args[5] ~= generations then return { 'revoked' } end
+  if args[2] ~= '-' and args[2] ~= generations then return { 'revoked' } end
   local rest, former = without(state[2], device)
   if former and former ~= place then
-    if args[6] == 'again' then return { 'replaced' } end
-    local node = string.match(former, '^[^.]+')
-    redis.pcall('SPUBLISH', args[1] .. node, 'x ' .. user .. ' ' .. former .. ' replaced')
+    if args[3] == 'again' then return { 'replaced' } end
+    expel(keys[1], former, 'replaced')
   end
   if former ~= place then
-    rest[#rest + 1] = device .. '=' .. place
+    rest[#rest + 1] = place
     redis.call('HSET', keys[1], 'on', table.concat(rest, ' '))
   end
   return { 'ok', state[1], state[3], generations }
@@ -107,11 +144,12 @@ local function ack(keys, args)
 end
 
 -- detach: a session leaves the directory, unless another one has taken its device's place. Its cursor is kept.
--- KEYS  1 state   ARGV  1 device  2 place (node.session)  3 position, or -   Returns 1.
+-- KEYS  1 state   ARGV  1 place (device=node.session)  2 position, or -   Returns 1.
 local function detach(keys, args)
-  if args[3] ~= '-' then keep_cursor(keys[1], args[1], args[3]) end
-  local rest, former = without(redis.call('HGET', keys[1], 'on'), args[1])
-  if former == args[2] then
+  local place, device = args[1], device_at(args[1])
+  if args[2] ~= '-' then keep_cursor(keys[1], device, args[2]) end
+  local rest, former = without(redis.call('HGET', keys[1], 'on'), device)
+  if former == place then
     if #rest > 0 then
       redis.call('HSET', keys[1], 'on', table.concat(rest, ' '))
     else
@@ -182,23 +220,21 @@ local function register(keys, args)
 end
 
 -- revoke: tokens given out so far stop working and the sessions they opened are told to close.
--- KEYS  1 state  2 account   ARGV  1 channel prefix  2 user  3 device, or - for all   Returns {'ok'} {'not-found'}.
+-- KEYS  1 state  2 account   ARGV  1 device, or - for all   Returns {'ok'} {'not-found'}.
 local function revoke(keys, args)
   if redis.call('EXISTS', keys[2]) == 0 then return NOT_FOUND end
-  local device = args[3]
+  local device = args[1]
   redis.call('HINCRBY', keys[2], device == '-' and 'generation' or 'generation:' .. device, 1)
-  for name, place in string.gmatch(redis.call('HGET', keys[1], 'on') or '', '([^= ]+)=([^ ]+)') do
-    if device == '-' or device == name then
-      redis.pcall('SPUBLISH', args[1] .. string.match(place, '^[^.]+'), 'x ' .. args[2] .. ' ' .. place .. ' revoked')
-    end
+  for place in string.gmatch(redis.call('HGET', keys[1], 'on') or '', '[^ ]+') do
+    if device == '-' or device == device_at(place) then expel(keys[1], place, 'revoked') end
   end
   return { 'ok' }
 end
 
 -- erase: the account, its log and its state are gone; its sessions are told to close.
--- KEYS  1 state  2 account  3 log   ARGV  1 channel prefix  2 user   Returns {'ok'} {'not-found'}.
-local function erase(keys, args)
-  local answer = revoke(keys, { args[1], args[2], '-' })
+-- KEYS  1 state  2 account  3 log   Returns {'ok'} {'not-found'}.
+local function erase(keys)
+  local answer = revoke(keys, { '-' })
   redis.call('DEL', keys[1], keys[2], keys[3])
   return answer
 end
@@ -214,6 +250,7 @@ local function signing_keys(keys, args)
 end
 
 redis.register_function('im_append_1', append)
+redis.register_function('im_append_both_1', append_both)
 redis.register_function('im_attach_1', attach)
 redis.register_function('im_ack_1', ack)
 redis.register_function('im_detach_1', detach)
