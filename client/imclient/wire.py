@@ -1,5 +1,6 @@
 """One connection over trio: a stream, and the framing of what goes over it."""
 
+import os
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
@@ -143,5 +144,7 @@ def _reason(error: BaseException) -> str:
     """What the operating system or TLS said: trio wraps it, once for each address of the host."""
     while error.__cause__ is not None or isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)  # without the address, which trio puts into the text
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text or type(error).__name__

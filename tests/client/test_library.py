@@ -1,5 +1,6 @@
 """The library against the real server: nothing lost, nothing twice, in order."""
 
+import socket
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +19,19 @@ MESSAGES = 60
 async def register(server: Server, *users: str) -> None:
     for user in users:
         await imclient.register(tcp_url(server, user), "secret")
+
+
+def test_nobody_listens_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    async def main() -> None:
+        with pytest.raises(imclient.ConnectionLost) as caught:
+            async with imclient.connect(f"tcp://alice@127.0.0.1:{port}", password="secret"):
+                pass
+        assert str(caught.value) == f"127.0.0.1:{port} can't be reached: Connection refused"
+
+    trio.run(main)
 
 
 @both_ways
