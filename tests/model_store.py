@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from imserver.errors import ImError, Unavailable
-from imserver.model import Entry, Position, UserId
+from imserver.errors import ImError, ServiceError, Unavailable
+from imserver.model import Entry, Place, Position, UserId
 from imserver.store.calls import Attached
 from imserver.store.store import Holdable, Listener
 from tests.model_database import Database, Published
@@ -98,10 +98,10 @@ class World:
     """The store with all its shards, and the nodes around it."""
 
     def __init__(self, shards: int = 2, *, push_first: bool = True, reaches_both: bool = True) -> None:
-        """`reaches_both`: one call may concern two users of a shard, as on a single instance."""
+        """`reaches_both`: a single instance and no cluster, so that one call may concern two users."""
         self.database = Database(self._publish)
         self.shards = shards
-        self.reaches_both = reaches_both
+        self.reaches_both = reaches_both and shards == 1
         self.push_first = push_first
         self.nodes: dict[str, NodeStore] = {}
         self._published: list[tuple[Link, Published]] = []
@@ -200,7 +200,7 @@ class NodeStore:
     def hear(self, what: Published) -> None:
         assert self.listener is not None
         if what.entry is None:
-            self.listener.on_expelled(UserId(what.user), what.origin, what.why)
+            self.listener.on_expelled(UserId(what.user), Place(what.origin), what.why)
         else:
             self.listener.on_entry(UserId(what.user), what.entry, what.origin)
 
@@ -233,11 +233,12 @@ class NodeStore:
     def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then) -> None:
         self._call(user, lambda database: database.append(user, dedupe, content, origin), then)
 
-    def reaches_both(self, one: str, other: str) -> bool:
-        return self.world.reaches_both and self.world.shard_of(one) == self.world.shard_of(other)
+    @property
+    def reaches_both(self) -> bool:
+        return self.world.reaches_both
 
     def append_both(self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then) -> None:
-        assert self.reaches_both(to, own)
+        assert self.reaches_both
         self._call(to, lambda database: database.append_both(to, own, dedupe, content, origin), then)
 
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
@@ -250,18 +251,22 @@ class NodeStore:
     def ack(self, user: UserId, device: str, upto: Position, then: Then | None = None) -> None:
         self._call(user, lambda database: database.ack(user, device, upto), then or _ignore)
 
-    async def attach(self, user: UserId, place: bytes, generations: str | None) -> Attached:
+    async def attach(self, user: UserId, place: Place, generations: str | None) -> Attached:
         if not self.link_of(user).up:
             raise Unavailable("the store is out of reach")
-        attached: Attached = await self._ask(
-            user, lambda database: database.attach(user, place, generations, again=False), once=True
-        )
+        try:
+            attached: Attached = await self._ask(
+                user, lambda database: database.attach(user, place, generations, again=False), once=True
+            )
+        except ServiceError:
+            self.detach(user, place, None)
+            raise
         return attached
 
-    def attach_again(self, user: UserId, place: bytes, generations: str, then: Then) -> None:
+    def attach_again(self, user: UserId, place: Place, generations: str, then: Then) -> None:
         self._call(user, lambda database: database.attach(user, place, generations, again=True), then)
 
-    def detach(self, user: UserId, place: bytes, cursor: Position | None) -> None:
+    def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
         self._call(user, lambda database: database.detach(user, place, cursor), _ignore)
 
     async def register(self, user: UserId, password_hash: str) -> None:

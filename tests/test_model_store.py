@@ -19,7 +19,7 @@ from imserver.errors import ImError
 from imserver.model import START, DeviceId, Entry, Place, Position, UserId
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds, pack
-from imserver.store.partitions import user_keys
+from imserver.store.partitions import channel_prefix, user_keys
 from imserver.store.stored import Sender
 from tests.conftest import required
 from tests.model_database import Database, Published
@@ -91,8 +91,8 @@ class Real:
         self._caller = Connection(path)
         self._nodes = {node: Connection(path) for node in NODES}
         for node, connection in self._nodes.items():
-            for channels in {user_keys(user).channels for user in USERS}:
-                connection.subscribe(channels + node.encode())
+            for partition in {user_keys(user).partition for user in USERS}:
+                connection.subscribe(channel_prefix(partition) + node.encode())
         self.load(calls.library())
 
     def load(self, library: str) -> None:

@@ -34,13 +34,13 @@ class _Unkept(NamedTuple):
 
 
 class Cursor:
-    __slots__ = ("_is_cut", "_replied", "_unkept", "seen")
+    __slots__ = ("_replied", "_unkept", "is_cut", "seen")
 
     def __init__(self, seen: str | None = None) -> None:
         """`seen` None: nothing is known of the log; whatever comes first is in order."""
         self.seen = seen
         self._replied: dict[str, str | None] = {}  # own entries not seen yet: position -> prev, if told
-        self._is_cut = False
+        self.is_cut = False  # the log no longer has what follows `seen`
         self._unkept: deque[_Unkept] = deque()
 
     @property
@@ -56,7 +56,7 @@ class Cursor:
             return Verdict.NEXT
         if not is_newer(at, self.seen):
             return Verdict.DUPLICATE
-        return Verdict.NEXT if self._is_cut or self._leads_back(prev) else Verdict.GAP
+        return Verdict.NEXT if self.is_cut or self._leads_back(prev) else Verdict.GAP
 
     def _leads_back(self, position: str | None) -> bool:
         """Only own entries lie between `seen` and `position`. A reply without `prev` is trusted: it came in order."""
@@ -71,7 +71,7 @@ class Cursor:
         if self.seen is not None and not is_newer(at, self.seen):
             return
         self.seen = at
-        self._is_cut = False
+        self.is_cut = False
         if self._replied:
             self._replied = {own: prev for own, prev in self._replied.items() if is_newer(own, at)}
             self._take_replied()
@@ -92,11 +92,11 @@ class Cursor:
 
     def cut(self) -> None:
         """The log no longer has what follows: whatever comes next is in order."""
-        self._is_cut = True
+        self.is_cut = True
 
     def resume(self) -> str | None:
         """From where to read the log in a new connection. What was said of it in the old one is said again."""
-        self._is_cut = False
+        self.is_cut = False
         return self.seen
 
     def return_to(self, at: str) -> None:

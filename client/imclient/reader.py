@@ -107,16 +107,16 @@ class Reader:
         return True
 
     def synced(self) -> str | None:
-        """What the own log had at login has been received, or is not kept any more: then returns up to where.
+        """What the own log had at login has been received, or is not kept any more.
 
-        The position in the server's `synced` says less: where the log has lost its end, it is the one we asked for.
+        Then returns up to where, unless `lost_before` has said so.
         """
         cursor = self._cursor(OWN_LOG)
         if self._is_behind or (cursor.seen is not None and not is_newer(self._newest, cursor.seen)):
             return None
-        was_fresh = cursor.is_fresh
+        is_news = not (cursor.is_fresh or cursor.is_cut)
         cursor.advance(self._newest)
-        return None if was_fresh else self._newest
+        return self._newest if is_news else None
 
     # -- keeping
 

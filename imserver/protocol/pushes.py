@@ -83,7 +83,10 @@ class Synced(Push, tag="synced"):
 
 
 class Truncated(Push, tag="truncated"):
-    """Entries before `at` are no longer kept; the session goes on from there."""
+    """Entries before `at` are no longer kept; the session goes on from there.
+
+    `at`: the oldest entry that is kept; where none is, the end of the log.
+    """
 
     at: str
 

@@ -2,7 +2,7 @@
 
 import time
 
-from imserver.errors import BadCredentials, BadRequest, NotAllowed, ServiceError
+from imserver.errors import BadCredentials, BadRequest, NotAllowed
 from imserver.model import START, DeviceId, Position, UserId, parse_device, parse_position, parse_user
 from imserver.protocol.commands import Login, Logout, Register
 from imserver.protocol.pushes import EMPTY, Welcome
@@ -55,9 +55,6 @@ class Accounts:
         context.entering[place] = ""
         try:
             attached = await context.store.attach(user, place, generations)
-        except ServiceError:
-            context.store.detach(user, place, None)  # it may be in all the same
-            raise
         finally:
             expelled = context.entering.pop(place)
         if session.is_closed:

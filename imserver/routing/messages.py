@@ -1,8 +1,8 @@
 """One-to-one messages: the straight line from the sender's command to the recipient's sessions.
 
 **Invariant: stored, then acknowledged.** The entry is in the recipient's log and in the sender's own before the sender
-is told. Where one call reaches both logs it goes into both at once. Where none does (they lie in two slots of a
-cluster), the recipient's comes first: were it the other way round, a worker that dies in between would leave a message
+is told. Where one call reaches both logs it goes into both at once. In a cluster, where they lie in two slots,
+the recipient's comes first: were it the other way round, a worker that dies in between would leave a message
 that its sender's devices show as sent and nobody received. This way a repeat of the send (same id) finds the first half
 done and completes it; a client that gets no answer repeats.
 """
@@ -10,7 +10,7 @@ done and completes it; a client that gets no answer repeats.
 from collections.abc import Callable
 
 from imserver.errors import ExpiredToken, ImError, NotFound
-from imserver.model import Entry, UserId, parse_address, parse_message_id, parse_position
+from imserver.model import Entry, Place, UserId, parse_address, parse_message_id, parse_position
 from imserver.protocol.commands import Ack, Ping, Send
 from imserver.protocol.pushes import EMPTY
 from imserver.session.context import Context
@@ -84,7 +84,7 @@ class Messages:
         dedupe, content = sender.dedupe(message_id), sender.content(to, message_id, command.body)
         if to == user:
             store.append(user, dedupe, content, identity.place, Sending(session, command).on_stored)
-        elif store.reaches_both(to, user):
+        elif store.reaches_both:
             store.append_both(to, user, dedupe, content, identity.place, Sending(session, command).on_stored)
         else:
             SendingInSteps(session, command, store, dedupe, content).deliver(to)
@@ -118,7 +118,7 @@ class Messages:
             assert session.tail is not None
             session.tail.offer(entry, is_own=session.place == origin)
 
-    def on_expelled(self, user: UserId, place: bytes, why: str) -> None:
+    def on_expelled(self, user: UserId, place: Place, why: str) -> None:
         if place in self._context.entering:  # in the directory already, but its login has not heard of that
             self._context.entering[place] = why
         for session in self._context.registry.sessions_of(user):

@@ -8,7 +8,7 @@ import msgspec
 
 from imserver.config import Settings
 from imserver.errors import ImError
-from imserver.model import Entry
+from imserver.model import Entry, Place
 from imserver.observe.metrics import Counters
 from imserver.protocol.commands import Command, Ref
 from imserver.protocol.limits import Limits
@@ -72,5 +72,5 @@ class Context:
     cursors: "dict[Session, None]" = field(
         default_factory=dict
     )  # sessions whose acknowledged position is not stored yet
-    entering: dict[bytes, str] = field(default_factory=dict)  # places asked for; why they must be left again, if so
+    entering: dict[Place, str] = field(default_factory=dict)  # places asked for; why they must be left again, if so
     opened: int = 0  # sessions since start: numbers their places

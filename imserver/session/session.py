@@ -264,8 +264,8 @@ class Session:
             return
         byes = self.context.counters.byes
         byes[code] = byes.get(code, 0) + 1
+        self._end(code)  # first: where the client is gone already, the channel says so while it is told
         self.channel.push(Bye(code, text, reconnect, after))
-        self._end(code)
         self.channel.close()
 
     def expelled(self, why: str) -> None:

@@ -55,9 +55,11 @@ class Tail:
                 self.position = entry.at
             else:
                 self._forward(entry)
+        elif is_own:
+            return  # its reply came first, or is on its way and has the log read
         elif verdict is Verdict.DUPLICATE:
             self._session.context.counters.duplicates_dropped += 1
-        elif not is_own:  # else its reply, which is on its way, has the log read
+        else:
             self._session.context.counters.gaps += 1
             self.catch_up()
 

@@ -11,7 +11,7 @@ import msgspec
 from hiredis import pack_command
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
-from imserver.model import START, Entry, Position
+from imserver.model import START, Entry, Place, Position
 from imserver.store.partitions import UserKeys
 
 Packed = bytes
@@ -55,9 +55,9 @@ class Replaced(NotAllowed):
 
 
 # With every message: packed by hand, since the names and keys are packed already.
-_APPEND = b"*8\r\n$5\r\nFCALL\r\n$11\r\nim_append_1\r\n$1\r\n2\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+_APPEND = b"*8\r\n$5\r\nFCALL\r\n$11\r\nim_append_2\r\n$1\r\n2\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 _APPEND_BOTH = (
-    b"*10\r\n$5\r\nFCALL\r\n$16\r\nim_append_both_1\r\n$1\r\n4\r\n%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+    b"*10\r\n$5\r\nFCALL\r\n$16\r\nim_append_both_2\r\n$1\r\n4\r\n%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 )
 
 
@@ -92,9 +92,9 @@ def entries(reply: list[Any]) -> list[Entry]:
     return [Entry(at, fields[1], fields[3]) for at, fields in reply]
 
 
-def attach(keys: UserKeys, place: bytes, generations: str | None, *, again: bool) -> Packed:
+def attach(keys: UserKeys, place: Place, generations: str | None, *, again: bool) -> Packed:
     mode = b"again" if again else b"new"
-    return _call(b"im_attach_1", (keys.state, keys.account), place, generations or b"-", mode)
+    return _call(b"im_attach_2", (keys.state, keys.account), place, generations or b"-", mode)
 
 
 def attached(reply: list[Any]) -> Attached | ImError:
@@ -112,12 +112,12 @@ def attached(reply: list[Any]) -> Attached | ImError:
             return BadCredentials("user or password is wrong")
 
 
-def detach(keys: UserKeys, place: bytes, cursor: Position | None) -> Packed:
-    return _call(b"im_detach_1", (keys.state,), place, cursor or b"-")
+def detach(keys: UserKeys, place: Place, cursor: Position | None) -> Packed:
+    return _call(b"im_detach_2", (keys.state,), place, cursor or b"-")
 
 
 def ack(keys: UserKeys, device: str, upto: Position) -> Packed:
-    return _call(b"im_ack_1", (keys.state,), device, upto)
+    return _call(b"im_ack_2", (keys.state,), device, upto)
 
 
 class Bounds(NamedTuple):
@@ -133,11 +133,11 @@ TRIM_STEPS = 256  # entries looked at in one call: bounds how long it holds up t
 
 def trim(keys: UserKeys, now: float, bounds: Bounds) -> Packed:
     age, window = bounds.longest_age_seconds * 1000, bounds.dedupe_seconds * 1000
-    return _call(b"im_trim_1", (keys.state, keys.log), int(now * 1000), bounds.most_entries, age, window, TRIM_STEPS)
+    return _call(b"im_trim_2", (keys.state, keys.log), int(now * 1000), bounds.most_entries, age, window, TRIM_STEPS)
 
 
 def register(keys: UserKeys, password_hash: str, now: float) -> Packed:
-    return _call(b"im_register_1", (keys.state, keys.account), password_hash, int(now))
+    return _call(b"im_register_2", (keys.state, keys.account), password_hash, int(now))
 
 
 def registered(reply: list[Any]) -> ImError | None:
@@ -150,11 +150,11 @@ def password_hash(keys: UserKeys) -> Packed:
 
 
 def revoke(keys: UserKeys, device: str | None) -> Packed:
-    return _call(b"im_revoke_1", (keys.state, keys.account), device or b"-")
+    return _call(b"im_revoke_2", (keys.state, keys.account), device or b"")
 
 
 def erase(keys: UserKeys) -> Packed:
-    return _call(b"im_erase_1", (keys.state, keys.account, keys.log))
+    return _call(b"im_erase_2", (keys.state, keys.account, keys.log))
 
 
 def found(reply: list[Any]) -> ImError | None:
@@ -163,7 +163,7 @@ def found(reply: list[Any]) -> ImError | None:
 
 
 def signing_keys(key: bytes, key_id: str, secret: str, *, rotate: bool) -> Packed:
-    return _call(b"im_signing_keys_1", (key,), key_id, secret, b"rotate" if rotate else b"first")
+    return _call(b"im_signing_keys_2", (key,), key_id, secret, b"rotate" if rotate else b"first")
 
 
 def signing_keys_known(reply: list[Any]) -> dict[str, str]:

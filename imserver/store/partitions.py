@@ -47,7 +47,6 @@ class UserKeys(NamedTuple):
     state    hash: `last` position, `on` (who is connected where), `c:<device>` cursors, `<user>/<device>/<id>` dedupe
     log      stream: the user's log
     account  hash: password hash, creation time, disabled, token generations
-    channels prefix of the channels on which entries of this partition are published: a node's id completes it
     packed   state and log, packed as arguments of a call: made with every message, the same for all
     """
 
@@ -55,7 +54,6 @@ class UserKeys(NamedTuple):
     state: bytes
     log: bytes
     account: bytes
-    channels: bytes
     packed: bytes
 
 
@@ -66,10 +64,11 @@ def user_keys(user: str) -> UserKeys:
     tag, name = tags()[partition], user.encode()
     state, log, account = b"{%b}u:%b" % (tag, name), b"{%b}l:%b" % (tag, name), b"{%b}a:%b" % (tag, name)
     packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(state), state, len(log), log)
-    return UserKeys(partition, state, log, account, channel_prefix(partition), packed)
+    return UserKeys(partition, state, log, account, packed)
 
 
 def channel_prefix(partition: int) -> bytes:
+    """Of the channels on which entries of a partition are published: a node's id completes it."""
     return b"{%b}n:" % tags()[partition]
 
 

@@ -6,7 +6,7 @@ Calls are queued and written once per turn of the reactor, so they pipeline by t
 store can be repeated (store/functions/im.lua), so when the link breaks, the calls without an answer are sent again, in
 order, before any newer one. Their callers notice a delay. Only when the link stays away longer than `timeout` seconds
 do they all fail together, as Unavailable: the outcome is unknown. The few that must not come late (`once`) are not made
-while the link is away, and fail as soon as it is lost.
+while the link is away, and fail when it is lost.
 
 **Invariant: a link that comes back has missed something.** Its owner is told (`on_up`) once the subscriptions are
 confirmed and before any push is delivered, and has every session of the shard read from its cursor.
@@ -16,6 +16,7 @@ busy session would see gaps that are none.
 """
 
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -40,6 +41,7 @@ Parse = Callable[[Any], Any]  # makes a type, or an ImError, of a reply
 
 _CHUNK = 65536  # a larger one costs a system call more: malloc would map memory for each
 _Push, _Refusal = hiredis.PushNotification, hiredis.ReplyError  # looked up with every reply
+_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, no time
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.02, 1.0
 # Redis can't do it now but will soon, or not before its functions are loaded again: reconnect and repeat.
 _PASSING = (
@@ -139,8 +141,6 @@ class RedisLink:
 
     async def ask(self, command: bytes, parse: Parse | None = None, *, once: bool = False) -> Reply:
         """The same for a task, to which the ImError is raised. When cancelled, the reply is still consumed."""
-        if once and not self.up:
-            raise Unavailable(f"the store is out of reach ({self.why_down})")
         task = trio.lowlevel.current_task()
         waiting = True
 
@@ -290,16 +290,18 @@ class RedisLink:
         log.warning("link lost", shard=self.url, why=why, in_flight=len(self._calls))
         self.up, self.why_down = False, why
         self._reactor.remove(sock.fileno())
+        # Closed so that the kernel forgets what it has not sent yet, and does not deliver it when a network has healed.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         sock.close()
         self._blocked = False
         self._out.clear()
         self._lost.set()
-        self._fail_what_must_not_be_late()
 
     def _fail_what_must_not_be_late(self) -> None:
         late = [call for call in self._calls if call.once]
-        for call in late:
-            self._calls.remove(call)
+        others = [call for call in self._calls if not call.once]
+        self._calls.clear()
+        self._calls.extend(others)
         for call in late:
             call.then(Unavailable(f"the store is out of reach ({self.why_down}); nobody knows whether this was done"))
 
@@ -318,6 +320,7 @@ class RedisLink:
             self._adopt(sock, reader)
             began = trio.current_time()
             await self._lost.wait()
+            self._fail_what_must_not_be_late()
             if trio.current_time() - began > _LAST_BACKOFF_SECONDS:
                 backoff = _FIRST_BACKOFF_SECONDS
             else:  # it connects, but can't do anything: read-only, perhaps

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from imserver.errors import ImError
-from imserver.model import Entry, Position, UserId
+from imserver.errors import ImError, ServiceError, Unavailable
+from imserver.model import Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds
@@ -15,8 +15,8 @@ from imserver.store.shards import Shard
 
 _ENTRY = ord("e")
 NOBODY = b"-"  # the origin of an entry whose reply stands on no session
-# Appending calls of one worker between two trims, of whatever log the last one was to. Odd: a message may take two of
-# them, and an even number would always meet the same side.
+# Appending calls of one worker between two trims, of whatever log the last one was to. Odd: in a cluster a message
+# takes two of them, and an even number would always meet the same side.
 _TRIM_EVERY = 61
 _UNPROVEN_PROBES = 5  # a subscription that lost so many probes in a row is made anew
 
@@ -27,7 +27,7 @@ class Listener(Protocol):
     def on_entry(self, user: UserId, entry: Entry, origin: bytes) -> None:
         """An entry was appended to the log of a user who has sessions here."""
 
-    def on_expelled(self, user: UserId, place: bytes, why: str) -> None:
+    def on_expelled(self, user: UserId, place: Place, why: str) -> None:
         """A session must go: `replaced` or `revoked`."""
 
     def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
@@ -59,7 +59,8 @@ class Store:
         self._reactor = reactor
         self._listener: Listener | None = None
         self.saturated: set[RedisLink] = set()  # links on which too many calls wait
-        self._clustered = any(shard.clustered for shard in shards)
+        # Whether one call can concern two users: a cluster takes no call that concerns two slots.
+        self.reaches_both = not any(shard.clustered for shard in shards)
         self._next_probe = 0.0
         self._until_trim = _TRIM_EVERY
         self.links = [
@@ -112,13 +113,7 @@ class Store:
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
         link.call(calls.append(keys, dedupe, content, origin), then, calls.appended)
-        self._until_trim -= 1
-        if not self._until_trim:
-            self._trim(keys, link)
-
-    def reaches_both(self, one: str, other: str) -> bool:
-        """Whether one call can reach the logs of both: a cluster takes no call that concerns two slots."""
-        return not self._clustered or user_keys(one).partition == user_keys(other).partition
+        self._trim_now_and_then(link, keys)
 
     def append_both(
         self,
@@ -129,20 +124,22 @@ class Store:
         origin: bytes,
         then: Callable[[Appended | ImError], None],
     ) -> None:
-        """The same entry into the recipient's log and the sender's own, at once. `reaches_both` MUST hold.
+        """The same entry into the recipient's log and the sender's own, at once, where the store `reaches_both`.
 
         `then` gets where it stands in the sender's, NotFound, or a ServiceError.
         """
         keys, own_keys = user_keys(to), user_keys(own)
         link = self._by_partition[keys.partition]
         link.call(calls.append_both(keys, own_keys, dedupe, content, origin), then, calls.appended)
-        self._until_trim -= 1
-        if not self._until_trim:
-            self._trim(keys, link)
+        self._trim_now_and_then(link, keys, own_keys)
 
-    def _trim(self, keys: UserKeys, link: RedisLink) -> None:
+    def _trim_now_and_then(self, link: RedisLink, *appended_to: UserKeys) -> None:
+        self._until_trim -= 1
+        if self._until_trim:
+            return
         self._until_trim = _TRIM_EVERY
-        link.call(calls.trim(keys, time.time(), self._bounds), _ignore)
+        for keys in appended_to:
+            link.call(calls.trim(keys, time.time(), self._bounds), _ignore)
 
     def read(self, user: UserId, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
         """At most `count` entries of the user's log behind `after`, oldest first."""
@@ -161,19 +158,26 @@ class Store:
 
     # -- the directory
 
-    async def attach(self, user: UserId, place: bytes, generations: str | None) -> Attached:
+    async def attach(self, user: UserId, place: Place, generations: str | None) -> Attached:
         """A session enters the directory. Raises what `calls.attached` raises, and ServiceError.
 
         Once: a login that is done much later than it was asked for, when its client may have come in elsewhere, would
-        push out the newer session. After a ServiceError it may have been done all the same: `detach` MUST follow.
+        push out the newer session.
         """
         keys = user_keys(user)
+        link = self._by_partition[keys.partition]
+        if not link.up:
+            raise Unavailable(f"the store is out of reach ({link.why_down})")
         command = calls.attach(keys, place, generations, again=False)
-        attached: Attached = await self._by_partition[keys.partition].ask(command, calls.attached, once=True)
+        try:
+            attached: Attached = await link.ask(command, calls.attached, once=True)
+        except ServiceError:
+            self.detach(user, place, None)  # it may have been done all the same
+            raise
         return attached
 
     def attach_again(
-        self, user: UserId, place: bytes, generations: str, then: Callable[[Attached | ImError], None]
+        self, user: UserId, place: Place, generations: str, then: Callable[[Attached | ImError], None]
     ) -> None:
         """A session makes sure that it is in the directory, after a lost link.
 
@@ -183,7 +187,7 @@ class Store:
         command = calls.attach(keys, place, generations, again=True)
         self._by_partition[keys.partition].call(command, then, calls.attached)
 
-    def detach(self, user: UserId, place: bytes, cursor: Position | None) -> None:
+    def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
         """A session leaves the directory; its cursor is kept."""
         keys = user_keys(user)
         self._by_partition[keys.partition].call(calls.detach(keys, place, cursor), _ignore)
@@ -225,7 +229,7 @@ class Store:
         kind, _, rest = message.partition(b" ")
         if kind == b"x":
             user, place, why = rest.split(b" ")
-            self._listener.on_expelled(UserId(user.decode()), place, why.decode())
+            self._listener.on_expelled(UserId(user.decode()), Place(place), why.decode())
         elif kind == b"p":
             for link in self.links:
                 if link.url.encode() == rest:

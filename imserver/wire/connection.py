@@ -96,7 +96,7 @@ class Connection:
         session = self._session
         for index, frame in enumerate(frames):
             if self._paused or self._closing:
-                self._held = frames[index:]
+                self._held = [*(self._held or ()), *frames[index:]]
                 return
             try:
                 command = codec.decode_command(frame)
@@ -176,7 +176,7 @@ class Connection:
             # A tail stops at the bound even where the socket then takes all of it at once: it has to hear of it, too.
             if self._stuck_since is not None or sent > self._session.context.settings.out_buffer_bytes:
                 self._unstick()
-            if self._closing:
+            if self._closing and self._out is None:  # else the last words have only just been queued
                 self._linger()
             return
         if sent or self._stuck_since is None:
@@ -226,7 +226,8 @@ class Connection:
             self._session.context.wheel.add(self, self._reactor.now + LINGER_SECONDS)
 
     def _linger(self) -> None:
-        Lingering(self._sock, self._reactor, self._session.context.wheel)
+        if self._sock.fileno() >= 0:  # else the client was gone when it was told
+            Lingering(self._sock, self._reactor, self._session.context.wheel)
 
     def on_timer(self, now: float) -> None:
         """The client had time enough to take the last bytes."""

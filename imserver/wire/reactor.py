@@ -2,7 +2,8 @@
 
 One task waits until the poller is readable, takes a batch of ready sockets and calls plain functions, which read,
 decide and queue. At the end of the batch everything queued is written: one write for each shard, one for each touched
-client. A task for each connection was rejected: it costs four times the CPU and twenty times the memory.
+client. While more is ready a few more turns follow. A task for each connection was rejected: it costs four times the
+CPU and twenty times the memory.
 """
 
 import time

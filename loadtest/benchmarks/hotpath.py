@@ -90,7 +90,7 @@ class FakeShard(FakeSocket):
 
     def work(self) -> None:
         answers = []
-        for call in self.calls.split(b"\r\nim_append_both_1\r\n")[1:]:
+        for call in self.calls.split(b"\r\nim_append_both_2\r\n")[1:]:
             fields = call.split(b"\r\n")
             to, own, content = (fields[index] for index in (3, 7, 13))
             at, prev = self._append(to)

@@ -144,12 +144,14 @@ class ModelSession:
     def _give_backlog(self, command: Login) -> None:
         since = command.since or self.server.cursors.get((self.user, self.device), "0-0")
         assert isinstance(since, str)
-        log = [entry for entry in self.server.logs[self.user] if order(entry.at) > order(since)]
+        log, last = [entry for entry in self.server.logs[self.user] if order(entry.at) > order(since)], self.server.last
         if log and order(log[0].prev) > order(since):
             self.push(Truncated(log[0].at))
+        elif not log and order(last[self.user]) > order(since) and since != "0-0":
+            self.push(Truncated(last[self.user]))
         for entry in log:
             self.push(entry)
-        self.push(Synced(max(self.server.last[self.user], since, key=order)))
+        self.push(Synced(max(last[self.user], since, key=order)))
 
     def _send(self, command: Send) -> None:
         """Faults: `unavailable` before anything is stored, `half` after the recipient's log, `whole` after both."""

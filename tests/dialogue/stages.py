@@ -100,7 +100,7 @@ class ServerStage:
         keys = user_keys(user)
         with redis.Redis.from_url(self._server.run["redis"]) as store:
             arguments = (FAR_FUTURE * 1000, entries, NOTHING * 1000, NOTHING * 1000, 256)
-            store.fcall("im_trim_1", 2, keys.state, keys.log, *map(str, arguments))
+            store.fcall("im_trim_2", 2, keys.state, keys.log, *map(str, arguments))
 
 
 class TcpLine:

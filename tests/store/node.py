@@ -1,5 +1,6 @@
 """A node as a worker composes it: the real store, links and reactor under trio. What it is told, it writes down."""
 
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from imserver.model import DeviceId, Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds
-from imserver.store.partitions import user_keys
+from imserver.store.partitions import partition_of, user_keys
 from imserver.store.shards import Shard, find_shards
 from imserver.store.store import NOBODY, Store
 from imserver.store.stored import Sender
@@ -38,6 +39,13 @@ def message(sender: str, to: str, message_id: str, body: str = '"hello"', device
 def at(device: str, place: bytes) -> Place:
     """The place of a device's session; `place` is its node and number."""
     return Place(device.encode() + b"=" + place)
+
+
+def neighbours(name: str) -> tuple[str, str]:
+    """Two users of one partition, so that one call reaches their logs in a cluster, too."""
+    one = f"{name}.a"
+    others = (f"{name}.b{number}" for number in itertools.count())
+    return one, next(other for other in others if partition_of(one) == partition_of(other))
 
 
 class Node:

@@ -62,7 +62,8 @@ def test_names_spread_over_partitions() -> None:
 def test_all_keys_of_a_user_and_their_channels_share_a_slot() -> None:
     for name in random_names(2_000):
         keys = user_keys(name)
-        slots = {key_slot(key) for key in (keys.state, keys.log, keys.account, keys.channels + b"0badcafe")}
+        channel = channel_prefix(keys.partition) + b"0badcafe"
+        slots = {key_slot(key) for key in (keys.state, keys.log, keys.account, channel)}
         assert slots == {slot_of_partition(keys.partition)}
         assert len({keys.state, keys.log, keys.account}) == 3
 

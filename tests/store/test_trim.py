@@ -14,7 +14,7 @@ from imserver.model import START, Position, UserId, position_order
 from imserver.store import calls
 from imserver.store.calls import Appended, Bounds
 from tests.store.deployment import Deployment
-from tests.store.node import Node, opened
+from tests.store.node import Node, message, neighbours, opened
 
 NEVER = 86_400
 
@@ -103,6 +103,20 @@ async def test_the_store_trims_by_itself(deployment: Deployment, name: str) -> N
         await node.settle(name)
     assert len(deployment.log(name)) < 200
     assert_consistent(deployment, name)
+
+
+@trio_test
+async def test_the_log_of_one_who_only_sends_is_trimmed_too(deployment: Deployment, name: str) -> None:
+    sender, recipient = neighbours(name)
+    async with opened(deployment.url, "node", bounds=Bounds(20, NEVER, NEVER)) as node:
+        for user in (sender, recipient):
+            await node.store.register(UserId(user), "hash")
+        for number in range(200):
+            await node.append_both(recipient, sender, message(sender, recipient, f"m{number}"))
+        for user in (sender, recipient):
+            await node.settle(user)
+            assert len(deployment.log(user)) < 100
+            assert_consistent(deployment, user)
 
 
 @pytest.mark.parametrize("seed", range(3))

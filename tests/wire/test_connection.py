@@ -12,6 +12,7 @@ from wsproto.connection import ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, TextMessage
 
 from imserver.session.session import Session
+from imserver.wire.connection import Connection
 from imserver.wire.linger import LINGER_SECONDS
 from tests.session.node import token_for
 from tests.wire.host import Host, at_end, hosting, received
@@ -158,7 +159,62 @@ def test_a_client_that_goes_during_a_pause_loses_nothing_it_had_said() -> None:
         assert stored == ["c0", "c1", "c2", "c3"][: len(stored)]
 
 
+def test_what_a_client_said_during_a_pause_is_done_in_order_though_it_is_gone() -> None:
+    """The login is through before its end is seen."""
+    with hosting("alice", "bob") as host:
+        client = host.connect(unix=True)
+        said = [line("send", id=f"c{number}", to="bob", body="x") for number in range(4)]
+        client.send(line("login", token=token_for("alice", "pad"), device="pad") + said[0] + said[1])
+        host.reactor.turn()
+        client.send(said[2] + said[3])
+        client.close()
+        host.reactor.turn()
+        while host._move_store():
+            pass
+        host.settle()
+        stored = [json.loads(entry.content)["id"] for entry in host.world.database.accounts["bob"].log]
+        assert stored == ["c0", "c1", "c2", "c3"]
+
+
 # -- the end
+
+
+def test_a_client_that_is_gone_before_it_is_told_ends_its_session_once(host: Host) -> None:
+    """Its reset comes with the first word it is told; the second one meets a broken pipe, outside of a turn."""
+    client = host.connect()
+    client.send(line("login", device="!") + b"\xff\n")
+    client.close()
+    host.settle()
+    assert host.connections() == []
+
+
+def test_a_websocket_that_is_gone_before_it_is_told_is_closed_once(host: Host) -> None:
+    peer, client = WebSocketPeer(ConnectionType.CLIENT), host.connect(websocket=True)
+    login = {"op": "login", "token": token_for("alice", "pad"), "device": "pad"}
+    client.send(peer.send(TextMessage(json.dumps(login))))
+    host.settle()
+    received(client)
+    client.send(peer.send(TextMessage('{"op":"logout","ref":1}')))
+    client.close()
+    host.settle()
+    assert host.connections() == []
+    assert host.reactor.sockets == 0
+
+
+def test_a_held_up_client_that_is_expelled_as_it_reads_on_hears_why() -> None:
+    with hosting("alice", max_bad_frames=0, out_buffer_bytes=4096) as host:
+        client = host.connect(unix=True, buffers=4096)
+        ping, (connection,) = line("ping", ref="x" * 500), host.connections()
+        assert isinstance(connection, Connection)
+        while not connection.out_bytes:  # until the kernel takes no more, and the rest is kept
+            client.send(ping)
+            host.settle()
+        client.send(ping * 50 + b"x\n")  # held up in the middle
+        heard = b""
+        while not at_end(client):
+            host.settle()
+            heard += received(client)
+        assert {frame["code"] for frame in frames(heard) if frame.get("ev") == "bye"} == {"bad-frame"}
 
 
 def test_the_end_of_the_client_ends_the_session(host: Host) -> None:

@@ -1,9 +1,12 @@
-#!lua name=im_1
--- The functions of the server's store, library version 1.
+#!lua name=im_2
+-- The functions of the server's store, library version 2.
 --
--- Each is one atomic step on the keys of one user (one slot). Each can be called again with the same arguments after a
--- lost link: the second call finds the first one's work and gives the same answer. All keys are declared; channels
--- carry the tag of the keys.
+-- Each is one atomic step on the keys of one user (one slot); append_both alone concerns two, and is for a single instance.
+-- Each can be called again with the same arguments after a lost link: the second call finds the first one's work and
+-- gives the same answer. All keys are declared; channels carry the tag of the keys.
+--
+-- Workers of two versions run side by side while they are replaced. So whoever changes what a function takes, returns or
+-- publishes gives library and functions the next version; the one before stays loaded.
 --
 -- The state hash of a user ({T}u:<user>):
 --   last                    position of the newest entry of the log; it exists exactly while the account does
@@ -72,11 +75,12 @@ local function append(keys, args)
   return append_to(keys[1], keys[2], args[1], args[2], args[3])
 end
 
--- append_both: a message into the recipient's log and into the sender's own, where one call can reach both.
+-- append_both: a message into the recipient's log and into the sender's own; both in one slot, or no cluster.
 -- The same as two calls of `append`, the recipient's first; half as dear.
 -- KEYS  1 state  2 log, of the recipient  3 state  4 log, of the sender
 -- ARGV  1 dedupe field  2 content  3 origin
--- Returns what `append` to the sender's log returns; {'not-found'} where the recipient does not exist: nothing is stored.
+-- Returns what `append` to the sender's log returns; {'not-found'} where the recipient does not exist: nothing is stored;
+-- or where the sender does not any more: the recipient has it.
 local function append_both(keys, args)
   local received = append_to(keys[1], keys[2], args[1], args[2], '-')
   if received == NOT_FOUND then return received end
@@ -220,13 +224,13 @@ local function register(keys, args)
 end
 
 -- revoke: tokens given out so far stop working and the sessions they opened are told to close.
--- KEYS  1 state  2 account   ARGV  1 device, or - for all   Returns {'ok'} {'not-found'}.
+-- KEYS  1 state  2 account   ARGV  1 device, or empty for all   Returns {'ok'} {'not-found'}.
 local function revoke(keys, args)
   if redis.call('EXISTS', keys[2]) == 0 then return NOT_FOUND end
   local device = args[1]
-  redis.call('HINCRBY', keys[2], device == '-' and 'generation' or 'generation:' .. device, 1)
+  redis.call('HINCRBY', keys[2], device == '' and 'generation' or 'generation:' .. device, 1)
   for place in string.gmatch(redis.call('HGET', keys[1], 'on') or '', '[^ ]+') do
-    if device == '-' or device == device_at(place) then expel(keys[1], place, 'revoked') end
+    if device == '' or device == device_at(place) then expel(keys[1], place, 'revoked') end
   end
   return { 'ok' }
 end
@@ -234,7 +238,7 @@ end
 -- erase: the account, its log and its state are gone; its sessions are told to close.
 -- KEYS  1 state  2 account  3 log   Returns {'ok'} {'not-found'}.
 local function erase(keys)
-  local answer = revoke(keys, { '-' })
+  local answer = revoke(keys, { '' })
   redis.call('DEL', keys[1], keys[2], keys[3])
   return answer
 end
@@ -249,13 +253,13 @@ local function signing_keys(keys, args)
   return redis.call('HGETALL', keys[1])
 end
 
-redis.register_function('im_append_1', append)
-redis.register_function('im_append_both_1', append_both)
-redis.register_function('im_attach_1', attach)
-redis.register_function('im_ack_1', ack)
-redis.register_function('im_detach_1', detach)
-redis.register_function('im_trim_1', trim)
-redis.register_function('im_register_1', register)
-redis.register_function('im_revoke_1', revoke)
-redis.register_function('im_erase_1', erase)
-redis.register_function('im_signing_keys_1', signing_keys)
+redis.register_function('im_append_2', append)
+redis.register_function('im_append_both_2', append_both)
+redis.register_function('im_attach_2', attach)
+redis.register_function('im_ack_2', ack)
+redis.register_function('im_detach_2', detach)
+redis.register_function('im_trim_2', trim)
+redis.register_function('im_register_2', register)
+redis.register_function('im_revoke_2', revoke)
+redis.register_function('im_erase_2', erase)
+redis.register_function('im_signing_keys_2', signing_keys)
