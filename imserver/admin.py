@@ -19,8 +19,8 @@ from imserver.security import tokens
 from imserver.security.passwords import hash_now
 from imserver.store import calls, embedded
 from imserver.store.calls import Packed
-from imserver.store.nodes import NODES_KEY_PREFIX, NodeInfo
-from imserver.store.partitions import UserKeys, deployment_key, user_keys
+from imserver.store.leases import NodeInfo
+from imserver.store.partitions import UserKeys, deployment_key, lease_keys, user_keys
 from imserver.store.shards import Shard, find_shards
 
 _PIPELINE = 500  # accounts imported at a time
@@ -191,10 +191,11 @@ class Admin:
 
     def nodes(self) -> list[NodeInfo]:
         """The workers that are alive."""
-        client = self._by_partition[0]
-        keys = list(client.scan_iter(match=deployment_key(NODES_KEY_PREFIX).decode() + "*", count=1000))
-        infos = [client.get(key) for key in keys]
-        return [msgspec.json.decode(info, type=NodeInfo) for info in infos if info is not None]
+        client, keys = self._by_partition[0], lease_keys(0)
+        now: Any = client.time()
+        alive: Any = client.zrangebyscore(keys.nodes, now[0] * 1000 + now[1] // 1000, "+inf")
+        infos: Any = client.hgetall(keys.infos)
+        return [msgspec.json.decode(infos[node], type=NodeInfo) for node in alive if node in infos]
 
     # -- helpers
 

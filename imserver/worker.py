@@ -9,7 +9,7 @@ The nursery tree:
     |-- serving
     |   |-- reactor        all sockets: clients, listeners, the links
     |   |-- link (each shard)   connects, and connects again
-    |   |-- every_second   time-outs, cursors to store, probes, the node's lease
+    |   |-- every_second   time-outs, cursors to store, probes, leases
     |   `-- rare commands  one short-lived task each
     `-- drain              once asked to: no new clients, finish, say bye, then cancel `serving`
 """
@@ -42,9 +42,9 @@ from imserver.session.context import Context, Handlers
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
 from imserver.store.calls import Bounds
-from imserver.store.nodes import Node, new_node_id
+from imserver.store.leases import describe_node, new_node_id
 from imserver.store.shards import find_shards
-from imserver.store.store import Store
+from imserver.store.store import Store, StoreOptions
 from imserver.wire.connection import Connection
 from imserver.wire.http import HttpConnection
 from imserver.wire.listener import Listener
@@ -55,6 +55,16 @@ log = observe_log.get_logger("worker")
 
 KEYS_SECONDS = 30.0  # how often rotated signing keys are looked for
 FIRST_READY_SECONDS = 30.0
+EXIT_DEAD = 3
+
+
+def end_at_once() -> None:
+    """Other nodes take this one for dead, or may do so: nothing that it still has to say may reach anybody.
+
+    Clients have come in elsewhere, or do so now; the supervisor starts another process.
+    """
+    log.error("this worker was stopped, or cut off, for longer than its lease: it ends")
+    os._exit(EXIT_DEAD)
 
 
 class Worker:
@@ -65,16 +75,20 @@ class Worker:
         self.number = number
         self.counters = Counters()
         self.reactor = Reactor(self.counters)
-        self.node = Node(new_node_id(), number, settings.lease_seconds)
         self.store = Store(
             find_shards(redis_url),
-            node=self.node.id,
+            info=describe_node(new_node_id(), number),
+            options=StoreOptions(
+                bounds=Bounds(settings.log_max_entries, settings.log_max_age_seconds, settings.dedupe_seconds),
+                timeout_seconds=settings.store_timeout_seconds,
+                probe_seconds=settings.probe_seconds,
+                lease_seconds=settings.lease_seconds,
+                most_calls=settings.store_in_flight,
+            ),
             reactor=self.reactor,
             counters=self.counters,
-            bounds=Bounds(settings.log_max_entries, settings.log_max_age_seconds, settings.dedupe_seconds),
-            timeout=settings.store_timeout_seconds,
-            probe_seconds=settings.probe_seconds,
-            most_calls=settings.store_in_flight,
+            spawn=self._spawn,
+            on_dead=end_at_once,
         )
         self.context = Context(
             settings=settings,
@@ -149,11 +163,12 @@ class Worker:
             for link in self.store.links:
                 nursery.start_soon(link.run)
             await self._become_ready()
+            self.reactor.watch_for_stops(self.settings.lease_seconds, end_at_once)
             nursery.start_soon(self._every_second)
             self.listen(start.tcp_fds, start.http_fds)
             for listener in self.listeners:
                 listener.start()
-            await control.send({"ready": {"node": self.node.id, "pid": os.getpid()}})
+            await control.send({"ready": {"node": self.store.node, "pid": os.getpid()}})
             # What was made so far lives as long as the process: the collector need not look at it again. And nearly
             # all garbage goes by itself, when its last reference does: looking for cycles 70 times as seldom as usual
             # saves a tenth of the CPU.
@@ -169,20 +184,17 @@ class Worker:
                 for link in self.store.links:
                     await link.wait_up()
                 await self.accounts.load_keys()
-                await self.node.announce(self.store)
+                await self.store.take_leases()
         except (trio.TooSlowError, ImError) as error:
             raise SetupError(f"the store can't be used: {self.why_not_ready() or error}") from None
 
     async def _every_second(self) -> None:
-        next_keys = next_lease = self.reactor.now
+        next_keys = self.reactor.now
         while True:
             with self.reactor.batch():
                 self.store.tick(self.reactor.now)
                 self.context.wheel.sweep(self.reactor.now)
                 self._store_cursors()
-            if self.reactor.now >= next_lease:
-                next_lease = self.reactor.now + self.settings.lease_seconds / 3
-                self._spawn(self._quietly, self.node.announce, self.store)
             if self.reactor.now >= next_keys:
                 next_keys = self.reactor.now + KEYS_SECONDS
                 self._spawn(self._quietly, self.accounts.load_keys)
@@ -220,7 +232,7 @@ class Worker:
             "ready": float(not why),
         }
         return self.counters.snapshot(
-            number=self.number, node=self.node.id, pid=os.getpid(), ready=not why, why=why, gauges=gauges
+            number=self.number, node=self.store.node, pid=os.getpid(), ready=not why, why=why, gauges=gauges
         )
 
     # -- the end
@@ -245,7 +257,7 @@ class Worker:
         with trio.move_on_after(5.0):
             while self.store.in_flight:  # noqa: ASYNC110
                 await trio.sleep(0.01)
-            await self.node.leave(self.store)
+            await self.store.leave()
         with trio.move_on_after(1.0):
             while self.reactor.sockets > len(self.store.links):  # noqa: ASYNC110
                 await trio.sleep(0.01)  # until the clients have seen the end, or they would miss the last replies

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
 from imserver.model import START, Entry, Position, position_order
-from imserver.store.calls import Appended, Attached, Bounds, Replaced
+from imserver.store.calls import Appended, Attached, Bounds, Dead, Replaced
 
 
 class Published(NamedTuple):
@@ -48,6 +48,9 @@ class Account:
 
 def newer(one: bytes, other: bytes) -> bool:
     return position_order(one) > position_order(other)
+
+
+DEAD = "this worker was taken for dead"
 
 
 def node_of(place: bytes) -> str:
@@ -172,13 +175,23 @@ class Database:
         if generations not in (None, account.generations(device)):
             return ExpiredToken("this token was revoked; log in by password")
         former = account.on.get(device)
+        if former != place and again:
+            return Replaced("another session of this device has logged in") if former else Dead(DEAD)
         if former not in (None, place):
-            if again:
-                return Replaced("another session of this device has logged in")
             assert former is not None
             self._publish(user, node_of(former), Published(user, None, former, "replaced"))
         account.on[device] = place
         return Attached(account.last, account.cursors.get(device), account.generations(device))
+
+    def is_hosted(self, user: str, node: str) -> bool:
+        account = self.accounts.get(user)
+        return account is not None and node in map(node_of, account.on.values())
+
+    def clear(self, user: str, node: str) -> None:
+        """The node is dead."""
+        account = self.accounts.get(user)
+        if account is not None:
+            account.on = {device: place for device, place in account.on.items() if node_of(place) != node}
 
     def detach(self, user: str, place: bytes, cursor: Position | None) -> int:
         account, device = self.accounts.get(user), device_at(place)

@@ -19,7 +19,7 @@ from imserver.errors import ImError
 from imserver.model import START, DeviceId, Entry, Place, Position, UserId
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds, pack
-from imserver.store.partitions import channel_prefix, user_keys
+from imserver.store.partitions import Hosting, UserKeys, channel_prefix, user_keys
 from imserver.store.stored import Sender
 from tests.conftest import required
 from tests.model_database import Database, Published
@@ -136,9 +136,13 @@ def at(step: Step) -> Place:
     return Place(step.device.encode() + b"=" + step.place)
 
 
+def hosting(step: Step, keys: UserKeys) -> Hosting:
+    return Hosting(keys.partition, step.place.partition(b".")[0])
+
+
 CALLS = [
     *("both", "both", "append", "append", "append", "append", "read", "read_back"),
-    *("attach", "attach", "attach", "again", "detach", "ack", "ack", "trim", "register", "revoke", "erase"),
+    *("attach", "attach", "attach", "again", "detach", "clear", "ack", "ack", "trim", "register", "revoke", "erase"),
 ]
 DEVICES = ("pad", "phone")
 # One is the beginning of another, and one node has two.
@@ -277,13 +281,21 @@ class Pair:
 
     def _attach(self, step: Step, keys: Any, generations: str | None, *, again: bool) -> None:
         model = self.model.attach(step.user, at(step), generations, again=again)
-        command = calls.attach(keys, at(step), generations, again=again)
+        command = calls.attach(keys, hosting(step, keys), at(step), generations, again=again)
         self.compare(step.user, model, self.real.ask(command, calls.attached))
 
     def do_detach(self, step: Step, keys: Any) -> None:
         model, real = self.position(step) if step.flag else (None, None)
         self.model.detach(step.user, at(step), model)
-        self.real.ask(calls.detach(keys, at(step), real))
+        self.real.ask(calls.detach(keys, hosting(step, keys), at(step), real))
+
+    def do_clear(self, step: Step, keys: Any) -> None:
+        """Its node is dead: whoever is hosted there is cleared."""
+        dead = hosting(step, keys)
+        hosted = self.real.ask(calls.hosted(dead))
+        assert (step.user.encode() in hosted) or not self.model.is_hosted(step.user, dead.node.decode())
+        self.model.clear(step.user, dead.node.decode())
+        self.real.ask(calls.clear(keys, dead))
 
     def do_ack(self, step: Step, keys: Any) -> None:
         model, real = self.position(step)
@@ -347,7 +359,18 @@ FAULTS = {
     ),
     "a cursor goes back": ("and (not known[2] or newer(position, known[2]))", ""),
     "a cursor goes past the end": ("not newer(position, known[1]) and", ""),
-    "an old session takes its place again": ("if args[3] == 'again' then return { 'replaced' } end", ""),
+    "an old session takes its place again": (
+        "if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end",
+        "",
+    ),
+    "a session that was cleared puts itself back": (
+        "if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end",
+        "if args[3] == 'again' and former then return { 'replaced' } end",
+    ),
+    "a user with another session at the node is not hosted there any more": (
+        "if not string.find(on, '=' .. node_at(place) .. '.', 1, true) then",
+        "if true then",
+    ),
     "a session that left long ago throws out its successor": ("if former == place then", "if former then"),
     "nobody hears that it is replaced": ("expel(keys[1], former, 'replaced')", ""),
     "a trimmed entry stays in the index": ("if field then redis.call('HDEL', keys[1], field) end", ""),

@@ -8,6 +8,7 @@ done and completes it; a client that gets no answer repeats.
 """
 
 from collections.abc import Callable
+from random import random
 
 from imserver.errors import ExpiredToken, ImError, NotFound
 from imserver.model import Entry, Place, UserId, parse_address, parse_message_id, parse_position
@@ -130,6 +131,12 @@ class Messages:
         for session in self._context.registry:
             if holds(session.user):
                 self._return_to_directory(session)
+
+    def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
+        """Other workers may reach the shard; each client waits a little, so that they do not all come at once."""
+        for session in self._context.registry:
+            if holds(session.user):
+                session.expel("unavailable", "the store is out of reach", reconnect=True, after=round(random() * 2, 3))
 
     def _return_to_directory(self, session: Session) -> None:
         def attached(result: object) -> None:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 from hiredis import pack_command
 
-from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
+from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound, Unavailable
 from imserver.model import START, Entry, Place, Position
-from imserver.store.partitions import UserKeys
+from imserver.store.partitions import Hosting, LeaseKeys, UserKeys
 
 Packed = bytes
 
@@ -54,6 +54,10 @@ class Replaced(NotAllowed):
     """Another session of the same device has taken this one's place."""
 
 
+class Dead(Unavailable):
+    """This node was taken for dead, and what it had in the directory is cleared."""
+
+
 # With every message: packed by hand, since the names and keys are packed already.
 _APPEND = b"*8\r\n$5\r\nFCALL\r\n$11\r\nim_append_2\r\n$1\r\n2\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 _APPEND_BOTH = (
@@ -92,13 +96,13 @@ def entries(reply: list[Any]) -> list[Entry]:
     return [Entry(at, fields[1], fields[3]) for at, fields in reply]
 
 
-def attach(keys: UserKeys, place: Place, generations: str | None, *, again: bool) -> Packed:
+def attach(keys: UserKeys, hosting: Hosting, place: Place, generations: str | None, *, again: bool) -> Packed:
     mode = b"again" if again else b"new"
-    return _call(b"im_attach_2", (keys.state, keys.account), place, generations or b"-", mode)
+    return _call(b"im_attach_2", (keys.state, keys.account, hosting.key), place, generations or b"-", mode)
 
 
 def attached(reply: list[Any]) -> Attached | ImError:
-    """The errors are BadCredentials, NotAllowed (disabled), ExpiredToken (revoked), Replaced."""
+    """The errors are BadCredentials, NotAllowed (disabled), ExpiredToken (revoked), Replaced, Dead."""
     match reply[0]:
         case b"ok":
             return Attached(reply[1], reply[2], reply[3].decode())
@@ -108,12 +112,14 @@ def attached(reply: list[Any]) -> Attached | ImError:
             return ExpiredToken("this token was revoked; log in by password")
         case b"replaced":
             return Replaced("another session of this device has logged in")
+        case b"cleared":
+            return Dead("this worker was taken for dead")
         case _:
             return BadCredentials("user or password is wrong")
 
 
-def detach(keys: UserKeys, place: Place, cursor: Position | None) -> Packed:
-    return _call(b"im_detach_2", (keys.state,), place, cursor or b"-")
+def detach(keys: UserKeys, hosting: Hosting, place: Place, cursor: Position | None) -> Packed:
+    return _call(b"im_detach_2", (keys.state, hosting.key), place, cursor or b"-")
 
 
 def ack(keys: UserKeys, device: str, upto: Position) -> Packed:
@@ -160,6 +166,38 @@ def erase(keys: UserKeys) -> Packed:
 def found(reply: list[Any]) -> ImError | None:
     """The error is NotFound."""
     return None if reply[0] == b"ok" else NotFound("there is no such user")
+
+
+def renew(keys: LeaseKeys, node: bytes, seconds: float, info: bytes = b"") -> Packed:
+    """`info`: with the first one."""
+    return _call(b"im_renew_2", tuple(keys), node, int(seconds * 1000), info)
+
+
+def renewed(reply: list[Any]) -> ImError | None:
+    """The error is Dead."""
+    return None if reply[0] == b"ok" else Dead("this worker was taken for dead")
+
+
+def leave(keys: LeaseKeys, node: bytes) -> Packed:
+    return _call(b"im_leave_2", tuple(keys), node)
+
+
+def take_dead(keys: LeaseKeys, claim_seconds: float) -> Packed:
+    """The reply: nodes that the caller has so long to clear."""
+    return _call(b"im_take_dead_2", tuple(keys), int(claim_seconds * 1000))
+
+
+def bury(keys: LeaseKeys, node: bytes) -> Packed:
+    return pack(b"ZREM", keys.nodes, b"dead " + node)
+
+
+def hosted(hosting: Hosting) -> Packed:
+    """The reply: users."""
+    return pack(b"SMEMBERS", hosting.key)
+
+
+def clear(keys: UserKeys, hosting: Hosting) -> Packed:
+    return _call(b"im_clear_2", (keys.state, hosting.key), hosting.node)
 
 
 def signing_keys(key: bytes, key_id: str, secret: str, *, rotate: bool) -> Packed:

@@ -72,6 +72,34 @@ def channel_prefix(partition: int) -> bytes:
     return b"{%b}n:" % tags()[partition]
 
 
+class Hosting(NamedTuple):
+    """The users of one partition who have a session at one node; their set lies under `key`."""
+
+    partition: int
+    node: bytes
+
+    @property
+    def key(self) -> bytes:
+        return b"{%b}h:%b" % (tags()[self.partition], self.node)
+
+
+class LeaseKeys(NamedTuple):
+    """Of one shard.
+
+    nodes  sorted set: node -> when its lease ends (ms, the store's clock)
+    infos  hash: node -> what it says of itself
+    """
+
+    nodes: bytes
+    infos: bytes
+
+
+def lease_keys(first_partition: int) -> LeaseKeys:
+    """Those of a shard lie in the first of its partitions."""
+    tag = tags()[first_partition]
+    return LeaseKeys(b"{%b}nodes" % tag, b"{%b}infos" % tag)
+
+
 def deployment_key(name: str) -> bytes:
-    """A key that belongs to the deployment, not to a user (nodes, token keys): few and small, in partition 0."""
+    """A key that belongs to the deployment, not to a user (token keys): few and small, in partition 0."""
     return b"{%b}%b" % (tags()[0], name.encode())

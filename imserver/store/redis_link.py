@@ -102,6 +102,7 @@ class RedisLink:
     ) -> None:
         self.url = url
         self.up = False
+        self.up_since = 0.0  # reactor time
         self.why_down = "not connected yet"
         self.proven_at = 0.0  # when the last probe came back; reactor time
         self._client_name, self._channels = client_name, channels
@@ -330,7 +331,7 @@ class RedisLink:
     def _adopt(self, sock: socket.socket, reader: hiredis.Reader) -> None:
         self._sock, self._reader, self._lost = sock, reader, trio.Event()
         self.up, self.why_down = True, ""
-        self.proven_at = self._reactor.now
+        self.proven_at = self.up_since = self._reactor.now
         self._out = [call.command for call in self._calls]
         self._reactor.add(sock.fileno(), self)
         log.info("link up", shard=self.url, repeated=len(self._calls))

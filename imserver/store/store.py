@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from imserver.errors import ImError, ServiceError, Unavailable
 from imserver.model import Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds
-from imserver.store.partitions import UserKeys, channel_prefix, deployment_key, partition_of, user_keys
+from imserver.store.leases import Lease, NodeInfo
+from imserver.store.partitions import Hosting, UserKeys, channel_prefix, deployment_key, partition_of, user_keys
 from imserver.store.redis_link import LinkReactor, RedisLink
 from imserver.store.shards import Shard
 
@@ -33,10 +34,23 @@ class Listener(Protocol):
     def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
         """A shard was out of reach: what was published meanwhile is lost, for the users it holds."""
 
+    def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
+        """Sessions of users of a shard MUST go elsewhere: before long this node is taken for dead there."""
+
 
 class Holdable(Protocol):
     def hold(self) -> None: ...
     def release(self) -> None: ...
+
+
+class StoreOptions(NamedTuple):
+    """Settings; `most_calls`: unanswered ones of one link."""
+
+    bounds: Bounds
+    timeout_seconds: float
+    probe_seconds: float
+    lease_seconds: float
+    most_calls: int
 
 
 class Store:
@@ -46,16 +60,16 @@ class Store:
         self,
         shards: Sequence[Shard],
         *,
-        node: str,
+        info: NodeInfo,
+        options: StoreOptions,
         reactor: LinkReactor,
         counters: Counters,
-        bounds: Bounds,
-        timeout: float,
-        probe_seconds: float,
-        most_calls: int,
+        spawn: Callable[..., None],
+        on_dead: Callable[[], None],
     ) -> None:
-        self.node = node
-        self._counters, self._bounds, self._probe_seconds = counters, bounds, probe_seconds
+        """`spawn` starts a task. `on_dead`: this node was taken for dead and MUST end."""
+        self.node = node = info.node
+        self._counters, self._options = counters, options
         self._reactor = reactor
         self._listener: Listener | None = None
         self.saturated: set[RedisLink] = set()  # links on which too many calls wait
@@ -71,11 +85,23 @@ class Store:
                 owner=self,
                 reactor=reactor,
                 counters=counters,
-                timeout=timeout,
-                most_calls=most_calls,
+                timeout=options.timeout_seconds,
+                most_calls=options.most_calls,
             )
             for shard in shards
         ]
+        self._leases = {
+            link: Lease(
+                link,
+                shard.partitions,
+                info,
+                options.lease_seconds,
+                spawn=spawn,
+                on_lost=self._on_lease_lost,
+                on_dead=on_dead,
+            )
+            for shard, link in zip(shards, self.links, strict=True)
+        }
         by_partition = {p: link for shard, link in zip(shards, self.links, strict=True) for p in shard.partitions}
         self._by_partition = [by_partition[partition] for partition in range(len(by_partition))]
 
@@ -139,7 +165,7 @@ class Store:
             return
         self._until_trim = _TRIM_EVERY
         for keys in appended_to:
-            link.call(calls.trim(keys, time.time(), self._bounds), _ignore)
+            link.call(calls.trim(keys, time.time(), self._options.bounds), _ignore)
 
     def read(self, user: UserId, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
         """At most `count` entries of the user's log behind `after`, oldest first."""
@@ -166,9 +192,9 @@ class Store:
         """
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
-        if not link.up:
-            raise Unavailable(f"the store is out of reach ({link.why_down})")
-        command = calls.attach(keys, place, generations, again=False)
+        if not (link.up and self._leases[link].is_held):
+            raise Unavailable(f"the store is out of reach ({link.why_down or 'no lease'})")
+        command = calls.attach(keys, self._hosting(keys), place, generations, again=False)
         try:
             attached: Attached = await link.ask(command, calls.attached, once=True)
         except ServiceError:
@@ -184,13 +210,26 @@ class Store:
         `then` may get calls.Replaced, or ExpiredToken where the login was revoked meanwhile.
         """
         keys = user_keys(user)
-        command = calls.attach(keys, place, generations, again=True)
+        command = calls.attach(keys, self._hosting(keys), place, generations, again=True)
         self._by_partition[keys.partition].call(command, then, calls.attached)
 
     def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
         """A session leaves the directory; its cursor is kept."""
         keys = user_keys(user)
-        self._by_partition[keys.partition].call(calls.detach(keys, place, cursor), _ignore)
+        self._by_partition[keys.partition].call(calls.detach(keys, self._hosting(keys), place, cursor), _ignore)
+
+    def _hosting(self, keys: UserKeys) -> Hosting:
+        return Hosting(keys.partition, self.node.encode())
+
+    async def take_leases(self) -> None:
+        """Before the first login. Raises ServiceError."""
+        for lease in self._leases.values():
+            await lease.take(self._reactor.now)
+
+    async def leave(self) -> None:
+        """When the last session has left. Raises ServiceError."""
+        for lease in self._leases.values():
+            await lease.leave()
 
     # -- accounts
 
@@ -235,17 +274,22 @@ class Store:
                 if link.url.encode() == rest:
                     link.proven()
 
+    def _on_lease_lost(self, link: RedisLink) -> None:
+        assert self._listener is not None
+        self._listener.on_lease_lost(lambda user: self.link_of(user) is link)
+
     # -- health
 
     def tick(self, now: float) -> None:
-        """Once a second: time-outs and probes."""
+        """Once a second: time-outs, leases and probes."""
         for link in self.links:
             link.tick(now)
+            self._leases[link].tick(now)
         if now < self._next_probe:
             return
-        self._next_probe = now + self._probe_seconds
+        self._next_probe = now + self._options.probe_seconds
         for link in self.links:
-            if link.up and now - link.proven_at > self._probe_seconds * _UNPROVEN_PROBES:
+            if link.up and now - link.proven_at > self._options.probe_seconds * _UNPROVEN_PROBES:
                 link.drop("its subscriptions deliver nothing")
             link.probe()
 
@@ -254,7 +298,7 @@ class Store:
         for link in self.links:
             if not link.up:
                 return f"{link.url}: {link.why_down}"
-            if now - link.proven_at > 3 * self._probe_seconds:
+            if now - link.proven_at > 3 * self._options.probe_seconds:
                 return f"{link.url}: no probe has come back for {now - link.proven_at:.1f} s"
         return ""
 

@@ -7,7 +7,7 @@ CPU and twenty times the memory.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -39,17 +39,30 @@ class Flushable(Protocol):
     def flush(self) -> None: ...
 
 
+def _nobody_to_tell() -> None: ...
+
+
 class Reactor:
     """`now` is the time (seconds, monotonic) at which the current turn began."""
 
     def __init__(self, counters: Counters) -> None:
         self.now = time.monotonic()
+        self._longest_stop, self._on_stopped = float("inf"), _nobody_to_tell
         self._counters = counters
         self._poller = new_poller()
         self._handlers: dict[int, Handler] = {}
         self._links: dict[RedisLink, None] = {}  # touched in this turn, in this order
         self._clients: dict[Flushable, None] = {}
         self._in_turn = False
+
+    def watch_for_stops(self, longest_stop: float, on_stopped: Callable[[], None]) -> None:
+        """`on_stopped` is told that nothing was done for `longest_stop` seconds: the process was stopped, or starved.
+
+        Before anything that came meanwhile is read, and before what was read before is passed on. From now on there
+        MUST be a turn more often than that.
+        """
+        self._move_clock()
+        self._longest_stop, self._on_stopped = longest_stop, on_stopped
 
     # -- sockets
 
@@ -107,7 +120,7 @@ class Reactor:
         ready = self._poller.poll(0, BATCH_SOCKETS)
         if not ready:
             return 0
-        self.now = time.monotonic()
+        self._move_clock()
         self._counters.batches += 1
         self._counters.batch_sockets += len(ready)
         self._counters.batch_size.observe(len(ready))
@@ -133,7 +146,7 @@ class Reactor:
     @contextmanager
     def batch(self) -> Iterator[None]:
         """A turn of the caller's own: what is queued inside is flushed once, at its end."""
-        self.now = time.monotonic()
+        self._move_clock()
         self._in_turn = True
         try:
             yield
@@ -141,8 +154,15 @@ class Reactor:
             self._in_turn = False
             self._flush()
 
+    def _move_clock(self) -> None:
+        before, self.now = self.now, time.monotonic()
+        if self.now - before > self._longest_stop:
+            self._on_stopped()
+
     def _flush(self) -> None:
         """The shards first: they work while clients are written to. Flushing may touch again: until nothing is left."""
+        if time.monotonic() - self.now > self._longest_stop:
+            self._on_stopped()
         while self._links or self._clients:
             links, self._links = self._links, {}
             for link in links:

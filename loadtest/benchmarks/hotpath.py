@@ -33,9 +33,10 @@ from imserver.session.registry import Registry
 from imserver.session.session import Identity
 from imserver.store import store as store_module
 from imserver.store.calls import Bounds
+from imserver.store.leases import describe_node
 from imserver.store.partitions import PARTITIONS
 from imserver.store.shards import Shard
-from imserver.store.store import Store
+from imserver.store.store import Store, StoreOptions
 from imserver.wire.connection import Connection
 from imserver.wire.reactor import Reactor
 
@@ -116,13 +117,12 @@ class Bench:
         self.poller = self.reactor._poller = FakePoller()  # type: ignore[assignment]
         store = Store(
             [Shard("unix:///none", list(range(PARTITIONS)), clustered=False)],
-            node="bench",
+            info=describe_node("bench", 0),
+            options=StoreOptions(Bounds(1000, 1000, 1000), 10, 2, 20, 10**9),
             reactor=self.reactor,
             counters=self.counters,
-            bounds=Bounds(1000, 1000, 1000),
-            timeout=10,
-            probe_seconds=2,
-            most_calls=10**9,
+            spawn=lambda *_: None,
+            on_dead=lambda: None,
         )
         self.context = Context(
             settings=settings,

@@ -14,14 +14,22 @@ from imserver.model import DeviceId, Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds
+from imserver.store.leases import NodeInfo
 from imserver.store.partitions import partition_of, user_keys
 from imserver.store.shards import Shard, find_shards
-from imserver.store.store import NOBODY, Store
+from imserver.store.store import NOBODY, Store, StoreOptions
 from imserver.store.stored import Sender
 from imserver.wire.reactor import Reactor
 
 WIDE = Bounds(most_entries=10_000, longest_age_seconds=86_400, dedupe_seconds=600)
 PATIENCE_SECONDS = 20.0
+DEFAULTS: dict[str, Any] = {
+    "bounds": WIDE,
+    "lease_seconds": 3600.0,
+    "timeout_seconds": 15.0,
+    "probe_seconds": 2.0,
+    "most_calls": 10_000,
+}
 
 
 class Said(NamedTuple):
@@ -59,8 +67,18 @@ class Node:
         self.ups = 0
         self.events: list[str] = []  # in the order in which they came
         self._told = trio.Event()
-        chosen: dict[str, Any] = {"bounds": WIDE, "timeout": 15.0, "probe_seconds": 2.0, "most_calls": 10_000} | options
-        self.store = Store(shards, node=name, reactor=self.reactor, counters=Counters(), **chosen)
+        self.dead = False
+        self.lost_leases = 0
+        self.nursery: trio.Nursery | None = None
+        self.store = Store(
+            shards,
+            info=NodeInfo(name, "test", 0, 0, 0),
+            options=StoreOptions(**(DEFAULTS | options)),
+            reactor=self.reactor,
+            counters=Counters(),
+            spawn=self._spawn,
+            on_dead=self._on_dead,
+        )
         self.store.listen(self)
 
     # -- what the store says
@@ -76,6 +94,18 @@ class Node:
     def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
         self.ups += 1
         self._note("up")
+
+    def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
+        self.lost_leases += 1
+        self._note("lease lost")
+
+    def _spawn(self, function: Any, *arguments: Any) -> None:
+        assert self.nursery is not None
+        self.nursery.start_soon(function, *arguments)
+
+    def _on_dead(self) -> None:
+        self.dead = True
+        self._note("dead")
 
     def _note(self, event: str) -> None:
         self.events.append(event)
@@ -162,12 +192,14 @@ async def opened(url: str, name: str, **options: Any) -> AsyncIterator[Node]:
 @asynccontextmanager
 async def serving(node: Node) -> AsyncIterator[Node]:
     async with trio.open_nursery() as nursery:
+        node.nursery = nursery
         nursery.start_soon(node.reactor.run)
         for link in node.store.links:
             nursery.start_soon(link.run)
         with trio.fail_after(PATIENCE_SECONDS):
             for link in node.store.links:
                 await link.wait_up()
+            await node.store.take_leases()
         try:
             yield node
         finally:

@@ -13,7 +13,7 @@ from imserver.errors import BadCredentials, Exists, ExpiredToken, NotAllowed, No
 from imserver.model import START, Entry, Place, Position, UserId, position_order
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Replaced
-from imserver.store.partitions import deployment_key, user_keys
+from imserver.store.partitions import Hosting, deployment_key, lease_keys, user_keys
 from tests.store.deployment import Deployment
 from tests.store.node import Node, message, neighbours, opened
 from tests.store.test_partitions import random_names
@@ -311,9 +311,7 @@ async def test_returning_after_a_lost_link_must_not_replace(deployment: Deployme
         assert again == Attached(START, None, "0.0")
         await two.attach(name, "laptop", b"two.1")
         assert isinstance(await one.attach_again(name, "laptop", b"one.1"), Replaced)
-        await two.detach(name, "laptop", b"two.1")
-        assert isinstance(await one.attach_again(name, "laptop", b"one.1"), Attached)
-    assert deployment.state(name)[b"on"] == b"laptop=one.1"
+    assert deployment.state(name)[b"on"] == b"laptop=two.1"
 
 
 @trio_test
@@ -485,11 +483,16 @@ async def test_every_call_stays_within_one_slot_for_all_names(deployment: Deploy
 def test_every_function_declares_its_keys(deployment: Deployment) -> None:
     """Channels carry the tag of the keys, so they lie in the same slot."""
     keys = user_keys("alice")
+    hosting, leases = Hosting(keys.partition, b"n"), lease_keys(keys.partition)
     for packed in (
+        calls.clear(keys, hosting),
+        calls.renew(leases, b"n", 1.0),
+        calls.leave(leases, b"n"),
+        calls.take_dead(leases, 1.0),
         calls.append(keys, b"d", b"c", b"-"),
         calls.append_both(keys, keys, b"d", b"c", b"-"),
-        calls.attach(keys, Place(b"d=n.1"), None, again=False),
-        calls.detach(keys, Place(b"d=n.1"), None),
+        calls.attach(keys, hosting, Place(b"d=n.1"), None, again=False),
+        calls.detach(keys, hosting, Place(b"d=n.1"), None),
         calls.ack(keys, "d", START),
         calls.trim(keys, 1.0, calls.Bounds(1, 1, 1)),
         calls.register(keys, "h", 1.0),
@@ -500,7 +503,7 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         assert parts[0] == b"FCALL"
         count = int(parts[2])
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
-        assert set(declared) <= {keys.state, keys.log, keys.account}
+        assert set(declared) <= {keys.state, keys.log, keys.account, hosting.key, *leases}
         assert not [part for part in arguments if part.startswith(b"{")]
     assert {shard.url for shard in deployment.shards} == {shard.url for shard in deployment.shards if shard.partitions}
 

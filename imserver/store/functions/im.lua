@@ -15,6 +15,9 @@
 --   low                     entries before this position have left the dedupe index
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
 --
+-- Hosted users ({T}h:<node>, a set): the users of a partition with a place at the node. It may have more, who left; never
+-- fewer: a dead node is cleared by it.
+--
 -- An entry of the log: p = position of the entry before it, e = content.
 
 local NOT_FOUND = { 'not-found' }
@@ -27,10 +30,15 @@ local function newer(a, b)
 end
 
 -- Of a state key, {T}u:<user>: the prefix of the channels of its partition, {T}n:, and the user. Taken from the key, since
--- each argument of a call costs as much as cutting it out here, and only what is published needs it.
+-- each argument of a call costs as much as cutting it out here, and only some calls need it.
 local function owner(state)
   local tag, user = string.match(state, '^(.-})u:(.+)$')
   return tag .. 'n:', user
+end
+
+local function user_of(state)
+  local _, user = owner(state)
+  return user
 end
 
 -- Publishes to every node that hosts a device of `on`, once each. pcall: an entry that is stored stays stored, whatever
@@ -92,6 +100,11 @@ local function device_at(place)
   return string.match(place, '^[^=]+')
 end
 
+-- The node at a place.
+local function node_at(place)
+  return string.match(place, '=([^.]+)')
+end
+
 -- Tells the session at `place` to go.
 local function expel(state, place, why)
   local prefix, user = owner(state)
@@ -109,10 +122,11 @@ end
 
 -- attach: a session enters the directory and learns where the log stands, in one step: an entry is either before the
 -- position returned here, or it is published to this session's node.
--- KEYS  1 state  2 account
+-- KEYS  1 state  2 account  3 users hosted by the node
 -- ARGV  1 place (device=node.session)  2 token's generations ("user.device"), or -
---       3 "new": replaces another session of this device   "again": after a lost link; must not replace
--- Returns {'ok', last, cursor or false, generations}; or {'not-found'} {'disabled'} {'revoked'} {'replaced'}.
+--       3 "new": replaces another session of this device   "again": after a lost link; is it still there?
+-- Returns {'ok', last, cursor or false, generations}; or {'not-found'} {'disabled'} {'revoked'}; "again" also {'replaced'},
+-- and {'cleared'} where its node was taken for dead: it MUST NOT put itself back, since nobody would clear it any more.
 local function attach(keys, args)
   local place, device = args[1], device_at(args[1])
   local state = redis.call('HMGET', keys[1], 'last', 'on', 'c:' .. device)
@@ -122,13 +136,12 @@ local function attach(keys, args)
   local generations = (account[2] or '0') .. '.' .. (account[3] or '0')
   if args[2] ~= '-' and args[2] ~= generations then return { 'revoked' } end
   local rest, former = without(state[2], device)
-  if former and former ~= place then
-    if args[3] == 'again' then return { 'replaced' } end
-    expel(keys[1], former, 'replaced')
-  end
   if former ~= place then
+    if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end
+    if former then expel(keys[1], former, 'replaced') end
     rest[#rest + 1] = place
     redis.call('HSET', keys[1], 'on', table.concat(rest, ' '))
+    redis.call('SADD', keys[3], user_of(keys[1]))
   end
   return { 'ok', state[1], state[3], generations }
 end
@@ -147,19 +160,38 @@ local function ack(keys, args)
   return 1
 end
 
+local function set_places(state, places)
+  if #places > 0 then
+    redis.call('HSET', state, 'on', table.concat(places, ' '))
+  else
+    redis.call('HDEL', state, 'on')
+  end
+end
+
 -- detach: a session leaves the directory, unless another one has taken its device's place. Its cursor is kept.
--- KEYS  1 state   ARGV  1 place (device=node.session)  2 position, or -   Returns 1.
+-- KEYS  1 state  2 users hosted by the node   ARGV  1 place (device=node.session)  2 position, or -   Returns 1.
 local function detach(keys, args)
   local place, device = args[1], device_at(args[1])
   if args[2] ~= '-' then keep_cursor(keys[1], device, args[2]) end
-  local rest, former = without(redis.call('HGET', keys[1], 'on'), device)
+  local on = redis.call('HGET', keys[1], 'on') or ''
+  local rest, former = without(on, device)
   if former == place then
-    if #rest > 0 then
-      redis.call('HSET', keys[1], 'on', table.concat(rest, ' '))
-    else
-      redis.call('HDEL', keys[1], 'on')
-    end
+    set_places(keys[1], rest)
+    on = table.concat(rest, ' ')
   end
+  if not string.find(on, '=' .. node_at(place) .. '.', 1, true) then redis.call('SREM', keys[2], user_of(keys[1])) end
+  return 1
+end
+
+-- clear: a user has no session at a dead node any more.
+-- KEYS  1 state  2 users hosted by the node   ARGV  1 node   Returns 1.
+local function clear(keys, args)
+  local rest = {}
+  for place in string.gmatch(redis.call('HGET', keys[1], 'on') or '', '[^ ]+') do
+    if node_at(place) ~= args[1] then rest[#rest + 1] = place end
+  end
+  set_places(keys[1], rest)
+  redis.call('SREM', keys[2], user_of(keys[1]))
   return 1
 end
 
@@ -243,6 +275,49 @@ local function erase(keys)
   return answer
 end
 
+-- Milliseconds since 1970, by the clock of this instance: leases are compared with no other.
+local function now_ms()
+  local now = redis.call('TIME')
+  return now[1] * 1000 + math.floor(now[2] / 1000)
+end
+
+local function ms(number)
+  return string.format('%.0f', number)
+end
+
+-- renew: a node takes its lease on this shard, or renews it.
+-- KEYS  1 nodes  2 infos   ARGV  1 node  2 lease (ms)  3 what the node says of itself, or empty: it renews
+-- Returns {'ok'}; {'dead'} where there is none to renew: the node was taken for dead.
+local function renew(keys, args)
+  local node, info = args[1], args[3]
+  if info == '' and not redis.call('ZSCORE', keys[1], node) then return { 'dead' } end
+  redis.call('ZADD', keys[1], ms(now_ms() + args[2]), node)
+  if info ~= '' then redis.call('HSET', keys[2], node, info) end
+  return { 'ok' }
+end
+
+-- leave: a node gives its lease back.   KEYS  1 nodes  2 infos   ARGV  1 node   Returns 1.
+local function leave(keys, args)
+  redis.call('ZREM', keys[1], args[1])
+  redis.call('HDEL', keys[2], args[1])
+  return 1
+end
+
+-- take_dead: the caller is given the nodes whose leases have ended, to clear them; and those that whoever was given them
+-- before has not cleared in time. A node to be cleared is in the sorted set as "dead <node>", until then.
+-- KEYS  1 nodes  2 infos   ARGV  1 time for clearing (ms)   Returns the nodes.
+local function take_dead(keys, args)
+  local now, dead = now_ms(), {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', keys[1], '-inf', ms(now))) do
+    local node = string.gsub(member, '^dead ', '')
+    redis.call('ZREM', keys[1], member)
+    redis.call('ZADD', keys[1], ms(now + args[1]), 'dead ' .. node)
+    redis.call('HDEL', keys[2], node)
+    dead[#dead + 1] = node
+  end
+  return dead
+end
+
 -- signing_keys: the keys that sign tokens; the first caller of a deployment makes the first one.
 -- KEYS  1 signing keys (hash: id -> secret, `current` -> id)   ARGV  1 id  2 secret  3 "first" or "rotate"
 -- Returns the hash as a flat list. A repeated rotation with the same id changes nothing.
@@ -263,3 +338,7 @@ redis.register_function('im_register_2', register)
 redis.register_function('im_revoke_2', revoke)
 redis.register_function('im_erase_2', erase)
 redis.register_function('im_signing_keys_2', signing_keys)
+redis.register_function('im_clear_2', clear)
+redis.register_function('im_renew_2', renew)
+redis.register_function('im_leave_2', leave)
+redis.register_function('im_take_dead_2', take_dead)

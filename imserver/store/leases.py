@@ -1,0 +1,152 @@
+"""Which workers are alive, shard by shard, and what becomes of the sessions of those that are not.
+
+A *node* is one life of one worker process. On every shard it holds a lease, which it renews each second. Where it can't
+be renewed, the node sends the users of that shard elsewhere before it ends; when it has ended, any other node clears
+what the dead one left in the directory. So a session that nobody serves is in the directory for no longer than a lease,
+and a shard that is out of reach costs the sessions of that shard and no others.
+
+**Invariant: a node that was taken for dead never comes back.** Its places may be cleared at any moment. It learns of it
+when it renews, and ends; the supervisor starts another process, which is another node.
+"""
+
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from os import getpid
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from imserver.errors import ImError
+from imserver.observe.log import get_logger
+from imserver.store import calls
+from imserver.store.calls import Dead
+from imserver.store.partitions import Hosting, lease_keys, user_keys
+
+if TYPE_CHECKING:
+    from imserver.store.redis_link import RedisLink
+
+log = get_logger("leases")
+
+# Before its end, a lease is not relied upon: the next look at it is a second away, and saying good-bye takes time.
+_MARGIN = 0.25  # of the lease
+_LONGEST_MARGIN_SECONDS = 1.5
+_CLAIM_SECONDS = 10.0  # for clearing a dead node; then another one tries
+_PARTITIONS_AT_ONCE = 64
+
+
+class NodeInfo(msgspec.Struct, frozen=True):
+    """What a node says of itself; `since`: unix seconds."""
+
+    node: str
+    host: str
+    pid: int
+    number: int
+    since: int
+
+
+def new_node_id() -> str:
+    """Eight hexadecimal digits; never the same twice in the life of a lease."""
+    return secrets.token_hex(4)
+
+
+def describe_node(node: str, number: int) -> NodeInfo:
+    """This process, which is worker `number`."""
+    return NodeInfo(node, socket.gethostname(), getpid(), number, int(time.time()))
+
+
+def margin(seconds: float) -> float:
+    """How long before its end a lease of so many seconds counts as lost."""
+    return min(_MARGIN * seconds, _LONGEST_MARGIN_SECONDS)
+
+
+class Lease:
+    """A node's lease on one shard."""
+
+    def __init__(
+        self,
+        link: "RedisLink",
+        partitions: Sequence[int],
+        info: NodeInfo,
+        seconds: float,
+        *,
+        spawn: Callable[..., None],
+        on_lost: Callable[["RedisLink"], None],
+        on_dead: Callable[[], None],
+    ) -> None:
+        """`on_lost`: the lease is about to end. `on_dead`: this node is taken for dead and MUST end."""
+        self.link = link
+        self._partitions = partitions
+        self._keys = lease_keys(partitions[0])
+        self._node, self._info = info.node.encode(), msgspec.json.encode(info)
+        self._seconds = seconds
+        self._spawn, self._on_lost, self._on_dead = spawn, on_lost, on_dead
+        self._margin = margin(seconds)
+        self._ends_at = 0.0  # reactor time; not later than the store thinks; 0: none is held
+        self._is_clearing = False
+
+    @property
+    def is_held(self) -> bool:
+        return self._ends_at > 0
+
+    async def take(self, now: float) -> None:
+        """The first one. Raises ServiceError."""
+        await self.link.ask(calls.renew(self._keys, self._node, self._seconds, self._info), calls.renewed)
+        self._ends_at = now + self._seconds
+
+    async def leave(self) -> None:
+        """Gives the lease back; no session of this node may be left in the directory. Raises ServiceError."""
+        self._ends_at = 0.0
+        await self.link.ask(calls.leave(self._keys, self._node))
+
+    def tick(self, now: float) -> None:
+        """Once a second."""
+        if self.is_held and now >= self._ends_at - self._margin:
+            log.error("the lease can't be renewed", shard=self.link.url, why=self.link.why_down)
+            self._ends_at = 0.0
+            self._on_lost(self.link)
+        if not self.link.up:
+            return
+        renewal = calls.renew(self._keys, self._node, self._seconds)
+        self.link.call(renewal, partial(self._on_renewed, now), calls.renewed)
+        # Whoever was cut off, or found the store anew, first gives the others as long to renew as they have.
+        if self.is_held and not self._is_clearing and now - self.link.up_since >= self._seconds:
+            self._is_clearing = True
+            self._spawn(self._clear_dead)
+
+    def _on_renewed(self, asked_at: float, answer: ImError | None) -> None:
+        if isinstance(answer, Dead):
+            self._on_dead()
+        elif answer is None:
+            self._ends_at = asked_at + self._seconds
+
+    # -- the dead
+
+    async def _clear_dead(self) -> None:
+        try:
+            for node in await self.link.ask(calls.take_dead(self._keys, _CLAIM_SECONDS)):
+                await self._clear(node)
+        except ImError as error:
+            log.debug("not now", what="clearing", error=str(error))  # the next second will do
+        finally:
+            self._is_clearing = False
+
+    async def _clear(self, node: bytes) -> None:
+        cleared = 0
+
+        async def clear_partition(partition: int) -> None:
+            nonlocal cleared
+            hosting = Hosting(partition, node)
+            for user in await self.link.ask(calls.hosted(hosting)):
+                await self.link.ask(calls.clear(user_keys(user.decode()), hosting))
+                cleared += 1
+
+        for first in range(0, len(self._partitions), _PARTITIONS_AT_ONCE):
+            async with trio.open_nursery() as nursery:
+                for partition in self._partitions[first : first + _PARTITIONS_AT_ONCE]:
+                    nursery.start_soon(clear_partition, partition)
+        await self.link.ask(calls.bury(self._keys, node))
+        log.warning("a node is dead", node=node.decode(), shard=self.link.url, users_cleared=cleared)

@@ -1,0 +1,137 @@
+"""A node that is dead leaves nothing behind, and one that was taken for dead never comes back."""
+
+import pytest
+import trio
+from trio.testing import trio_test
+
+from imserver.errors import Unavailable
+from imserver.model import UserId
+from imserver.store import calls
+from imserver.store.calls import Dead
+from imserver.store.leases import margin
+from imserver.store.partitions import Hosting, lease_keys, user_keys
+from tests.store.deployment import Deployment
+from tests.store.node import DEFAULTS, PATIENCE_SECONDS, Node, opened
+
+
+async def registered(node: Node, name: str) -> None:
+    await node.store.register(UserId(name), "hash")
+
+
+async def clear(node: Node, name: str, dead: bytes) -> None:
+    """As `store.leases` does it."""
+    keys = user_keys(name)
+    link, hosting = node.store.link_of(name), Hosting(keys.partition, dead)
+    assert name.encode() in await link.ask(calls.hosted(hosting))
+    await link.ask(calls.clear(keys, hosting))
+    assert name.encode() not in await link.ask(calls.hosted(hosting))
+
+
+@trio_test
+async def test_who_is_no_longer_in_the_directory_does_not_put_itself_back(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        await node.attach(name, "laptop", b"node.1")
+        await clear(node, name, b"node")
+        assert isinstance(await node.attach_again(name, "laptop", b"node.1"), Dead)
+    assert b"on" not in deployment.state(name)
+
+
+@trio_test
+async def test_clearing_a_node_leaves_the_sessions_of_others(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "one") as one, opened(deployment.url, "two") as two:
+        await registered(one, name)
+        await one.attach(name, "laptop", b"one.1")
+        await two.attach(name, "phone", b"two.1")
+        await one.attach(name, "pad", b"one.2")
+        await clear(two, name, b"one")
+        assert deployment.state(name)[b"on"] == b"phone=two.1"
+        await clear(two, name, b"two")
+        assert b"on" not in deployment.state(name)
+
+
+@trio_test
+async def test_who_leaves_is_not_hosted_any_more(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "one") as one, opened(deployment.url, "two") as two:
+        await registered(one, name)
+        link, partition = one.store.link_of(name), user_keys(name).partition
+        await one.attach(name, "laptop", b"one.1")
+        await one.attach(name, "pad", b"one.2")
+        await two.attach(name, "laptop", b"two.1")
+        await one.detach(name, "laptop", b"one.1")
+        assert await link.ask(calls.hosted(Hosting(partition, b"one"))) == [name.encode()]
+        await one.detach(name, "pad", b"one.2")
+        assert await link.ask(calls.hosted(Hosting(partition, b"one"))) == []
+        assert await link.ask(calls.hosted(Hosting(partition, b"two"))) == [name.encode()]
+
+
+@trio_test
+async def test_a_dead_node_is_given_to_one_who_clears_it_and_to_another_if_he_does_not(deployment: Deployment) -> None:
+    async with opened(deployment.url, "node") as node:
+        for shard, link in zip(deployment.shards, node.store.links, strict=True):
+            keys = lease_keys(shard.partitions[0])
+            await link.ask(calls.renew(keys, b"dying", 0.001, b"info"), calls.renewed)
+            while (dead := await link.ask(calls.take_dead(keys, 60.0))) == []:
+                pass
+            assert dead == [b"dying"]
+            assert await link.ask(calls.take_dead(keys, 60.0)) == []
+            with pytest.raises(Dead):
+                await link.ask(calls.renew(keys, b"dying", 60.0), calls.renewed)
+            await link.ask(calls.bury(keys, b"dying"))
+            await link.ask(calls.renew(keys, b"late", 0.001, b"info"), calls.renewed)
+            while await link.ask(calls.take_dead(keys, 0.001)) == []:
+                pass
+            while (dead := await link.ask(calls.take_dead(keys, 60.0))) == []:
+                pass
+            assert dead == [b"late"]
+            await link.ask(calls.bury(keys, b"late"))
+
+
+@trio_test
+async def test_the_sessions_of_a_dead_node_are_cleared_by_another(deployment: Deployment, name: str) -> None:
+    users = [f"{name}.{number}" for number in range(30)]
+    async with opened(deployment.url, "alive") as alive:
+        async with opened(deployment.url, "dying", lease_seconds=0.001) as dying:
+            for user in users:
+                await registered(dying, user)
+                await dying.attach(user, "laptop", b"dying.1")
+                await alive.attach(user, "phone", b"alive.1")
+        for share in (0.5, 1.0):  # of its own lease: it is renewed, and then others have had the time to renew theirs
+            alive.store.tick(alive.reactor.now + share * DEFAULTS["lease_seconds"])
+            await alive.settle(name)
+        with trio.fail_after(PATIENCE_SECONDS):
+            while any(b"dying" in deployment.state(user)[b"on"] for user in users):
+                await alive.settle(name)
+        assert {deployment.state(user)[b"on"] for user in users} == {b"phone=alive.1"}
+        assert not alive.dead
+
+
+@trio_test
+async def test_a_node_that_was_taken_for_dead_hears_of_it(deployment: Deployment) -> None:
+    async with opened(deployment.url, "late", lease_seconds=0.001) as late, opened(deployment.url, "other") as other:
+        for shard, link in zip(deployment.shards, other.store.links, strict=True):
+            while b"late" not in await link.ask(calls.take_dead(lease_keys(shard.partitions[0]), 60.0)):
+                pass
+        late.store.tick(late.reactor.now)
+        await late.wait_told(lambda: late.dead)
+
+
+@trio_test
+async def test_where_a_lease_can_not_be_renewed_its_users_are_sent_elsewhere_in_time(
+    deployment: Deployment, name: str
+) -> None:
+    async with opened(deployment.url, "node", lease_seconds=5.0) as node:
+        await registered(node, name)
+        for link in node.store.links:
+            link.drop("cut off")
+        node.store.tick(node.reactor.now + 5.0 - margin(5.0) - 0.01)
+        assert node.lost_leases == 0
+        node.store.tick(node.reactor.now + 5.0 - margin(5.0))
+        assert node.lost_leases == len(node.store.links)
+        for link in node.store.links:
+            await link.ask(calls.pack(b"PING"))  # it is back
+        with pytest.raises(Unavailable, match="no lease"):
+            await node.attach(name, "laptop", b"node.1")
+        node.store.tick(node.reactor.now)
+        await node.settle(name)
+        await node.attach(name, "laptop", b"node.1")
