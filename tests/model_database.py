@@ -108,12 +108,16 @@ class Database:
 
     # -- the log
 
-    def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes) -> Appended | ImError:
+    def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes, again: int = 0) -> Appended | ImError:
         account = self.accounts.get(user)
         if account is None:
             return NotFound("to: there is no such user")
         if dedupe in account.seen:
             return Appended(account.seen[dedupe], None)
+        forgotten = [entry for entry in account.log if not newer(entry.at, account.low)] if again else []
+        for entry in reversed(forgotten):
+            if entry.content[:again] == content[:again]:
+                return Appended(entry.at, None)
         self.milliseconds += 1
         entry = Entry(Position(b"%d-0" % self.milliseconds), account.last, content)
         account.log.append(entry)
@@ -123,9 +127,11 @@ class Database:
                 self._publish(user, node, Published(user, Entry(entry.at, entry.prev, content), origin))
         return Appended(entry.at, entry.prev)
 
-    def append_both(self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes) -> Appended | ImError:
-        received = self.append(to, dedupe, content, b"-")
-        return received if isinstance(received, ImError) else self.append(own, dedupe, content, origin)
+    def append_both(
+        self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, again: int = 0
+    ) -> Appended | ImError:
+        received = self.append(to, dedupe, content, b"-", again)
+        return received if isinstance(received, ImError) else self.append(own, dedupe, content, origin, again)
 
     def read(self, user: str, after: Position, count: int) -> list[Entry]:
         return [entry for entry in self._log(user) if newer(entry.at, after)][:count]

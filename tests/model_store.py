@@ -230,16 +230,18 @@ class NodeStore:
         self.link_of(user).calls.append(Call(run, question.answer, once))
         return question
 
-    def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then) -> None:
-        self._call(user, lambda database: database.append(user, dedupe, content, origin), then)
+    def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
+        self._call(user, lambda database: database.append(user, dedupe, content, origin, again), then)
 
     @property
     def reaches_both(self) -> bool:
         return self.world.reaches_both
 
-    def append_both(self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then) -> None:
+    def append_both(
+        self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0
+    ) -> None:
         assert self.reaches_both
-        self._call(to, lambda database: database.append_both(to, own, dedupe, content, origin), then)
+        self._call(to, lambda database: database.append_both(to, own, dedupe, content, origin, again), then)
 
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
         self._call(user, lambda database: database.read(user, after, count), then)

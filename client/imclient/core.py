@@ -40,7 +40,7 @@ from imclient.events import (
 )
 from imclient.outbox import Outbox
 from imclient.reader import Reader, Receipt
-from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, NotLoggedIn
+from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, NotLoggedIn, Unavailable
 from imserver.model import DeviceId, UserId
 from imserver.protocol import codec, pushes
 from imserver.protocol.commands import Command, Login, Logout, Ping
@@ -338,7 +338,7 @@ class Replica:
             return self._reconnect("the server has no session for this connection")
         if content.retry is None:
             return self._fail(id, content)
-        self._outbox.postpone(id, now + self._spread(content.retry))
+        self._outbox.postpone(id, now + self._spread(content.retry), may_be_stored=isinstance(content, Unavailable))
         return []
 
     def _spread(self, retry: float) -> float:

@@ -9,16 +9,19 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from imserver.errors import TooLarge
 from imserver.model import parse_address
 from imserver.protocol import codec
 from imserver.protocol.commands import Send
 
 MAX_FRAME = 65536  # bytes; until the server has said
+_FLAG_BYTES = len(b',"again":true')  # may be added to a frame
 
 
 class Item:
-    __slots__ = ("due", "frame", "id", "is_flying", "to", "was_sent")
+    __slots__ = ("due", "frame", "id", "is_flagged", "is_flying", "may_be_stored", "to", "was_sent")
 
     def __init__(self, id: str, to: str, frame: bytes) -> None:
         self.id = id
@@ -26,7 +29,14 @@ class Item:
         self.frame = frame  # the request, encoded; its ref is the id
         self.due = 0.0  # not to be repeated earlier than that
         self.is_flying = False
-        self.was_sent = False  # once at least: it may be stored
+        self.was_sent = False  # once at least
+        self.may_be_stored = False  # it was sent, and nobody knows what became of it
+        self.is_flagged = False  # the frame says so
+
+    def flag(self) -> None:
+        """The server looks for it in the log, however long ago it was sent."""
+        self.is_flagged = True
+        self.frame = codec.encode_command(msgspec.structs.replace(codec.decode_command(self.frame), again=True))
 
 
 class Outbox:
@@ -53,7 +63,7 @@ class Outbox:
         codec.check_text(body, "body")
         id = f"{self._run}-{self._count + 1}"
         item = Item(id, address, codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body))))
-        if len(item.frame) > self.max_frame:
+        if len(item.frame) + _FLAG_BYTES > self.max_frame:
             raise self._too_large(item)
         self._count += 1
         self._items[id] = item
@@ -80,7 +90,7 @@ class Outbox:
 
     def remove_too_large(self) -> list[tuple[Item, TooLarge]]:
         """Takes out what the server would end the connection for, now that it has said what it allows."""
-        items = [item for item in self._items.values() if len(item.frame) > self.max_frame]
+        items = [item for item in self._items.values() if len(item.frame) + _FLAG_BYTES > self.max_frame]
         for item in items:
             self.remove(item.id)
         return [(item, self._too_large(item)) for item in items]
@@ -98,21 +108,25 @@ class Outbox:
         items = [item for item in self._waiting() if item.due <= now]
         for item in items:
             item.is_flying = item.was_sent = True
+            if item.may_be_stored and not item.is_flagged:
+                item.flag()
         return items
 
     def next_due(self) -> float | None:
         """When `due` has something again; None: not before something else happens."""
         return min((item.due for item in self._waiting()), default=None)
 
-    def postpone(self, id: str, due: float) -> None:
+    def postpone(self, id: str, due: float, *, may_be_stored: bool) -> None:
         """The server can't take it now: it is repeated, and those behind it in its conversation wait."""
         item = self._items.get(id)
         if item is not None:
             item.due = due
             item.is_flying = False
+            item.may_be_stored |= may_be_stored
 
     def interrupted(self) -> None:
         """The connection is lost: what was on its way has an unknown outcome and is repeated under its id."""
         for item in self._items.values():
+            item.may_be_stored |= item.is_flying
             item.is_flying = False
             item.due = 0.0

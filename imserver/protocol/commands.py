@@ -36,9 +36,12 @@ class Login(Command, tag="login"):
 
 
 class Send(Command, tag="send"):
+    """`again`: sent before, with unknown outcome; it is looked for in the log, too, however long ago that was."""
+
     id: str
     to: str
     body: msgspec.Raw
+    again: bool = False
 
 
 class Ack(Command, tag="ack"):

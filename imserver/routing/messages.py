@@ -19,6 +19,8 @@ from imserver.session.session import Session
 from imserver.store.calls import Appended, Attached, Replaced
 from imserver.store.store import NOBODY, Store
 
+AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
+
 
 class Sending:
     """One send on its way to the store; `on_stored` gets what became of it."""
@@ -44,17 +46,20 @@ class Sending:
 class SendingInSteps(Sending):
     """The same where no call reaches both logs."""
 
-    __slots__ = ("_content", "_dedupe", "_store")
+    __slots__ = ("_again", "_content", "_dedupe", "_store")
 
-    def __init__(self, session: Session, command: Send, store: Store, dedupe: bytes, content: bytes) -> None:
+    def __init__(
+        self, session: Session, command: Send, store: Store, dedupe: bytes, content: bytes, again: int
+    ) -> None:
         super().__init__(session, command)
         self._store = store
         self._dedupe = dedupe
         self._content = content
+        self._again = again
 
     def deliver(self, to: str) -> None:
         """Into the recipient's log."""
-        self._store.append(to, self._dedupe, self._content, NOBODY, self._record)
+        self._store.append(to, self._dedupe, self._content, NOBODY, self._record, self._again)
 
     def _record(self, result: Appended | ImError) -> None:
         """Into the sender's own log."""
@@ -63,7 +68,7 @@ class SendingInSteps(Sending):
             return
         identity = self._session.identity
         assert identity is not None
-        self._store.append(identity.user, self._dedupe, self._content, identity.place, self.on_stored)
+        self._store.append(identity.user, self._dedupe, self._content, identity.place, self.on_stored, self._again)
 
 
 class Messages:
@@ -82,13 +87,16 @@ class Messages:
             raise NotFound(f"to: there is no group {to}")
         context.counters.messages_in += 1
         store, user, sender = context.store, identity.user, identity.sender
-        dedupe, content = sender.dedupe(message_id), sender.content(to, message_id, command.body)
+        dedupe, content, again = sender.dedupe(message_id), sender.content(to, message_id, command.body), 0
+        if command.again:
+            session.charge(AGAIN_COST)
+            again = len(content) - len(bytes(command.body)) - 1
         if to == user:
-            store.append(user, dedupe, content, identity.place, Sending(session, command).on_stored)
+            store.append(user, dedupe, content, identity.place, Sending(session, command).on_stored, again)
         elif store.reaches_both:
-            store.append_both(to, user, dedupe, content, identity.place, Sending(session, command).on_stored)
+            store.append_both(to, user, dedupe, content, identity.place, Sending(session, command).on_stored, again)
         else:
-            SendingInSteps(session, command, store, dedupe, content).deliver(to)
+            SendingInSteps(session, command, store, dedupe, content, again).deliver(to)
         if store.saturated:
             store.hold_while_saturated(session)
 

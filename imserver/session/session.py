@@ -113,6 +113,12 @@ class Session:
         except ImError as error:
             self.fail(command.ref, error)
 
+    def charge(self, cost: float) -> None:
+        """For what costs more than its row says. Raises RateLimited."""
+        wait = self._bucket.take(cost, self.context.limits, self.context.clock.now)
+        if wait:
+            self._refuse_in_excess(wait)
+
     def _refuse_in_state(self) -> NoReturn:
         if self.state is State.INSIDE:
             raise NotAllowed(f"already logged in as {self.user}")

@@ -65,12 +65,18 @@ _APPEND_BOTH = (
 )
 
 
-def append(keys: UserKeys, dedupe: bytes, content: bytes, origin: bytes) -> Packed:
+def append(keys: UserKeys, dedupe: bytes, content: bytes, origin: bytes, again: int = 0) -> Packed:
+    """`again`: how many bytes of `content` to look for in the log; 0: none."""
+    if again:
+        return _call(b"im_append_2", (keys.state, keys.log), dedupe, content, origin, again)
     return _APPEND % (keys.packed, len(dedupe), dedupe, len(content), content, len(origin), origin)
 
 
-def append_both(to: UserKeys, own: UserKeys, dedupe: bytes, content: bytes, origin: bytes) -> Packed:
+def append_both(to: UserKeys, own: UserKeys, dedupe: bytes, content: bytes, origin: bytes, again: int = 0) -> Packed:
     """`to`: the recipient's, `own`: the sender's."""
+    if again:
+        keys = (to.state, to.log, own.state, own.log)
+        return _call(b"im_append_both_2", keys, dedupe, content, origin, again)
     return _APPEND_BOTH % (to.packed, own.packed, len(dedupe), dedupe, len(content), content, len(origin), origin)
 
 

@@ -133,12 +133,22 @@ class Store:
     # -- messages and logs
 
     def append(
-        self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Callable[[Appended | ImError], None]
+        self,
+        user: str,
+        dedupe: bytes,
+        content: bytes,
+        origin: bytes,
+        then: Callable[[Appended | ImError], None],
+        again: int = 0,
     ) -> None:
-        """One entry at the end of the user's log; `then` gets where it stands, NotFound, or a ServiceError."""
+        """One entry at the end of the user's log; `then` gets where it stands, NotFound, or a ServiceError.
+
+        `again`: so many bytes at the beginning of `content` tell the message from all others; it may stand in the log
+        already, and for so long that the dedupe index has forgotten it.
+        """
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
-        link.call(calls.append(keys, dedupe, content, origin), then, calls.appended)
+        link.call(calls.append(keys, dedupe, content, origin, again), then, calls.appended)
         self._trim_now_and_then(link, keys)
 
     def append_both(
@@ -149,6 +159,7 @@ class Store:
         content: bytes,
         origin: bytes,
         then: Callable[[Appended | ImError], None],
+        again: int = 0,
     ) -> None:
         """The same entry into the recipient's log and the sender's own, at once, where the store `reaches_both`.
 
@@ -156,7 +167,7 @@ class Store:
         """
         keys, own_keys = user_keys(to), user_keys(own)
         link = self._by_partition[keys.partition]
-        link.call(calls.append_both(keys, own_keys, dedupe, content, origin), then, calls.appended)
+        link.call(calls.append_both(keys, own_keys, dedupe, content, origin, again), then, calls.appended)
         self._trim_now_and_then(link, keys, own_keys)
 
     def _trim_now_and_then(self, link: RedisLink, *appended_to: UserKeys) -> None:

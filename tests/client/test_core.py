@@ -10,8 +10,9 @@ from imclient.events import Answered, Ended, Event, Message, Reconnect, Synced, 
 from imclient.outbox import Outbox
 from imclient.reader import Reader
 
-from imserver.errors import BadCredentials, BadRequest, NotFound, TooLarge, Unavailable
+from imserver.errors import BadCredentials, BadRequest, NotFound, RateLimited, TooLarge, Unavailable
 from imserver.model import DeviceId, UserId
+from imserver.protocol import codec
 from imserver.protocol.commands import Ack, History, Login, Logout, Ping, Send
 from tests.client.dialogue import Device
 from tests.client.model_server import ModelServer
@@ -179,6 +180,32 @@ def test_a_send_that_never_arrived_is_repeated_with_its_id(alice: Device, bob: D
     alice.settle()
     bob.settle()
     assert [message.id for message in bob.messages] == [id] == [sent.id for sent in alice.sent]
+
+
+def sends(frames: list[bytes]) -> list[Send]:
+    return [command for command in map(codec.decode_command, frames) if isinstance(command, Send)]
+
+
+def test_a_repeat_says_so_where_nobody_knows_what_became_of_the_send(server: ModelServer, alice: Device) -> None:
+    alice.settle()
+    alice.replica.send("bob", "hi")
+    (first,) = sends(alice.replica.take_frames(alice.now))
+    alice.cut()
+    alice.connect()
+    alice.to_server()
+    alice.from_server()
+    (repeat,) = sends(alice.replica.take_frames(alice.now))
+    assert (first.again, repeat.again) == (False, True)
+    assert (first.id, bytes(first.body)) == (repeat.id, bytes(repeat.body))
+
+
+def test_a_send_refused_for_its_rate_is_not_a_repeat(server: ModelServer, alice: Device) -> None:
+    alice.settle()
+    alice.replica.send("bob", "hi")
+    (first,) = sends(alice.replica.take_frames(alice.now))
+    alice.replica.receive(codec.encode_failure(first.id, RateLimited("too many requests", 1.0)), alice.now)
+    (repeat,) = sends(alice.replica.take_frames(alice.now + 10))
+    assert not repeat.again
 
 
 def test_nothing_is_sent_before_the_backlog_has_been_read(alice: Device) -> None:

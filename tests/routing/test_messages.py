@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from imserver.routing.messages import AGAIN_COST
+from imserver.store.calls import Bounds
 from tests.model_store import World
 from tests.session.node import ServerNode
 from tests.session.peer import Peer, entered, events, world_of
@@ -179,3 +181,22 @@ def test_groups_do_not_exist_yet(node: ServerNode) -> None:
     assert events(alice.ask("send", ref=1, id="c1", to="#team", body="x")) == ["err 1 not-found"]
     assert events(alice.ask("ack", ref=2, upto="0-0", log="#team")) == ["err 2 not-found"]
     assert events(alice.ask("history", ref=3, with_="#team")) == ["err 3 not-found"]
+
+
+@pytest.mark.parametrize("which", ["node", "single"])
+def test_a_repeat_that_says_so_is_stored_once_however_late(which: str, request: pytest.FixtureRequest) -> None:
+    node: ServerNode = request.getfixturevalue(which)
+    world, alice = node.store.world, entered(node, "alice")
+    alice.ask("send", ref=1, id="c1", to="bob", body="x")
+    for user in ("alice", "bob"):
+        world.database.trim(user, 10**15, Bounds(1000, 10**12, 0))
+    assert events(alice.ask("send", ref=2, id="c1", to="bob", body="x", again=True)) == ["ok 2"]
+    assert logs(world) == {"alice": ["c1"], "bob": ["c1"]}
+
+
+def test_repeats_that_say_so_cost_more(node: ServerNode) -> None:
+    alice, count = entered(node, "alice"), int(node.settings.rate_burst / AGAIN_COST)
+    for number in range(count):
+        alice.say("send", ref=number, id=f"c{number}", to="bob", body="x", again=True)
+        node.settle()
+    assert "rate-limited" in events(alice.hear())[-1]

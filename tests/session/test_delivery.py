@@ -96,7 +96,7 @@ append = Database.append
 
 
 def append_without_dedupe(
-    self: Database, user: str, dedupe: bytes, content: bytes, origin: bytes
+    self: Database, user: str, dedupe: bytes, content: bytes, origin: bytes, again: int = 0
 ) -> Appended | ImError:
     if user in self.accounts:
         self.accounts[user].seen.clear()

@@ -120,15 +120,17 @@ class Node:
 
     # -- what it asks
 
-    async def append(self, owner: str, what: Said, origin: bytes = NOBODY) -> Appended | ImError:
+    async def append(self, owner: str, what: Said, origin: bytes = NOBODY, again: int = 0) -> Appended | ImError:
         appended: Appended | ImError = await answer(
-            lambda then: self.store.append(owner, what.dedupe, what.content, origin, then)
+            lambda then: self.store.append(owner, what.dedupe, what.content, origin, then, again)
         )
         return appended
 
-    async def append_both(self, to: str, own: str, what: Said, origin: bytes = NOBODY) -> Appended | ImError:
+    async def append_both(
+        self, to: str, own: str, what: Said, origin: bytes = NOBODY, again: int = 0
+    ) -> Appended | ImError:
         appended: Appended | ImError = await answer(
-            lambda then: self.store.append_both(to, own, what.dedupe, what.content, origin, then)
+            lambda then: self.store.append_both(to, own, what.dedupe, what.content, origin, then, again)
         )
         return appended
 

@@ -119,6 +119,31 @@ async def test_the_log_of_one_who_only_sends_is_trimmed_too(deployment: Deployme
             assert_consistent(deployment, user)
 
 
+@trio_test
+async def test_what_the_index_has_forgotten_is_found_in_the_log_when_asked_for(
+    deployment: Deployment, name: str
+) -> None:
+    sender, recipient = neighbours(name)
+    async with opened(deployment.url, "node") as node:
+        for user in (sender, recipient):
+            await node.store.register(UserId(user), "hash")
+        first, second = (message(sender, recipient, message_id) for message_id in ("m1", "m11"))
+        delivered = await node.append(recipient, first)
+        assert isinstance(delivered, Appended)
+        await node.append(recipient, second)
+        await node.trim(recipient, Bounds(1000, NEVER, 0), now=time.time() + 1)
+        assert deployment.dedupe(recipient) == {}
+        again = len(first.content) - len(b'"hello"}')
+        assert await node.append(recipient, first, again=again) == Appended(delivered.at, None)
+        recorded = await node.append_both(recipient, sender, first, again=again)
+        assert recorded == Appended(Position(deployment.log(sender)[0][0]), START)
+        third = message(sender, recipient, "m")
+        appended = await node.append(recipient, third, again=len(third.content) - len(b'"hello"}'))
+        assert isinstance(appended, Appended)
+        assert appended.prev is not None  # the beginning of another's id is another id
+        assert len(deployment.log(recipient)) == 3
+
+
 @pytest.mark.parametrize("seed", range(3))
 @trio_test
 async def test_the_index_never_contradicts_the_log(deployment: Deployment, name: str, seed: int) -> None:

@@ -8,8 +8,9 @@
  */
 
 /**
- * @typedef {{seq: number, id: string, to: string, body: unknown, time: number, state: "waiting" | "flying" | "failed", code?: string}} Item
+ * @typedef {{seq: number, id: string, to: string, body: unknown, time: number, state: "waiting" | "flying" | "failed", again?: boolean, code?: string}} Item
  * `seq` orders a device's messages; `time` is when it was written, in milliseconds since 1970, by this machine's clock.
+ * `again`: it may be stored already, since nobody knows what became of it.
  */
 
 export class Outbox {
@@ -78,6 +79,6 @@ export class Outbox {
 
   /** The connection is lost: the outcome of what was flying is unknown, so it is to be repeated with its id. */
   interrupted() {
-    for (const item of this.#items) if (item.state === "flying") item.state = "waiting";
+    for (const item of this.#items) if (item.state === "flying") Object.assign(item, { state: "waiting", again: true });
   }
 }

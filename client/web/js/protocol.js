@@ -102,7 +102,7 @@ function hasFields(frame, fields) {
 export const requests = {
   register: (user, password) => ({ op: "register", user, password }),
   login: (device, secret, since) => ({ op: "login", ...secret, device, since }),
-  send: (id, to, body) => ({ op: "send", id, to, body }),
+  send: (id, to, body, again) => (again ? { op: "send", id, to, body, again } : { op: "send", id, to, body }),
   ack: (log, upto) => (log === OWN_LOG ? { op: "ack", upto } : { op: "ack", upto, log }),
   history: (partner, before, limit) => ({ op: "history", with: partner, ...(before ? { before } : {}), limit }),
   read: (partner, upto) => ({ op: "read", with: partner, upto }),

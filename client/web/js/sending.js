@@ -60,7 +60,7 @@ export class Sending {
   }
 
   #send(item) {
-    const frame = requests.send(item.id, item.to, item.body);
+    const frame = requests.send(item.id, item.to, item.body, item.again);
     // The server would end the session over an oversized frame, and the outbox would bring the same frame again.
     if (sizeOf(encode(frame)) + REF_BYTES > this.#maxFrame) {
       this.#refuse(item, new RequestError("too-large", ""));
@@ -85,6 +85,7 @@ export class Sending {
 
   #repeatLater(item, error) {
     item.state = "waiting";
+    if (error.code === "unavailable") item.again = true;
     const wait = error.retry ?? Math.min(REPEAT_SECONDS.last, REPEAT_SECONDS.first * 2 ** this.#refusals);
     this.#refusals += 1;
     this.#cancelRepeat?.();

@@ -57,13 +57,28 @@ local function publish(on, prefix, message)
   end
 end
 
+-- How far back a message is looked for that its sender sends again: bounds how long it holds up the store (1 ms).
+local LOOK_BACK = 1000
+
+-- Where an entry that begins with `head` stands among those that have left the dedupe index (up to `low`); or nil.
+local function stands_before(log, low, head)
+  for _, entry in ipairs(redis.call('XREVRANGE', log, low, '-', 'COUNT', LOOK_BACK)) do
+    if string.sub(entry[2][4], 1, #head) == head then return entry[1] end
+  end
+end
+
 -- One entry at the end of a log, unless it is there already. Returns {position, prev}, or {position} for a repeat:
 -- nothing is stored, the position is the first answer's; or {'not-found'} where the user does not exist.
-local function append_to(state, log, dedupe, content, origin)
+local function append_to(state, log, dedupe, content, origin, again)
   local known = redis.call('HMGET', state, 'last', 'on', dedupe)
   local prev, on = known[1], known[2]
   if not prev then return NOT_FOUND end
   if known[3] then return { known[3] } end
+  if again then
+    local low = redis.call('HGET', state, 'low')
+    local at = low and stands_before(log, low, string.sub(content, 1, again))
+    if at then return { at } end
+  end
   local at = redis.call('XADD', log, '*', 'p', prev, 'e', content)
   redis.call('HSET', state, 'last', at, dedupe, at)
   -- Often nobody but the origin is there to be told of the sender's own copy.
@@ -77,22 +92,23 @@ end
 -- append: one entry at the end of a user's log.
 -- KEYS  1 state  2 log
 -- ARGV  1 dedupe field  2 content  3 origin (place of the session whose reply stands for the entry, or -)
+--       4 if given: the first so many bytes of the content are looked for among the entries that left the index
 -- Returns {position, prev}; {position} for a repeat; {'not-found'}.
 -- Atomic, since dedupe, order and `prev` hold only if nothing comes between reading `last` and writing it.
 local function append(keys, args)
-  return append_to(keys[1], keys[2], args[1], args[2], args[3])
+  return append_to(keys[1], keys[2], args[1], args[2], args[3], args[4])
 end
 
 -- append_both: a message into the recipient's log and into the sender's own; both in one slot, or no cluster.
 -- The same as two calls of `append`, the recipient's first; half as dear.
 -- KEYS  1 state  2 log, of the recipient  3 state  4 log, of the sender
--- ARGV  1 dedupe field  2 content  3 origin
+-- ARGV  1 dedupe field  2 content  3 origin  4 as for append
 -- Returns what `append` to the sender's log returns; {'not-found'} where the recipient does not exist: nothing is stored;
 -- or where the sender does not any more: the recipient has it.
 local function append_both(keys, args)
-  local received = append_to(keys[1], keys[2], args[1], args[2], '-')
+  local received = append_to(keys[1], keys[2], args[1], args[2], '-', args[4])
   if received == NOT_FOUND then return received end
-  return append_to(keys[3], keys[4], args[1], args[2], args[3])
+  return append_to(keys[3], keys[4], args[1], args[2], args[3], args[4])
 end
 
 -- The device at a place.

@@ -32,6 +32,8 @@ test("what was flying when the connection was lost goes again, with its id, in o
   for (const item of outbox.due()) item.state = "flying";
   outbox.interrupted();
   assert.deepEqual(idsOf(outbox.due()), ["a1", "c1"]);
+  assert.ok(outbox.due().every((item) => item.again), "and says that it may be stored already");
+  assert.equal(outbox.find("a2").again, undefined, "which what has never left may not");
 });
 
 test("what an earlier page left is taken up in the order of writing", () => {

@@ -53,6 +53,11 @@ test("since is the own log's cursor, or an object where there are groups", () =>
   assert.deepEqual(protocol.sinceOf(new Map([["#g", "3-0"]])), { "": "0-0", "#g": "3-0" });
 });
 
+test("only a repeat says that it is one", () => {
+  assert.deepEqual(protocol.requests.send("c1", "bob", "x"), { op: "send", id: "c1", to: "bob", body: "x" });
+  assert.equal(protocol.requests.send("c1", "bob", "x", true).again, true);
+});
+
 test("an ack names the log only where it is a group's", () => {
   assert.deepEqual(protocol.requests.ack("", "7-0"), { op: "ack", upto: "7-0" });
   assert.deepEqual(protocol.requests.ack("#g", "7-0"), { op: "ack", upto: "7-0", log: "#g" });
