@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from tests.simulation.history import failure_of, shortest, story_of
+from tests.simulation.history import fails_like, shortest, story_of
 from tests.simulation.many import failures_of, prepare
 from tests.simulation.planted import HOLES, MUTATIONS
 from tests.simulation.schedule import schedule_of
@@ -53,15 +53,15 @@ def _judge(seeds: range, processes: int, bug: str | None) -> int:
         failures += 1
         print(f"seed {seed}: {failure}")
         if failures == 1:  # the others mostly have the same cause
-            _print_shortest(seed)
+            _print_shortest(seed, failure)
     seconds = time.monotonic() - began
     rate = f"{len(seeds) / seconds * 60:,.0f} a minute with {processes} process{'es' if processes > 1 else ''}"
     print(f"{len(seeds):,} histories in {seconds:.0f} s ({rate}): {f'{failures} failed' if failures else 'all passed'}")
     return 1 if failures else 0
 
 
-def _print_shortest(seed: int) -> None:
-    short = shortest(schedule_of(seed), lambda schedule: bool(failure_of(schedule)))
+def _print_shortest(seed: int, failure: str) -> None:
+    short = shortest(schedule_of(seed), fails_like(failure))
     print("the shortest schedule that still fails:", *(f"  {step}" for step in short.steps), sep="\n")
     print("its story:", *(f"  {line}" for line in story_of(short)), sep="\n")
     print(f"the whole of it: python -m tests.simulation --seed {seed} --verbose", flush=True)

@@ -29,6 +29,12 @@ def failure_of(schedule: Schedule) -> str:
     return ""
 
 
+def fails_like(failure: str) -> Fails:
+    """Whether a schedule fails at the same place: what is made shorter must not slide into another bug."""
+    place = failure[failure.rindex("(") :]
+    return lambda schedule: failure_of(schedule).endswith(place)
+
+
 def _named(error: Exception) -> str:
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"

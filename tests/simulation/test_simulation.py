@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.history import failure_of, shortest, story_of
+from tests.simulation.history import fails_like, failure_of, shortest, story_of
 from tests.simulation.many import failures_of
 from tests.simulation.planted import MUTATIONS, planted
 from tests.simulation.schedule import ORDINARY, UNUSUAL, Schedule, Shape, schedule_of
@@ -101,7 +101,8 @@ def test_all_that_can_go_wrong_does() -> None:
 
 def test_the_shortest_schedule_is_short_and_always_the_same() -> None:
     with planted("a repeat at another node is taken for new"):
-        seed, _ = first_failure()
+        seed, failure = first_failure()
+        fails = fails_like(failure)
         short = shortest(schedule_of(seed), fails)
         assert shortest(schedule_of(seed), fails) == short
         assert fails(short)
@@ -109,10 +110,6 @@ def test_the_shortest_schedule_is_short_and_always_the_same() -> None:
             assert not fails(Schedule(short.shape, short.steps[:number] + short.steps[number + 1 :]))
         assert len(short.steps) < 12
         assert story_of(short)[-1].startswith("WRONG: AssertionError: stored twice")
-
-
-def fails(schedule: Schedule) -> bool:
-    return bool(failure_of(schedule))
 
 
 def command(*options: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
