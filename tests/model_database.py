@@ -123,7 +123,7 @@ class Database:
         account.log.append(entry)
         account.seen[dedupe] = account.last = entry.at
         if list(account.on.values()) != [origin]:
-            for node in {node_of(place) for place in account.on.values()}:
+            for node in dict.fromkeys(node_of(place) for place in account.on.values()):  # not a set: always one order
                 self._publish(user, node, Published(user, Entry(entry.at, entry.prev, content), origin))
         return Appended(entry.at, entry.prev)
 

@@ -5,6 +5,8 @@
     link.execute()    the store does the next call
     link.deliver()    the next reply or push arrives at the node, in the order in which the store made them
     link.cut()        what is on its way back is lost; calls without an answer will be repeated
+    link.sever()      the same, as long as the node has not noticed
+    world.strays      calls of lost links that may still reach the store, late
     link.restore()    first the subscriptions, then, called again, the rest
     node.tasks.run()  a waiting task goes on
 """
@@ -25,9 +27,14 @@ Then = Callable[[Any], None]
 
 @dataclass
 class Call:
+    name: str
+    user: str  # whose data it concerns
     run: Callable[[Database], Any]
     then: Then
     once: bool = False  # not repeated
+
+    def __str__(self) -> str:
+        return f"{self.name} for {self.user or 'all'}"
 
 
 class Link:
@@ -68,10 +75,20 @@ class Link:
             call.then(content)
         return True
 
-    def cut(self) -> None:
+    def sever(self, *, late: bool = False) -> None:
+        """What the network does. `late`: what the store has not done yet is still on its way there."""
+        if late and self.up:
+            self.node.world.strays.append(deque(list(self.calls)[self.executed :]))
         self.subscribed = self.up = False
         self.back.clear()
         self.executed = 0
+
+    def cut(self, *, late: bool = False) -> None:
+        """Severed, and the node knows."""
+        self.sever(late=late)
+        self._fail_what_must_not_be_late()
+
+    def _fail_what_must_not_be_late(self) -> None:
         late = [call for call in self.calls if call.once]
         self.calls = deque(call for call in self.calls if not call.once)
         for call in late:
@@ -86,9 +103,9 @@ class Link:
             assert self.node.listener is not None
             self.node.listener.on_link_up(lambda user: self.node.link_of(user) is self)
 
-    def fail(self) -> None:
+    def fail(self, *, late: bool = False) -> None:
         """The link stayed away for too long: nobody knows what became of the calls."""
-        self.cut()
+        self.cut(late=late)
         calls, self.calls = self.calls, deque()
         for call in calls:
             call.then(Unavailable("the store does not answer; send again with the same id"))
@@ -104,18 +121,30 @@ class World:
         self.reaches_both = reaches_both and shards == 1
         self.push_first = push_first
         self.nodes: dict[str, NodeStore] = {}
+        self.strays: list[deque[Call]] = []  # of one link each, in order
         self._published: list[tuple[Link, Published]] = []
 
     def add_node(self, name: str) -> "NodeStore":
         self.nodes[name] = NodeStore(self, name)
         return self.nodes[name]
 
-    def kill_node(self, name: str, done: int) -> None:
-        """The node is gone; the store still does up to `done` calls that were written already."""
+    def kill_node(self, name: str, done: int, *, late: bool = False) -> None:
+        """The node is gone; the store still does up to `done` calls that were written already, and `late` the rest."""
         node = self.nodes.pop(name)
         for link in node.links:
             while done and link.execute():
                 done -= 1
+            link.sever(late=late)
+
+    def do_stray(self, number: int) -> Call | None:
+        """A call whose link is gone is done all the same, and its reply goes nowhere."""
+        self.strays = [calls for calls in self.strays if calls]
+        if not self.strays:
+            return None
+        call = self.strays[number % len(self.strays)].popleft()
+        call.run(self.database)
+        self.own_pushes(None)
+        return call
 
     def shard_of(self, user: str) -> int:
         return sum(user.encode()) % self.shards
@@ -126,7 +155,7 @@ class World:
             if link.subscribed:
                 self._published.append((link, what))
 
-    def own_pushes(self, caller: Link) -> list[tuple[None, Published]]:
+    def own_pushes(self, caller: Link | None) -> list[tuple[None, Published]]:
         """Puts what was just published on its way; returns what goes to the caller itself."""
         published, self._published = self._published, []
         for link, what in published:
@@ -222,16 +251,16 @@ class NodeStore:
 
     # -- calls
 
-    def _call(self, user: str, run: Callable[[Database], Any], then: Then) -> None:
-        self.link_of(user).calls.append(Call(run, then))
+    def _call(self, name: str, user: str, run: Callable[[Database], Any], then: Then) -> None:
+        self.link_of(user).calls.append(Call(name, user, run, then))
 
-    def _ask(self, user: str, run: Callable[[Database], Any], *, once: bool = False) -> Awaitable[Any]:
+    def _ask(self, name: str, user: str, run: Callable[[Database], Any], *, once: bool = False) -> Awaitable[Any]:
         question = _Question(self.tasks)
-        self.link_of(user).calls.append(Call(run, question.answer, once))
+        self.link_of(user).calls.append(Call(name, user, run, question.answer, once))
         return question
 
     def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
-        self._call(user, lambda database: database.append(user, dedupe, content, origin, again), then)
+        self._call("append", user, lambda database: database.append(user, dedupe, content, origin, again), then)
 
     @property
     def reaches_both(self) -> bool:
@@ -241,24 +270,30 @@ class NodeStore:
         self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0
     ) -> None:
         assert self.reaches_both
-        self._call(to, lambda database: database.append_both(to, own, dedupe, content, origin, again), then)
+
+        def run(database: Database) -> Any:
+            return database.append_both(to, own, dedupe, content, origin, again)
+
+        self._call("append_both", to, run, then)
 
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
-        self._call(user, lambda database: database.read(user, after, count), then)
+        self._call("read", user, lambda database: database.read(user, after, count), then)
 
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
-        found: list[Entry] = await self._ask(user, lambda database: database.read_back(user, before, count))
+        found: list[Entry] = await self._ask(
+            "read_back", user, lambda database: database.read_back(user, before, count)
+        )
         return found
 
     def ack(self, user: UserId, device: str, upto: Position, then: Then | None = None) -> None:
-        self._call(user, lambda database: database.ack(user, device, upto), then or _ignore)
+        self._call("ack", user, lambda database: database.ack(user, device, upto), then or _ignore)
 
     async def attach(self, user: UserId, place: Place, generations: str | None) -> Attached:
         if not self.link_of(user).up:
             raise Unavailable("the store is out of reach")
         try:
             attached: Attached = await self._ask(
-                user, lambda database: database.attach(user, place, generations, again=False), once=True
+                "attach", user, lambda database: database.attach(user, place, generations, again=False), once=True
             )
         except ServiceError:
             self.detach(user, place, None)
@@ -266,20 +301,22 @@ class NodeStore:
         return attached
 
     def attach_again(self, user: UserId, place: Place, generations: str, then: Then) -> None:
-        self._call(user, lambda database: database.attach(user, place, generations, again=True), then)
+        self._call("attach_again", user, lambda database: database.attach(user, place, generations, again=True), then)
 
     def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
-        self._call(user, lambda database: database.detach(user, place, cursor), _ignore)
+        self._call("detach", user, lambda database: database.detach(user, place, cursor), _ignore)
 
     async def register(self, user: UserId, password_hash: str) -> None:
-        await self._ask(user, lambda database: database.register(user, password_hash))
+        await self._ask("register", user, lambda database: database.register(user, password_hash))
 
     async def password_hash(self, user: UserId) -> str | None:
-        known: str | None = await self._ask(user, lambda database: database.password_hash(user))
+        known: str | None = await self._ask("password_hash", user, lambda database: database.password_hash(user))
         return known
 
     async def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
-        known: dict[str, str] = await self._ask("", lambda database: database.signing_keys(key_id, secret))
+        known: dict[str, str] = await self._ask(
+            "signing_keys", "", lambda database: database.signing_keys(key_id, secret)
+        )
         return known
 
 

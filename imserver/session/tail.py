@@ -26,7 +26,7 @@ _LIVE, _FORWARD = TailState.LIVE, Verdict.FORWARD  # looked up with every messag
 class Tail:
     """`position`: everything up to there was forwarded, or needs not be."""
 
-    __slots__ = ("_answers", "_end", "_may_be_cut", "_page", "_session", "log", "position", "state")
+    __slots__ = ("_answers", "_end", "_is_synced", "_may_be_cut", "_page", "_session", "log", "position", "state")
 
     def __init__(self, session: "Session", log: UserId, position: Position, end: Position, *, new_device: bool) -> None:
         """`end`: where the log ended when the session entered the directory.
@@ -38,7 +38,9 @@ class Tail:
         self.state = TailState.CATCHING_UP
         self._session = session
         self._may_be_cut = not new_device
-        self._end: Position | None = end  # None once the backlog up to there has been read
+        # The log is known to reach to there, which is to be read; None while everything known of has been forwarded.
+        self._end: Position | None = end
+        self._is_synced = False  # the client was told that the backlog is over
         self._page = 0  # entries asked for by the read under way; 0: none is
         # Replies that wait for their entries' place; more than one where a client repeated a send.
         self._answers: dict[Position, list[tuple[Ref, Sent]]] | None = None
@@ -48,6 +50,7 @@ class Tail:
     def offer(self, entry: Entry, *, is_own: bool) -> None:
         """A published entry: forwarded, or left to be read. `is_own`: this very session's; its reply stands for it."""
         if self.state is not _LIVE:
+            self._reaches(entry.at)
             return
         verdict = judge(self.position, entry.at, entry.prev)
         if verdict is _FORWARD:
@@ -106,7 +109,12 @@ class Tail:
     def ends_at(self, last: Position) -> None:
         """The log ends there now; entries may have been published unheard."""
         if last != self.position:
+            self._reaches(last)
             self.catch_up()
+
+    def _reaches(self, at: Position) -> None:
+        if is_newer(at, self._end or self.position):
+            self._end = at
 
     def drained(self) -> None:
         """The client has taken everything that was kept for it."""
@@ -175,14 +183,19 @@ class Tail:
         for answers in (self._answers or {}).values():  # to sends whose entries are no longer kept
             self._reply_all(answers)
         self._answers = None
-        if self._end is not None:
-            self._synced(self._end)
+        end, self._end = self._end, None
+        if end is not None and is_newer(end, self.position):
+            self._skip_to(end)
+        self._may_be_cut = True  # also where a new device found an empty log: from now on it has a past
+        if not self._is_synced:
+            self._is_synced = True
+            self._session.push(Synced(self.position.decode()))
 
-    def _synced(self, end: Position) -> None:
-        """The backlog has been read."""
-        self._end = None
-        if is_newer(end, self.position):  # nothing up to there is kept any more
-            if self._may_be_cut:
-                self._session.push(Truncated(end.decode()))
-            self.position = end
-        self._session.push(Synced(self.position.decode()))
+    def _skip_to(self, end: Position) -> None:
+        """What is between was stored and heard of, but the log has been read and nothing up to there is kept any more.
+
+        Left untold, it would show with the next entry only, and that may take days.
+        """
+        if self._may_be_cut:
+            self._session.push(Truncated(end.decode()))
+        self.position = end

@@ -5,8 +5,6 @@ socket. `MemoryReactor` dispatches and flushes in the order of `imserver.wire.re
 """
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from imserver.wire.reactor import Flushable, Handler
 
@@ -138,10 +136,12 @@ class MemoryReactor:
     def turn(self) -> bool:
         """All ready sockets, then one flush. False: none was ready."""
         ready = [fd for fd in self._handlers if self._readiness(fd) != (False, False)]
+        if not ready:
+            return False
         with self.batch():
             for fd in ready:
                 self._dispatch(fd)
-        return bool(ready)
+        return True
 
     def _readiness(self, fd: int) -> tuple[bool, bool]:
         (read, write), sock = self._wanted[fd], self._sockets[fd]
@@ -157,14 +157,16 @@ class MemoryReactor:
         if writable and self._handlers.get(fd) is handler:
             handler.on_writable()
 
-    @contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> "MemoryReactor":
+        """For `with`: one flush at its end. A generator would be nicer to read, and costs a tenth of a simulation."""
+        return self
+
+    def __enter__(self) -> None:
         self._in_turn = True
-        try:
-            yield
-        finally:
-            self._in_turn = False
-            while self._touched:
-                touched, self._touched = self._touched, {}
-                for client in touched:
-                    client.flush()
+
+    def __exit__(self, *_: object) -> None:
+        self._in_turn = False
+        while self._touched:
+            touched, self._touched = self._touched, {}
+            for client in touched:
+                client.flush()

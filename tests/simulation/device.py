@@ -6,15 +6,20 @@ AssertionError at once: an entry out of order, an entry twice, an own message pu
 second `synced`.
 """
 
-import json
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from tests.session.memory import Wire
-from tests.session.node import ServerNode, token_for
+from tests.session.node import token_for
+from tests.simulation.node import SimulatedNode
 
 Key = tuple[str, str, str]  # sender, device, id: one message, wherever it is
 
 
+@lru_cache(maxsize=4096)
 def order(at: str) -> tuple[int, ...]:
     return tuple(int(part) for part in at.split("-"))
 
@@ -24,23 +29,42 @@ class Device:
 
     def __init__(self, user: str, name: str) -> None:
         self.user, self.name = user, name
+        self.tell: Callable[[str], None] | None = None  # who wants to hear what it hears
+        self.on_confirmed: Callable[[Device, str, str], None] = lambda device, message_id, at: None
         self.wire: Wire | None = None
-        self.node: ServerNode | None = None
+        self.node: SimulatedNode | None = None
+        self.stalled = False  # reads nothing, until it is told to go on
         self.known: dict[str, Key] = {}  # position in the own log -> message
         self.confirmed: dict[str, str] = {}  # id -> position
         self.outbox: dict[str, str] = {}  # id -> recipient; without an answer, in the order of the first try
         self.refused: dict[str, str] = {}  # id -> code, for good
         self.sent: dict[str, str] = {}  # id -> recipient, all that were ever sent
+        self.given_up: set[str] = set()  # ids that will not be repeated, and may never be answered
+        self.unsure: set[str] = set()  # ids whose calls failed with an unknown outcome
+        self.copies: dict[str, int] = {}  # id -> how many of its sends may still be on their way
+        self.gaps: list[tuple[tuple[int, ...], tuple[int, ...]]] = []  # told of: behind the one, up to the other
+        self.acked = False  # the store is known to have its cursor
         self.cursor = "0-0"
-        self.byes: list[str] = []
+        self.pushed_out = 0  # how often its newest session was told that a newer one had replaced it
         self._partial = b""
         self._begin_session()
+
+    def __str__(self) -> str:
+        return f"{self.user}'s {self.name}"
+
+    def key(self, message_id: str) -> Key:
+        return (self.user, self.name, message_id)
+
+    def said_to(self, user: str) -> list[Key]:
+        return [self.key(message_id) for message_id, to in self.sent.items() if to == user]
 
     def _begin_session(self) -> None:
         self._speaks = False  # says what it has to say; before that, it would come before what is to be repeated
         self.welcomed: str | None = None  # the log's end at login
         self.synced: str | None = None
-        self.truncated: list[str] = []
+        self._is_new = False  # for the server: gaps before the first entry are no news to it
+        self._has_heard_entry = False
+        self._is_cut = False  # was told of a gap
         self.unanswered: dict[str | int, str] = {}  # ref -> message id
         self._refs = 0
         self._reached: tuple[int, ...] = (-1,)  # position of the last entry, or of the reply that stood for it
@@ -49,11 +73,12 @@ class Device:
 
     # -- the connection
 
-    def connect(self, node: ServerNode, *, since: bool, capacity: int = 200, eager: bool = False) -> None:
+    def connect(self, node: SimulatedNode, *, since: bool, capacity: int = 200, eager: bool = False) -> None:
         """`since`: tells its own cursor, else the stored one counts. `eager`: sends without waiting for the login."""
         assert self.wire is None
         self._begin_session()
         self._partial = b""
+        self._is_new = not since and not self.acked
         self.node, self.wire = node, node.open(capacity=capacity)
         login = {"op": "login", "ref": "login", "device": self.name, "token": token_for(self.user, self.name)}
         self._write(login | ({"since": self.cursor} if since else {}))
@@ -75,7 +100,9 @@ class Device:
         data = wire.read(most)
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
-            self._hear(json.loads(line))
+            if self.tell is not None:
+                self.tell(f"    {self} hears {_shown(line)}")
+            self._hear(msgspec.json.decode(line))
         if self.wire is wire and wire.at_end:
             self.disconnect()
             return True
@@ -83,7 +110,7 @@ class Device:
 
     def _write(self, request: dict[str, Any]) -> None:
         if self.wire is not None:
-            self.wire.write(json.dumps(request).encode() + b"\n")
+            self.wire.write(msgspec.json.encode(request) + b"\n")
 
     # -- what it says
 
@@ -102,6 +129,7 @@ class Device:
     def _say(self, message_id: str) -> None:
         to, body = self.sent[message_id], self.body(message_id)
         self._refs += 1
+        self.copies[message_id] = self.copies.get(message_id, 0) + 1
         self.unanswered[self._refs] = message_id
         self._write({"op": "send", "ref": self._refs, "id": message_id, "to": to, "body": body})
 
@@ -113,9 +141,24 @@ class Device:
         for message_id in list(self.outbox):
             self._say(message_id)
 
-    def ack(self) -> None:
+    def give_up(self) -> None:
+        """Nobody will repeat what has no answer: the user deleted it, or lost patience."""
+        self.given_up.update(self.outbox)
+        self.outbox.clear()
+
+    def may_never_hear_of(self, key: Key) -> bool:
+        """On the session that sends it the reply stands for an entry, and who gives up may not hear the reply."""
+        return key[:2] == (self.user, self.name) and key[2] in self.given_up
+
+    def forget_lost_copies(self) -> None:
+        """All that was on its way has arrived, or never will; but for this session's own."""
+        self.copies.clear()
+        for message_id in self.unanswered.values():
+            self.copies[message_id] = self.copies.get(message_id, 0) + 1
+
+    def ack(self, *, wants_answer: bool) -> None:
         if self.welcomed is not None and self.cursor != "0-0":
-            self._write({"op": "ack", "upto": self.cursor})
+            self._write({"op": "ack", "upto": self.cursor} | ({"ref": "ack"} if wants_answer else {}))
 
     # -- what it is told
 
@@ -130,12 +173,18 @@ class Device:
             assert "ok" in frame or frame["err"]["code"] == "unavailable", frame
             self._enter(frame["ok"]) if "ok" in frame else self.disconnect()
             return
+        if ref == "ack":
+            self.acked = self.acked or "ok" in frame
+            return
         message_id = self.unanswered.pop(ref)
+        self.copies[message_id] -= 1
         if "ok" in frame:
             self._confirm(message_id, frame["ok"])
             return
         self._said.discard(message_id)  # outcome unknown: if it was stored, a push will say so
-        if frame["err"]["code"] not in ("unavailable", "not-logged-in"):
+        if frame["err"]["code"] == "unavailable":
+            self.unsure.add(message_id)
+        elif frame["err"]["code"] != "not-logged-in":
             self.refused[message_id] = frame["err"]["code"]
             self.outbox.pop(message_id, None)
 
@@ -149,6 +198,7 @@ class Device:
     def _confirm(self, message_id: str, sent: dict[str, str]) -> None:
         at = sent["at"]
         assert sent["id"] == message_id
+        self.on_confirmed(self, message_id, at)
         if message_id in self._said and message_id not in self.confirmed:
             # After a lost link it may come late, when newer entries were forwarded; never early.
             self._reached = max(self._reached, order(at))
@@ -166,6 +216,9 @@ class Device:
         assert self.welcomed is not None, "a push before the welcome"
         assert order(at) > self._reached, f"{at} after {self._reached}"
         assert order(entry["prev"]) < order(at)
+        if self._is_new and not self._has_heard_entry:
+            self.gaps.append((order("0-0"), order(entry["prev"])))
+        self._has_heard_entry = True
         if key[:2] == (self.user, self.name):
             assert key[2] not in self._said, "pushed to the session that sent it"
             assert key[2] not in self._told, "pushed to the session that was told so"
@@ -179,18 +232,38 @@ class Device:
     def _hear_synced(self, frame: dict[str, str]) -> None:
         assert self.synced is None, "synced twice"
         assert self.welcomed is not None
-        assert order(frame["at"]) >= order(self.welcomed) or self.truncated
+        assert order(frame["at"]) >= order(self.welcomed) or self._is_cut
+        if self._is_new and not self._has_heard_entry:
+            self.gaps.append((order("0-0"), order(frame["at"])))
         self.synced = frame["at"]
         self._advance(frame["at"])
 
     def _hear_truncated(self, frame: dict[str, str]) -> None:
-        self.truncated.append(frame["at"])
+        """What is between what it has and that position is gone; where nothing is left, that one too."""
+        self._is_cut = True
+        self.gaps.append((order(self.cursor), order(frame["at"])))
+
+    def was_told_of_gap(self, at: str) -> bool:
+        return any(start < order(at) <= end for start, end in self.gaps)
 
     def _hear_bye(self, frame: dict[str, str]) -> None:
-        self.byes.append(frame["code"])
+        if frame["code"] == "replaced":
+            self.pushed_out += 1
 
     def _hear_ping(self, frame: dict[str, str]) -> None:
         self._write({"op": "ping"})
 
     def _hear_error(self, frame: dict[str, str]) -> None:
         raise AssertionError(frame)
+
+
+def _shown(line: bytes) -> str:
+    """A frame for the story: without what is of no interest in it, or different each time."""
+    frame = msgspec.json.decode(line)
+    for name in ("body", "text"):
+        frame.pop(name, None)
+    if "token" in frame.get("ok", ()):
+        frame["ok"] = {"at": frame["ok"]["at"]}
+    if "err" in frame:
+        frame["err"] = frame["err"]["code"]
+    return " ".join(f"{name}={value}" for name, value in frame.items())
