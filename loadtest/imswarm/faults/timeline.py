@@ -107,9 +107,21 @@ def _delays(moments: Sequence[Moment], x_of: Callable[[float], float], top: floa
 
     for decade in range(decades + 1):
         yield _level(y_of(_LEAST_MS * 10**decade), f"{_LEAST_MS * 10**decade:,.0f} ms")
-    yield _curve([(x_of(moment.time), y_of(moment.p99_ms)) for moment in moments if moment.p99_ms is not None], "two")
-    yield _curve([(x_of(moment.time), y_of(moment.p50_ms)) for moment in moments if moment.p50_ms is not None], "one")
+    for stretch in _stretches(moments):
+        yield _curve([(x_of(time), y_of(p99_ms)) for time, _, p99_ms in stretch], "two")
+        yield _curve([(x_of(time), y_of(p50_ms)) for time, p50_ms, _ in stretch], "one")
     yield _legend(top, "median delay", "99th percentile")
+
+
+def _stretches(moments: Sequence[Moment]) -> list[list[tuple[float, float, float]]]:
+    """Time, median and 99th percentile; a new list after every moment in which nothing was delivered."""
+    stretches: list[list[tuple[float, float, float]]] = [[]]
+    for moment in moments:
+        if moment.p50_ms is not None and moment.p99_ms is not None:
+            stretches[-1].append((moment.time, moment.p50_ms, moment.p99_ms))
+        elif stretches[-1]:
+            stretches.append([])
+    return stretches
 
 
 def _time_axis(seconds: float, x_of: Callable[[float], float], begin: float, y: float) -> Iterable[str]:
