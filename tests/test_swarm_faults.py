@@ -1,8 +1,12 @@
 """`imswarm faults`: its parts, a short run against the real server, and that it can fail."""
 
+import os
 import re
+import select
+import socket
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from imswarm.faults.figures import Injury, figures_of
 from imswarm.faults.injuries import FAULTS, possible
 from imswarm.faults.mistakes import Mistake
 from imswarm.faults.plan import MISTAKES
+from imswarm.faults.proxy import StoreProxy, owner_of
 from imswarm.faults.schedule import schedule
 from imswarm.faults.timeline import page
 from imswarm.faults.victim import Victim, free_ports
@@ -104,9 +109,27 @@ def test_a_mistake_spoils_one_delivery(kind: str) -> None:
 
 def test_ports_are_none_that_outgoing_connections_get() -> None:
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports = free_ports()
-    assert len(set(ports)) == 3
+    ports = free_ports(5)
+    assert len(set(ports)) == 5
     assert max(ports) < low
+
+
+def test_who_is_cut_off_from_the_store_is_heard_later() -> None:
+    front, behind = free_ports(2)
+    with socket.create_server(("127.0.0.1", behind)) as store, closing(StoreProxy(front, behind)) as proxy:
+        with socket.create_connection(("127.0.0.1", front)) as client:
+            served, _ = store.accept()
+            with served:
+                assert owner_of(client.getsockname()[1]) == os.getpid()
+                client.sendall(b"before")
+                assert served.recv(100) == b"before"
+                with proxy.cut_off(os.getpid()):
+                    client.sendall(b"meanwhile")
+                    assert select.select([served], [], [], 0.05)[0] == []
+                assert served.recv(100) == b"meanwhile"
+                served.sendall(b"answer")
+                assert client.recv(100) == b"answer"
+            assert client.recv(100) == b""
 
 
 def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None:
@@ -116,6 +139,8 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
         "kill-store",
         "freeze-store",
         "freeze-store-long",
+        "cut-off-worker",
+        "cut-off-worker-long",
     }
 
 

@@ -86,7 +86,7 @@ class TalkingDevice:
         return len(self._outstanding)
 
     def can_say(self, to: str, window: int) -> bool:
-        return self._client is not None and self._busy[to] < window
+        return self._client is not None and not self._life.cancel_called and self._busy[to] < window
 
     def say(self, to: str, body: str) -> None:
         """Begins to send. `can_say` MUST be so."""

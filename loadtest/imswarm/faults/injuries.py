@@ -18,7 +18,7 @@ from imswarm.deployment import DeploymentError
 from imswarm.faults.crew import Crew
 from imswarm.faults.plan import Reset, Restart
 from imswarm.faults.readers import slow_reader, stuck_reader
-from imswarm.faults.victim import PATIENCE_SECONDS, Victim
+from imswarm.faults.victim import LEASE_SECONDS, PATIENCE_SECONDS, Victim
 
 _SHARE = 0.4
 _TINY_BYTES = 1
@@ -73,6 +73,15 @@ def cut_links(scene: Scene) -> Iterator[None]:
     with scene.victim.store_client() as store:
         store.client_kill_filter(_type="pubsub")
     yield
+
+
+@contextmanager
+def cut_off_worker(scene: Scene) -> Iterator[None]:
+    """What it says to the store waits, and so do the answers."""
+    if scene.victim.proxy is None:
+        raise DeploymentError("the store is not behind a proxy")
+    with scene.victim.proxy.cut_off(scene.chance.choice(scene.victim.workers)):
+        yield
 
 
 @contextmanager
@@ -158,7 +167,7 @@ class Fault:
     needs: frozenset[str] = frozenset()
 
 
-_STORE, _OWN = frozenset({"store"}), frozenset({"own"})
+_STORE, _OWN, _PROXY = frozenset({"store"}), frozenset({"own"}), frozenset({"proxy"})
 
 FAULTS = {
     fault.name: fault
@@ -170,6 +179,8 @@ FAULTS = {
         Fault("freeze-store", freeze_store, 1.0, _STORE),
         Fault("freeze-store-long", freeze_store, 3.5, _STORE),
         Fault("cut-links", cut_links, 0.0),
+        Fault("cut-off-worker", cut_off_worker, 1.0, _PROXY),
+        Fault("cut-off-worker-long", cut_off_worker, LEASE_SECONDS * 1.4, _PROXY),
         Fault("full-store", fill_store, 1.0),
         Fault("reset-clients", reset_clients, 0.0),
         Fault("restart-clients", restart_clients, 0.0),
@@ -185,4 +196,5 @@ def possible(victim: Victim) -> list[str]:
     """The faults that this server can be given, by name."""
     has = {"own"} if victim.own is not None else set()
     has |= {"store"} if victim.store is not None else set()
+    has |= {"proxy"} if victim.proxy is not None else set()
     return [fault.name for fault in FAULTS.values() if fault.needs <= has]

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,7 @@ from imswarm.faults.figures import Figures, Injury, figures_of
 from imswarm.faults.injuries import FAULTS, Scene, possible
 from imswarm.faults.plan import DEVICE_PREFIX, Begin, End, Mark, Plan, Quiet, Seat, address_url
 from imswarm.faults.schedule import schedule
-from imswarm.faults.victim import Victim, own_server
+from imswarm.faults.victim import Victim, own_victim
 from imswarm.history import Device, read_history
 from imswarm.judge import Verdict, judge_evidence
 from imswarm.report import Progress
@@ -52,6 +52,7 @@ class FaultOptions:
     processes: int
     workers: int
     heal_seconds: float
+    behind_proxy: bool = False
     data: Path | None = None
     keep: Path | None = None
     mistake: str | None = None
@@ -81,10 +82,10 @@ def run_faults(options: FaultOptions, progress: Progress) -> Outcome:
     """Raises DeploymentError, AccountsError and SwarmError where the run can't be done."""
     with ExitStack() as stack:
         directory = stack.enter_context(_directory(options.keep))
-        histories, data = directory / "histories", directory / "server"
+        histories = directory / "histories"
         histories.mkdir()
         progress.stage("finding the server")
-        victim = Victim(options.data) if options.data else stack.enter_context(_own_victim(data, options.workers))
+        victim = stack.enter_context(_victim(options, directory))
         kinds = _kinds(options, victim)
         talk = _Talk(options, victim, histories)
         crew = stack.enter_context(Crew(talk.plans, progress.show))
@@ -109,15 +110,10 @@ def _directory(keep: Path | None) -> Iterator[Path]:
     yield keep
 
 
-@contextmanager
-def _own_victim(data: Path, workers: int) -> Iterator[Victim]:
-    data.mkdir()
-    server = own_server(data, workers)
-    try:
-        server.start()
-        yield Victim(data, server)
-    finally:
-        server.stop()
+def _victim(options: FaultOptions, directory: Path) -> AbstractContextManager[Victim]:
+    if options.data is not None:
+        return nullcontext(Victim(options.data))
+    return own_victim(directory, options.workers, behind_proxy=options.behind_proxy)
 
 
 def _kinds(options: FaultOptions, victim: Victim) -> Sequence[str]:

@@ -8,7 +8,8 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import redis
 
 from imswarm.deployment import DeploymentError, OwnServer, serve_options
+from imswarm.faults.proxy import StoreProxy, store_behind_proxy
 
 HEAL_SECONDS = 30.0
 _POLL_SECONDS = 0.02
@@ -28,17 +30,24 @@ SETTINGS = {
     "IMSERVER_STORE_TIMEOUT_SECONDS": "2",
     "IMSERVER_PROBE_SECONDS": "0.5",
     "IMSERVER_DRAIN_SECONDS": "1",
+    "IMSERVER_LEASE_SECONDS": "5",
 }
+LEASE_SECONDS = 5.0
+"""After so long without word from it a worker counts as dead."""
 PATIENCE_SECONDS = 4.0
 """So long a client waits for a sign of life: twice the ping time."""
 
 
 class Victim:
-    """A running server, known by its data directory. `own` is there if it was started here."""
+    """A running server, known by its data directory.
 
-    def __init__(self, data: Path, own: OwnServer | None = None) -> None:
+    `own`: if it was started here; `proxy`: if its store is behind one.
+    """
+
+    def __init__(self, data: Path, own: OwnServer | None = None, proxy: StoreProxy | None = None) -> None:
         self.data = data
         self.own = own
+        self.proxy = proxy
 
     # -- where it is
 
@@ -78,12 +87,25 @@ class Victim:
             time.sleep(_POLL_SECONDS)
 
 
-def own_server(data: Path, workers: int) -> OwnServer:
-    """A server to be started, and started again, with the same ports."""
-    return OwnServer(data, serve_options(workers, free_ports()), SETTINGS)
+@contextmanager
+def own_victim(directory: Path, workers: int, *, behind_proxy: bool) -> Iterator[Victim]:
+    """A server that is started, and can be started again on the same ports. Raises DeploymentError."""
+    first, second, third, *others = free_ports(5)
+    data = directory / "server"
+    data.mkdir()
+    with ExitStack() as stack:
+        proxy = None
+        store: list[str] = []
+        if behind_proxy:
+            proxy = stack.enter_context(store_behind_proxy(directory / "store", (others[0], others[1])))
+            store = ["--redis", proxy.url]
+        server = OwnServer(data, [*serve_options(workers, (first, second, third)), *store], SETTINGS)
+        stack.callback(server.stop)
+        server.start()
+        yield Victim(data, server, proxy)
 
 
-def free_ports() -> tuple[int, int, int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on and that no outgoing connection gets.
 
     While the server is away, clients connect to its ports in vain. Were these among those that the system
@@ -91,8 +113,7 @@ def free_ports() -> tuple[int, int, int]:
     """
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     candidates = random.sample(range(min(_LOWEST_PORT, low - 5_000), low), 50)
-    first, second, third = islice(filter(_is_free, candidates), 3)
-    return first, second, third
+    return list(islice(filter(_is_free, candidates), count))
 
 
 def _is_free(port: int) -> bool:
