@@ -116,20 +116,23 @@ def test_ports_are_none_that_outgoing_connections_get() -> None:
 
 def test_who_is_cut_off_from_the_store_is_heard_later() -> None:
     front, behind = free_ports(2)
-    with socket.create_server(("127.0.0.1", behind)) as store, closing(StoreProxy(front, behind)) as proxy:
-        with socket.create_connection(("127.0.0.1", front)) as client:
-            served, _ = store.accept()
-            with served:
-                assert owner_of(client.getsockname()[1]) == os.getpid()
-                client.sendall(b"before")
-                assert served.recv(100) == b"before"
-                with proxy.cut_off(os.getpid()):
-                    client.sendall(b"meanwhile")
-                    assert select.select([served], [], [], 0.05)[0] == []
-                assert served.recv(100) == b"meanwhile"
-                served.sendall(b"answer")
-                assert client.recv(100) == b"answer"
-            assert client.recv(100) == b""
+    with (
+        socket.create_server(("127.0.0.1", behind)) as store,
+        closing(StoreProxy(front, behind)) as proxy,
+        socket.create_connection(("127.0.0.1", front)) as client,
+    ):
+        served, _ = store.accept()
+        with served:
+            assert owner_of(client.getsockname()[1]) == os.getpid()
+            client.sendall(b"before")
+            assert served.recv(100) == b"before"
+            with proxy.cut_off(os.getpid()):
+                client.sendall(b"meanwhile")
+                assert select.select([served], [], [], 0.05)[0] == []
+            assert served.recv(100) == b"meanwhile"
+            served.sendall(b"answer")
+            assert client.recv(100) == b"answer"
+        assert client.recv(100) == b""
 
 
 def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None:

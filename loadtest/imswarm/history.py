@@ -14,6 +14,7 @@ import mmap
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -152,7 +153,7 @@ class RecordedLines(Sequence[Line]):
         return _decode(self._bytes[self._starts[number] : self._starts[number + 1]])
 
     def __iter__(self) -> Iterator[Line]:
-        return map(self.__getitem__, range(len(self)))
+        return (_decode(self._bytes[start:end]) for start, end in pairwise(self._starts))
 
 
 def read_history(directory: Path) -> History:
