@@ -5,6 +5,8 @@
     injuries   the faults: how each begins, and how it is mended
     readers    extra clients that read slowly, or not at all
     victim     the server, started here or running already
+    proxy      a store of the run's own, from which a worker can be cut off
+    talk       who talks to whom
     crew       the parent's side of the client processes; plan: what they tell each other
     client     a client process: paces its devices, obeys the parent
     device     one device: imclient underneath, a history as it goes

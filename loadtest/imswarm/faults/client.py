@@ -161,7 +161,6 @@ class ClientProcess:
             self._pipe.send(
                 News(
                     live=sum(device.is_live for device in self._devices),
-                    answered=sum(device.answered for device in self._devices),
                     delivered=sum(device.delivered for device in self._devices),
                     troubles=tuple(troubles),
                 )

@@ -39,11 +39,6 @@ class Crew:
     ) -> None:
         self._children.stop()
 
-    @property
-    def answered(self) -> int:
-        """Messages that were answered `ok` so far."""
-        return sum(news.answered for news in self._news.values())
-
     def order(self, order: Order, seconds: float = 0.0) -> list[str]:
         """Give every process this order, which may take `seconds`; what did not happen in time, in words."""
         for pipe in self._children.pipes:

@@ -60,7 +60,6 @@ class TalkingDevice:
 
     def __init__(self, seat: Seat, record: Record) -> None:
         self.seat = seat
-        self.answered = 0
         self.delivered = 0
         self.is_marked = False
         self.has_left = False
@@ -188,7 +187,6 @@ class TalkingDevice:
                 self._on_message(event, now)
             case Sent():
                 self._own.add(event.id)
-                self.answered += 1
                 self._settle(event.id)
                 self._record(Ok(now, event.id, event.at))
             case SendFailed():

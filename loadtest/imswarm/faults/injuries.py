@@ -26,12 +26,12 @@ _TINY_BYTES = 1
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a fault has to do with. `extra`: tokens and device names for clients of its own."""
+    """What a fault has to do with. `extras`: tokens and devices that are not in use."""
 
     victim: Victim
     crew: Crew
     chance: random.Random
-    extra: Callable[[], tuple[str, str]]
+    extras: Iterator[tuple[str, str]]
 
 
 Inflict = Callable[[Scene], AbstractContextManager[None]]
@@ -110,14 +110,14 @@ def restart_clients(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def read_slowly(scene: Scene) -> Iterator[None]:
-    token, device = scene.extra()
+    token, device = next(scene.extras)
     with slow_reader(Address(*scene.victim.run["tcp"]), token, device):
         yield
 
 
 @contextmanager
 def read_nothing(scene: Scene) -> Iterator[None]:
-    token, device = scene.extra()
+    token, device = next(scene.extras)
     with stuck_reader(Address(*scene.victim.run["tcp"]), token, device):
         yield
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from imswarm.connection import Address
 from imswarm.history import Device
 
-DEVICE_PREFIX = "d"
 MISTAKES = ("drop", "double", "swap")
 """What can be done to one delivery before it is recorded, to see that the judge notices."""
 
@@ -94,11 +92,5 @@ class News:
     """How it goes; `troubles` are new, and none of them is to be expected."""
 
     live: int
-    answered: int
     delivered: int
-    troubles: tuple[str, ...] = field(default=())
-
-
-def address_url(scheme: str, user: str, address: Address) -> str:
-    """As imclient wants it."""
-    return f"{scheme}://{user}@{address}"
+    troubles: tuple[str, ...] = ()

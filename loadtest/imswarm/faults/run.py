@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import secrets
 import tempfile
 import time
 from collections import Counter
@@ -13,23 +12,21 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from imswarm.accounts import make_devices
-from imswarm.connection import Address
 from imswarm.deployment import DeploymentError
 from imswarm.evidence import Evidence
 from imswarm.faults.crew import Crew
 from imswarm.faults.figures import Figures, Injury, figures_of
 from imswarm.faults.injuries import FAULTS, Scene, possible
-from imswarm.faults.plan import DEVICE_PREFIX, Begin, End, Mark, Plan, Quiet, Seat, address_url
+from imswarm.faults.plan import Begin, End, Mark, Plan, Quiet, Seat
 from imswarm.faults.schedule import schedule
+from imswarm.faults.talk import Talk
 from imswarm.faults.victim import Victim, own_victim
-from imswarm.history import Device, read_history
+from imswarm.history import read_history
 from imswarm.judge import Verdict, judge_evidence
 from imswarm.report import Progress
 
 _WARM_UP_SECONDS = 2.0
 _BEGIN_SECONDS = 30.0
-_EXTRA_DEVICES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +84,8 @@ def run_faults(options: FaultOptions, progress: Progress) -> Outcome:
         progress.stage("finding the server")
         victim = stack.enter_context(_victim(options, directory))
         kinds = _kinds(options, victim)
-        talk = _Talk(options, victim, histories)
-        crew = stack.enter_context(Crew(talk.plans, progress.show))
+        talk = Talk(victim, options.users, options.devices)
+        crew = stack.enter_context(Crew(_plans(options, talk.seats, histories), progress.show))
         run = _Run(options, talk, crew, progress)
         injuries, seconds = run.break_and_mend(victim, schedule(options.seed, options.faults, kinds))
         missing = run.let_heal()
@@ -124,43 +121,8 @@ def _kinds(options: FaultOptions, victim: Victim) -> Sequence[str]:
     return options.only or kinds
 
 
-class _Talk:
-    """Who talks to whom. The names are new in every run: a history begins with the user's first entry."""
-
-    def __init__(self, options: FaultOptions, victim: Victim, histories: Path) -> None:
-        prefix = f"f{secrets.token_hex(3)}-"
-        self.users = [f"{prefix}{number}" for number in range(options.users)]
-        names = [f"{DEVICE_PREFIX}{number}" for number in range(options.devices)]
-        extras = [f"extra{number}" for number in range(_EXTRA_DEVICES)]
-        wanted = [(user, name) for user in self.users for name in names]
-        wanted += [(self.users[number % options.users], extra) for number, extra in enumerate(extras)]
-        run = victim.run
-        accounts = make_devices(run["redis"], wanted)
-        tokens = {Device(account.user, account.device): account.token for account in accounts}
-        self._extras = iter([(tokens[Device(*pair)], pair[1]) for pair in wanted[-_EXTRA_DEVICES:]])
-        addresses = {"tcp": Address(*run["tcp"]), "ws": Address(*run["http"])}
-        seats = [
-            self._seat(device, number, tokens[device], addresses)
-            for number, device in enumerate(Device(user, name) for user in self.users for name in names)
-        ]
-        self.plans = [
-            _plan(options, seats[part :: options.processes], histories, part) for part in range(options.processes)
-        ]
-
-    def _seat(self, device: Device, number: int, token: str, addresses: dict[str, Address]) -> Seat:
-        scheme = ("tcp", "ws")[number % len(addresses)]
-        place, size = self.users.index(device.user), len(self.users)
-        partners = {self.users[(place + step) % size] for step in (1, -1, size // 2)} - {device.user}
-        return Seat(device, address_url(scheme, device.user, addresses[scheme]), token, tuple(sorted(partners)))
-
-    def next_extra(self) -> tuple[str, str]:
-        """Token and name of a device that nobody has used."""
-        return next(self._extras)
-
-    def marks(self) -> tuple[tuple[Device, str], ...]:
-        """To every user from a device of another one."""
-        device = f"{DEVICE_PREFIX}0"
-        return tuple((Device(user, device), self.users[number - 1]) for number, user in enumerate(self.users))
+def _plans(options: FaultOptions, seats: Sequence[Seat], histories: Path) -> list[Plan]:
+    return [_plan(options, seats[part :: options.processes], histories, part) for part in range(options.processes)]
 
 
 def _plan(options: FaultOptions, seats: Sequence[Seat], histories: Path, part: int) -> Plan:
@@ -175,7 +137,7 @@ def _plan(options: FaultOptions, seats: Sequence[Seat], histories: Path, part: i
 
 
 class _Run:
-    def __init__(self, options: FaultOptions, talk: _Talk, crew: Crew, progress: Progress) -> None:
+    def __init__(self, options: FaultOptions, talk: Talk, crew: Crew, progress: Progress) -> None:
         self._options, self._talk, self._crew, self._progress = options, talk, crew, progress
         self._numbers = count(1)
 
@@ -188,7 +150,7 @@ class _Run:
         began = time.monotonic()
         self._progress.stage("talking")
         self._crew.let_run(_WARM_UP_SECONDS)
-        scene = Scene(victim, self._crew, random.Random(self._options.seed), self._talk.next_extra)
+        scene = Scene(victim, self._crew, random.Random(self._options.seed), self._talk.extras)
         injuries = [self._injure(scene, kind) for kind in kinds]
         return injuries, time.monotonic() - began
 
