@@ -93,7 +93,9 @@ class ClientProcess:
 
     async def _fall_quiet(self, seconds: float) -> Sequence[str]:
         self._is_talking = False
-        return await self._wait(lambda device: not device.unanswered, seconds, "has messages without an answer")
+        return await self._wait(
+            lambda device: device.is_live and not device.unanswered, seconds, "is not live, or waits for answers"
+        )
 
     async def _mark(self, order: Mark) -> Sequence[str]:
         by_name = {device.seat.device: device for device in self._devices}
@@ -124,7 +126,9 @@ class ClientProcess:
             while not all(map(is_so, self._devices)):  # noqa: ASYNC110 - no one event says it of all
                 await trio.sleep(_POLL_SECONDS)
         late = [device for device in self._devices if not is_so(device)]
-        return [f"{device.seat.device} {what} ({device.state})" for device in late]
+        return [
+            f"{device.seat.device} {what} ({device.state}, {device.unanswered} without an answer)" for device in late
+        ]
 
     # -- talking
 

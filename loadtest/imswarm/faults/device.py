@@ -33,7 +33,9 @@ class BreakableStream(trio.abc.Stream):
         self._is_to_break = True
 
     def reset(self) -> None:
-        """The peer gets an RST, whatever was said before."""
+        """The peer gets an RST, whatever was said before; nothing, where the connection is closed already."""
+        if self._stream.socket.fileno() < 0:
+            return
         self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._stream.socket.close()
 
