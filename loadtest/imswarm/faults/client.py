@@ -28,7 +28,7 @@ def client_main(plan: Plan, pipe: Pipe) -> None:
     """The process's whole life. It ends when the parent says so, or is gone."""
     try:
         trio.run(ClientProcess(plan, pipe).run)
-    except (EOFError, ConnectionError, KeyboardInterrupt):
+    except* (EOFError, ConnectionError, KeyboardInterrupt):
         pass  # the parent is gone, or goes
 
 
