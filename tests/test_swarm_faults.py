@@ -144,6 +144,7 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
         "freeze-store-long",
         "cut-off-worker",
         "cut-off-worker-long",
+        "cut-off-worker-at-login",
     }
 
 

@@ -85,6 +85,14 @@ def cut_off_worker(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
+def cut_off_worker_at_login(scene: Scene) -> Iterator[None]:
+    """While clients come back: their logins are among what waits, and take effect when they are in elsewhere."""
+    with cut_off_worker(scene):
+        scene.crew.order(Reset(_SHARE, scene.chance.getrandbits(32)))
+        yield
+
+
+@contextmanager
 def fill_store(scene: Scene) -> Iterator[None]:
     """All memory that it may use is used."""
     with scene.victim.store_client() as store:
@@ -181,6 +189,7 @@ FAULTS = {
         Fault("cut-links", cut_links, 0.0),
         Fault("cut-off-worker", cut_off_worker, 1.0, _PROXY),
         Fault("cut-off-worker-long", cut_off_worker, LEASE_SECONDS * 1.4, _PROXY),
+        Fault("cut-off-worker-at-login", cut_off_worker_at_login, LEASE_SECONDS * 1.4, _PROXY),
         Fault("full-store", fill_store, 1.0),
         Fault("reset-clients", reset_clients, 0.0),
         Fault("restart-clients", restart_clients, 0.0),
