@@ -3,7 +3,6 @@
 import json
 import os
 import socketserver
-import subprocess
 import sys
 import threading
 import time
@@ -45,6 +44,8 @@ from imswarm.stats import Histogram, Tally
 from imswarm.tcp import LineFraming
 from imswarm.traffic import Conversation, Pair, Traffic
 from imswarm.ws import WebSocketFraming, upgrade_request
+
+from tests.swarm import imswarm
 
 HOST = "127.0.0.1:7480"
 
@@ -470,21 +471,6 @@ def test_what_the_server_says_outside_a_conversation_is_counted(last_words: dict
 
 
 # ---- the real thing, for a few seconds
-
-
-def imswarm(*arguments: str, status: int = 0) -> dict[str, Any]:
-    """The JSON that `imswarm ARGUMENTS --json` prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "imswarm", *arguments, "--json"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == status, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
 
 
 ALWAYS = {

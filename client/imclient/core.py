@@ -263,7 +263,14 @@ class Replica:
         if self._is_own(push):
             return self._confirm(push.id, push.at) + self._on_entry(log, push.at, push.prev, None, 0)
         message = Message(
-            at=push.at, sender=push.sender, device=push.device, to=push.to, id=push.id, body=push.body, log=log
+            at=push.at,
+            sender=push.sender,
+            device=push.device,
+            to=push.to,
+            id=push.id,
+            body=push.body,
+            log=log,
+            prev=push.prev,
         )
         return self._on_entry(log, push.at, push.prev, message, size)
 

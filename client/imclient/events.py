@@ -25,6 +25,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     body: Any  # a str, or a dict
     log: str = OWN_LOG
+    prev: str | None = None  # the position before it in its log, where the server tells it
 
     @property
     def sent_at(self) -> datetime:

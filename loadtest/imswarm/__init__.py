@@ -8,7 +8,7 @@ The path of a measurement:
     floor        what the machine itself can do in the same run (floor.c, floor_echo.py)
     deployment   the server under test, started here or running already; accounts
     processes    CPU time, memory and cores of processes, read from the operating system
-    swarm        the parent's side of the client processes
+    swarm        the parent's side of the client processes; children: those processes
     client_process
                  a client process: obeys the parent's orders
     population   connects and logs in many sessions, answers keepalive
@@ -17,6 +17,13 @@ The path of a measurement:
     client_loop  epoll; connection: one socket; tcp, ws: framing
     stats        latencies and counts; report: tables and JSON
 
+The path of a run with faults begins in `faults`; it ends here:
+
+    history      what every device did and saw, line by line
+    evidence     the same in columns
+    judge        what is wrong with it, each with its smallest counter-example
+
 Nothing here imports the server's own protocol code: a mistake there must not hide itself. Only
-`accounts` uses the server's package, to make accounts and tokens in bulk.
+`accounts` uses the server's package, to make accounts and tokens in bulk; and the devices of `faults`
+are imclient's, since it is what users rely on. The judge knows neither.
 """

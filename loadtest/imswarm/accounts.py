@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from imserver.admin import open_admin
 from imserver.config import Settings
@@ -22,10 +23,17 @@ def make_accounts(redis_url: str, prefix: str, count: int) -> list[Account]:
 
     Accounts that exist are used as they are. Raises AccountsError.
     """
-    users = [f"{prefix}{number}" for number in range(count)]
+    return make_devices(redis_url, [(f"{prefix}{number}", DEVICE) for number in range(count)])
+
+
+def make_devices(redis_url: str, devices: Sequence[tuple[str, str]]) -> list[Account]:
+    """The accounts of these users and devices, without a password, and a token for each device.
+
+    Accounts that exist are used as they are. Raises AccountsError.
+    """
     try:
         with open_admin(Settings(redis=redis_url)) as admin:
-            admin.user_import(json.dumps({"user": user}) for user in users)
-            return [Account(user, DEVICE, admin.token_mint(user, DEVICE, _TOKEN_SECONDS)) for user in users]
+            admin.user_import(json.dumps({"user": user}) for user in dict.fromkeys(user for user, _ in devices))
+            return [Account(user, name, admin.token_mint(user, name, _TOKEN_SECONDS)) for user, name in devices]
     except ImError as error:
         raise AccountsError(f"accounts cannot be made: {error}") from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imswarm.accounts import make_accounts
+from imswarm.children import SwarmError
 from imswarm.client_process import Connect, Mark, Plan
 from imswarm.connection import Address
 from imswarm.deployment import Deployment
@@ -15,7 +16,7 @@ from imswarm.population import Account, Crowd
 from imswarm.processes import Cores, CpuMeter
 from imswarm.report import Progress, Report
 from imswarm.stats import Tally
-from imswarm.swarm import Swarm, SwarmError
+from imswarm.swarm import Swarm
 from imswarm.traffic import Conversation, Pair
 
 _SETTLE_SECONDS = 1.0

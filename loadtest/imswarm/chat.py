@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imswarm.bench import Bench, SwarmSize, Talk, Window
+from imswarm.children import SwarmError
 from imswarm.client_process import Drain, Settle, Start
 from imswarm.report import Report, per, ratio
-from imswarm.swarm import Swarm, SwarmError
+from imswarm.swarm import Swarm
 
 
 @dataclass(frozen=True, slots=True)

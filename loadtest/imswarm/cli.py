@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,15 +17,19 @@ import click
 from imswarm.accounts import AccountsError
 from imswarm.bench import Bench, Floors, SwarmSize, Talk
 from imswarm.chat import ChatOptions, run_chat
+from imswarm.children import SwarmError
 from imswarm.deployment import Deployment, DeploymentError, addressed, attached, started
+from imswarm.faults.injuries import FAULTS
+from imswarm.faults.outcome import show_outcome
+from imswarm.faults.plan import MISTAKES
+from imswarm.faults.run import FaultOptions, run_faults
 from imswarm.floor import MAX_CONNECTIONS, FloorError, floor_program, measure_floor
 from imswarm.idle import run_idle
 from imswarm.login import run_login
-from imswarm.options import FLOOR, JSON, POSITIVE, SECONDS, SIZE, TARGET, option, with_options
+from imswarm.options import DIRECTORY, FLOOR, JSON, POSITIVE, SECONDS, SIZE, TARGET, names_of, option, with_options
 from imswarm.processes import CannotMeasure, Cores, run_on, split_cores
 from imswarm.report import Progress, Report, print_json, print_table
 from imswarm.stamps import STAMP_BYTES
-from imswarm.swarm import SwarmError
 
 _FAILURES = (AccountsError, FloorError, DeploymentError, CannotMeasure, SwarmError)
 _WRONG = ("lost", "duplicated", "reordered", "errors")
@@ -87,6 +92,35 @@ def idle(seconds: float, **values: Any) -> None:
 def login(rounds: int, **values: Any) -> None:
     """Everybody logs in by token and is disconnected again, several times."""
     _run({**values, "floor": False}, lambda bench, size: run_login(bench, size, rounds))
+
+
+@main.command()
+@option("--seed", type=int, default=1, help="The same seed gives the same faults.")
+@option("--faults", type=click.IntRange(min=0), default=14, help="How many.")
+@option("--pause-seconds", type=SECONDS, default=2.0, help="After each fault.")
+@option("--only", type=names_of(FAULTS), default=(), help=f"Which kinds: {', '.join(FAULTS)}.")
+@option("--users", type=click.IntRange(min=2), default=40)
+@option("--devices", type=POSITIVE, default=2, help="Of each user, over TCP and WebSocket.")
+@option("--rate", type=click.FloatRange(min=1.0), default=3000.0, help="Messages a second in all, at most.")
+@option("--window", type=POSITIVE, default=2, help="Messages outstanding from each device to each partner.")
+@option("--body-bytes", type=click.IntRange(1, 60_000), default=80)
+@option("--processes", type=click.IntRange(1, 64), default=2, help="Client processes.")
+@option("--workers", type=POSITIVE, default=2, help="Workers of the server started here.")
+@option("--heal-seconds", type=SECONDS, default=60.0, help="Longest wait, in the end, for everybody to have all.")
+@option("--data", type=DIRECTORY, help="Attach to the running server that has this data directory.")
+@option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Leave histories and logs there.")
+@option("--behind-proxy", is_flag=True, help="Not the embedded store, but one from which a worker can be cut off.")
+@option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Draw the run into this file.")
+@option("--mistake", type=click.Choice(MISTAKES), help="Falsify one delivery on purpose: the run must fail.")
+@JSON
+def faults(as_json: bool, html: Path | None, **values: Any) -> None:
+    """Break one thing after the other while users talk; then judge what every device saw."""
+    progress = Progress()
+    with _failures_reported(progress), _terminable():
+        outcome = run_faults(_pick(FaultOptions, values), progress)
+    show_outcome(outcome, html, as_json=as_json)
+    if not outcome.is_good:
+        sys.exit(1)
 
 
 @main.command()

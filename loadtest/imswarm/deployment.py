@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,31 @@ class Deployment:
         return int(_redis_info(self.redis_url, "memory")["used_memory"])
 
 
+class OwnServer:
+    """A server with this data directory; started again, it listens where it did before."""
+
+    def __init__(self, data: Path, options: Sequence[str], environment: Mapping[str, str]) -> None:
+        """`options` of `imserver serve`, the addresses among them."""
+        self._data = data
+        self._command = [sys.executable, "-m", "imserver.cli", "serve", "--data", str(data), *options]
+        self._environment = {**os.environ, **_UNLIMITED, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it serves. Raises DeploymentError."""
+        with (self._data / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+            )
+        _wait_ready(self._process, self._data)
+
+    def stop(self) -> None:
+        """As an operator stops it; by force if it takes too long."""
+        if self._process is not None:
+            _stop(self._process)
+            self._process = None
+
+
 @contextmanager
 def started(workers: int, redis_url: str | None, cores: frozenset[int] | None) -> Iterator[Deployment]:
     """A server on free ports with a data directory of its own, stopped on exit.
@@ -80,19 +105,20 @@ def started(workers: int, redis_url: str | None, cores: frozenset[int] | None) -
     """
     with tempfile.TemporaryDirectory(prefix="imswarm-", ignore_cleanup_errors=True) as directory:
         data = Path(directory)
-        with starting_on(cores), (data / "server.log").open("wb") as log:
-            server = subprocess.Popen(
-                _serve_command(data, workers, redis_url),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=os.environ | _UNLIMITED,
-            )
+        store = ["--redis", redis_url] if redis_url else []
+        server = OwnServer(data, [*serve_options(workers, (0, 0, 0)), *store], {})
         try:
-            _wait_ready(server, data)
+            with starting_on(cores):
+                server.start()
             yield attached(data)
         finally:
-            _stop(server)
+            server.stop()
+
+
+def serve_options(workers: int, ports: tuple[int, int, int]) -> list[str]:
+    """Of `imserver serve`; the ports are those for TCP, HTTP and administration, 0: a free one."""
+    addresses = zip(("tcp", "http", "admin"), ports, strict=True)
+    return ["--workers", str(workers), *(f"--{name}=127.0.0.1:{port}" for name, port in addresses)]
 
 
 def attached(data: Path) -> Deployment:
@@ -119,21 +145,22 @@ def addressed(tcp: Address | None, http: Address | None, redis_url: str, workers
     return Deployment(tcp, http, redis_url, workers, redis=_local_redis(redis_url))
 
 
-def _serve_command(data: Path, workers: int, redis_url: str | None) -> list[str]:
-    listen = [part for port in ("tcp", "http", "admin") for part in (f"--{port}", "127.0.0.1:0")]
-    store = ["--redis", redis_url] if redis_url else []
-    serve = [sys.executable, "-m", "imserver.cli", "serve"]
-    return [*serve, "--data", str(data), "--workers", str(workers), *listen, *store]
-
-
 def _wait_ready(server: subprocess.Popen[bytes], data: Path) -> None:
     end = time.monotonic() + START_SECONDS
-    while not (data / "run.json").exists():
+    while not _runs(server.pid, data):
         if server.poll() is not None:
             raise DeploymentError(f"the server ended with status {server.returncode}:\n{_last_lines(data)}")
         if time.monotonic() > end:
             raise DeploymentError(f"the server is not ready after {START_SECONDS:.0f} s:\n{_last_lines(data)}")
         time.sleep(_POLL_SECONDS)
+
+
+def _runs(supervisor: int, data: Path) -> bool:
+    """Its `run.json` is there, and not one that a predecessor left."""
+    try:
+        return bool(json.loads((data / "run.json").read_text())["pid"] == supervisor)
+    except FileNotFoundError:
+        return False
 
 
 def _last_lines(data: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,30 @@ class _PidsType(click.ParamType[Any]):
         return tuple(map(int, pids))
 
 
+class _NamesType(click.ParamType[Any]):
+    name = "NAME,..."
+
+    def __init__(self, known: Collection[str]) -> None:
+        self._known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(str(value).split(","))
+        unknown = [name for name in names if name not in self._known]
+        if unknown:
+            self.fail(f"{', '.join(unknown)}: not among {', '.join(self._known)}", param, ctx)
+        return names
+
+
+def names_of(known: Collection[str]) -> click.ParamType[Any]:
+    """The type of a list of these names, separated by commas."""
+    return _NamesType(known)
+
+
+DIRECTORY = click.Path(file_okay=False, exists=True, path_type=Path)
+
+
 def option(name: str, *more: Any, **settings: Any) -> Callable[[Command], Command]:
     """An option whose default, if it has one, is shown in the help."""
     shown = settings.get("default") not in (None, ())
@@ -50,7 +74,7 @@ JSON = option("--json", "as_json", is_flag=True, help="One JSON object on standa
 TARGET: Options = (
     option(
         "--data",
-        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        type=DIRECTORY,
         help="Attach to the running server that has this data directory.",
     ),
     option("--tcp", type=_AddressType(), help="Attach to a running server; needs --redis."),

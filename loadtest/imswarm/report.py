@@ -69,23 +69,23 @@ def print_table(report: Report) -> None:
     table = Table(title=f"imswarm {report['scenario']}", show_header=False)
     table.add_column("figure")
     table.add_column("value", justify="right")
-    for name, value in _flat(report):
-        table.add_row(name, _readable(value))
+    for name, value in flat(report):
+        table.add_row(name, readable(value))
     Console().print(table)
 
 
-def _flat(report: Report, prefix: str = "") -> Iterator[tuple[str, object]]:
+def flat(report: Report, prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in report.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name} ")
+            yield from flat(value, f"{prefix}{name} ")
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             for number, part in enumerate(value, 1):
-                yield from _flat(part, f"{prefix}{name} {number} ")
+                yield from flat(part, f"{prefix}{name} {number} ")
         else:
             yield f"{prefix}{name}", value
 
 
-def _readable(value: object) -> str:
+def readable(value: object) -> str:
     match value:
         case None:
             return "-"
@@ -96,5 +96,5 @@ def _readable(value: object) -> str:
         case float():
             return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
         case list() | tuple():
-            return ", ".join(map(_readable, value))
+            return ", ".join(map(readable, value))
     return str(value)

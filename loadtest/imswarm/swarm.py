@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection as Pipe
-from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
+from imswarm.children import Children
 from imswarm.client_process import Order, Plan, Progress, client_main
 from imswarm.report import Report
 from imswarm.stats import Tally
 
 _TICK_SECONDS = 0.5
 _KINDS_SHOWN = 20
-_STOP_SECONDS = 5.0
 
 Show = Callable[[int, int], None]
 """Called now and then with the sessions open and the messages delivered in this stage."""
-
-
-class SwarmError(Exception):
-    """A client process ended, or the swarm could not do what the scenario needs."""
 
 
 class Swarm:
@@ -37,7 +30,7 @@ class Swarm:
         self._show = show
         self.errors: Counter[str] = Counter()  # of all processes, since the beginning
         self._progress: dict[Pipe, Progress] = {}
-        self._processes: dict[Pipe, SpawnProcess] = dict(map(_started, plans))
+        self._children = Children(client_main, plans)
 
     def __enter__(self) -> Swarm:
         return self
@@ -48,26 +41,22 @@ class Swarm:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for pipe, process in self._processes.items():
-            pipe.close()
-            process.join(_STOP_SECONDS)
-            if process.is_alive():
-                process.kill()
+        self._children.stop()
 
     @property
     def pids(self) -> list[int]:
-        return [process.pid for process in self._processes.values() if process.pid]
+        return self._children.pids
 
     def order(self, order: Order) -> Tally:
         """Give this order to every process and wait until all have answered; the sum."""
-        return self.order_each([order] * len(self._processes))
+        return self.order_each([order] * len(self._children.pipes))
 
     def order_each(self, orders: Sequence[Order]) -> Tally:
         """Give each process its own order, in the order of the plans."""
-        for pipe, order in zip(self._processes, orders, strict=True):
+        for pipe, order in zip(self._children.pipes, orders, strict=True):
             pipe.send(order)
         answers: dict[Pipe, Tally] = {}
-        while len(answers) < len(self._processes):
+        while len(answers) < len(self._children.pipes):
             answers.update(self._receive(_TICK_SECONDS))
         tally = sum(answers.values(), Tally())
         self.errors += tally.errors
@@ -87,9 +76,7 @@ class Swarm:
     def _receive(self, longest_seconds: float) -> dict[Pipe, Tally]:
         """The answers that come next, at most one of each process."""
         answers = {}
-        for pipe in wait(list(self._processes), longest_seconds):
-            assert isinstance(pipe, Pipe)
-            message = self._message(pipe)
+        for pipe, message in self._children.receive(longest_seconds):
             if isinstance(message, Tally):
                 answers[pipe] = message
             else:
@@ -97,22 +84,3 @@ class Swarm:
         progress = self._progress.values()
         self._show(sum(p.sessions for p in progress), sum(p.delivered for p in progress))
         return answers
-
-    def _message(self, pipe: Pipe) -> Tally | Progress:
-        try:
-            message: Tally | Progress = pipe.recv()
-        except (EOFError, ConnectionError):
-            process = self._processes[pipe]
-            process.join(_STOP_SECONDS)
-            raise SwarmError(f"a client process ended with status {process.exitcode}") from None
-        return message
-
-
-def _started(plan: Plan) -> tuple[Pipe, SpawnProcess]:
-    """Started anew, not forked: a fork would share the parent's descriptors."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=client_main, args=(plan, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    return ours, process

@@ -98,6 +98,13 @@ def test_alice_sends_and_bob_receives(alice: Device, bob: Device) -> None:
     assert message.sent_at.isoformat() == "1970-01-01T00:00:01.001000+00:00"
 
 
+def test_a_message_tells_what_stands_before_it_in_its_log(alice: Device, bob: Device) -> None:
+    bob.settle()
+    say(alice, bob, "one", "two", "three")
+    one, two, three = (event for event in bob.of(Message) if isinstance(event, Message))
+    assert [one.prev, two.prev, three.prev] == ["0-0", one.at, two.at]
+
+
 def test_the_other_devices_of_the_sender_receive_it_too(server: ModelServer, alice: Device) -> None:
     phone = Device(server, "alice", "phone")
     phone.settle()

@@ -1,0 +1,215 @@
+"""One device of the run: imclient underneath, and a history of all it does and sees."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+from imclient import Client, Message, SendFailed, Sent, State, Truncated, connect
+from imclient.address import Address
+
+from imserver.errors import ImError, ServiceError
+from imswarm.faults.plan import Seat
+from imswarm.history import Deliver, Fail, Invoke, Line, Ok, Unknown, content_of
+
+Record = Callable[[Line], None]
+MARK = "mark"
+_AGAIN_SECONDS = 0.2
+
+
+class BreakableStream(trio.abc.Stream):
+    """A connection that can be reset in the middle of what it sends next."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._is_to_break = False
+
+    def break_next(self) -> None:
+        self._is_to_break = True
+
+    def reset(self) -> None:
+        """The peer gets an RST, whatever was said before; nothing, where the connection is closed already."""
+        if self._stream.socket.fileno() < 0:
+            return
+        self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._stream.socket.close()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._is_to_break:
+            await self._stream.send_all(data)
+            return
+        await self._stream.send_all(data[: len(data) // 2])
+        self.reset()
+        raise trio.BrokenResourceError("reset on purpose")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class TalkingDevice:
+    """Runs until it is told to leave. It comes back by itself: that is imclient's business."""
+
+    def __init__(self, seat: Seat, record: Record) -> None:
+        self.seat = seat
+        self.delivered = 0
+        self.is_marked = False
+        self.has_left = False
+        self._troubles: list[str] = []
+        self._record = record
+        self._client: Client | None = None
+        self._stream: BreakableStream | None = None
+        self._outstanding: dict[str, str] = {}  # id -> recipient
+        self._busy: Counter[str] = Counter()  # recipient -> messages outstanding
+        self._own: set[str] = set()  # ids that were answered
+        self._cursors: dict[str, str] = {}
+        self._life = trio.CancelScope()
+        self._is_leaving = False
+
+    # -- talking
+
+    @property
+    def is_live(self) -> bool:
+        return self._client is not None and self._client.state is State.LIVE
+
+    @property
+    def unanswered(self) -> int:
+        return len(self._outstanding)
+
+    def can_say(self, to: str, window: int) -> bool:
+        return self._client is not None and not self._life.cancel_called and self._busy[to] < window
+
+    def say(self, to: str, body: str) -> None:
+        """Begins to send. `can_say` MUST be so."""
+        assert self._client is not None
+        now = time.monotonic()
+        try:
+            message = self._client.send_nowait(to, body)
+        except ImError as error:
+            self._troubles.append(f"{self.seat.device} can't send: {error}")
+            return
+        self._record(Invoke(now, message, to, content_of(body)))
+        self._outstanding[message] = to
+        self._busy[to] += 1
+
+    @property
+    def state(self) -> str:
+        """For people."""
+        return "not running" if self._client is None else self._client.state.value
+
+    def take_troubles(self) -> list[str]:
+        """What should not have happened since the last time, in words."""
+        troubles, self._troubles = self._troubles, []
+        return troubles
+
+    # -- being broken
+
+    def break_connection(self) -> None:
+        """The next frame is cut in two, and the connection reset."""
+        if self._stream is not None:
+            self._stream.break_next()
+
+    def die(self) -> None:
+        """The program ends without a word; `run` starts another one in its place."""
+        if self._stream is not None:
+            self._stream.reset()
+        self._life.cancel()
+
+    def leave(self) -> None:
+        """Logs out; `run` returns."""
+        self._is_leaving = True
+        self._life.cancel()
+
+    # -- living
+
+    async def run(self) -> None:
+        while not self._is_leaving:
+            try:
+                await self._live()
+            except ImError as error:
+                if not self._comes_back(error):
+                    break
+                await trio.sleep(_AGAIN_SECONDS)
+        self.has_left = True
+
+    def _comes_back(self, error: ImError) -> bool:
+        """A program that is started while nobody answers is started again; anything else is trouble."""
+        if not isinstance(error, ServiceError):
+            self._troubles.append(f"{self.seat.device}: {type(error).__name__}: {error}")
+        return isinstance(error, ServiceError)
+
+    async def _live(self) -> None:
+        """One life of the program: from its start to its end, which may come at any moment."""
+        seat, since = self.seat, self._cursors or None
+        try:
+            with trio.CancelScope() as self._life:
+                async with connect(
+                    seat.url, token=seat.token, device=seat.device.name, since=since, dial=self._dial
+                ) as client:
+                    self._client = client
+                    async for event in client.events():
+                        self._on_event(event)
+        finally:
+            if self._client is not None:
+                await self._bury(self._client)
+                self._client = None
+
+    async def _bury(self, client: Client) -> None:
+        """What was kept is where the next life begins; what has no answer never gets one."""
+        with suppress(ImError):
+            while True:  # answers that have come count; messages not taken come again
+                if not isinstance(event := await client.take(), Message):
+                    self._on_event(event)
+        self._cursors = client.cursors
+        for message, to in self._outstanding.items():
+            self._record(Unknown(time.monotonic(), message, "the program ended"))
+            self._busy[to] -= 1
+        self._outstanding.clear()
+
+    async def _dial(self, address: Address) -> trio.abc.Stream:
+        self._stream = BreakableStream(await trio.open_tcp_stream(address.host, address.port))
+        return self._stream
+
+    # -- what comes
+
+    def _on_event(self, event: object) -> None:
+        now = time.monotonic()
+        match event:
+            case Message():
+                self._on_message(event, now)
+            case Sent():
+                self._own.add(event.id)
+                self._settle(event.id)
+                self._record(Ok(now, event.id, event.at))
+            case SendFailed():
+                self._settle(event.id)
+                self._record(Fail(now, event.id, str(event.error)))
+            case Truncated():
+                self._troubles.append(f"{self.seat.device}: the log was truncated at {event.at}")
+
+    def _settle(self, message: str) -> None:
+        to = self._outstanding.pop(message, None)
+        if to is not None:
+            self._busy[to] -= 1
+
+    def _on_message(self, message: Message, now: float) -> None:
+        user, name = self.seat.device
+        if message.sender == user and message.device == name and message.id in self._own:
+            return  # a life before this one was answered; the new one does not know, and is given it again
+        self.delivered += 1
+        if message.to == user and str(message.body).startswith(MARK):
+            self.is_marked = True
+        content = content_of(message.body)
+        self._record(
+            Deliver(now, message.at, message.prev, message.sender, message.device, message.id, message.to, content)
+        )

@@ -1,0 +1,94 @@
+"""How a run is told: as JSON, as tables, as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from imswarm.faults.figures import Injury
+from imswarm.faults.run import Outcome
+from imswarm.faults.timeline import page
+from imswarm.judge import KINDS
+from imswarm.report import flat, print_json, readable
+
+_TOLD = 10
+
+
+def show_outcome(outcome: Outcome, html: Path | None, *, as_json: bool) -> None:
+    """The report on standard output, the page in its file, and what is wrong on standard error."""
+    if html is not None:
+        table = [(name, readable(value)) for name, value in flat(summary(outcome))]
+        count = outcome.verdict.counts.total()
+        html.write_text(page(outcome.figures, table, outcome.verdict.violations, count), encoding="utf-8")
+    for text in complaints(outcome):
+        click.echo(text, err=True)
+    if as_json:
+        print_json(report(outcome))
+    else:
+        _print_tables(outcome)
+
+
+def complaints(outcome: Outcome) -> Iterable[str]:
+    """What is wrong, in words; the first few of each sort."""
+    yield from map(str, outcome.verdict.violations[:_TOLD])
+    yield from (f"not in time: {what}" for what in outcome.missing[:_TOLD])
+    yield from (f"unexpected: {what}" for what in outcome.troubles[:_TOLD])
+
+
+def summary(outcome: Outcome) -> dict[str, Any]:
+    """The figures of a run, without the list of its faults."""
+    figures, counts = outcome.figures, outcome.verdict.counts
+    return {
+        "scenario": "faults",
+        "seconds": outcome.seconds,
+        "messages": figures.messages,
+        "messages_per_s": figures.messages / outcome.seconds,
+        "ok": figures.ok,
+        "fail": figures.failed,
+        "unknown": figures.unknown,
+        "deliveries": figures.deliveries,
+        **{kind: counts[kind] for kind in KINDS},
+        "missing": len(outcome.missing),
+        "troubles": len(outcome.troubles),
+        "delay_ms": figures.delay.summary_ms(),
+    }
+
+
+def report(outcome: Outcome) -> dict[str, Any]:
+    """Everything; times of faults count from the first moment of the run."""
+    begin = outcome.figures.moments[0].time if outcome.figures.moments else 0.0
+    return {
+        **summary(outcome),
+        "faults_by_kind": outcome.faults,
+        "faults": [_told(injury, begin) for injury in outcome.figures.injuries],
+        "complaints": list(complaints(outcome)),
+    }
+
+
+def _told(injury: Injury, begin: float) -> dict[str, Any]:
+    return {
+        "kind": injury.kind,
+        "at_s": injury.begin - begin,
+        "lasted_s": injury.mended - injury.begin,
+        "back_after_s": injury.back_seconds,
+    }
+
+
+def _print_tables(outcome: Outcome) -> None:
+    figures = Table(title="imswarm faults", show_header=False)
+    figures.add_column("figure")
+    figures.add_column("value", justify="right")
+    for name, value in flat(summary(outcome)):
+        figures.add_row(name, readable(value))
+    faults = Table(title="faults")
+    faults.add_column("kind")
+    for name in ("at, s", "lasted, s", "traffic back after, s"):
+        faults.add_column(name, justify="right")
+    for told in report(outcome)["faults"]:
+        faults.add_row(*map(readable, told.values()))
+    Console().print(figures, faults)

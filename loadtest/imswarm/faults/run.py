@@ -1,0 +1,173 @@
+"""The run: talk, break and mend, let heal, judge, report."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from imswarm.deployment import DeploymentError
+from imswarm.evidence import Evidence
+from imswarm.faults.crew import Crew
+from imswarm.faults.figures import Figures, Injury, figures_of
+from imswarm.faults.injuries import FAULTS, Scene, possible
+from imswarm.faults.plan import Begin, End, Mark, Plan, Quiet, Seat
+from imswarm.faults.schedule import schedule
+from imswarm.faults.talk import Talk
+from imswarm.faults.victim import Victim, own_victim
+from imswarm.history import read_history
+from imswarm.judge import Verdict, judge_evidence
+from imswarm.report import Progress
+
+_WARM_UP_SECONDS = 2.0
+_BEGIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class FaultOptions:
+    """What the command's options say.
+
+    `data`: of a running server; else one is started with `workers`. `keep`: where histories and the server's files
+    are left behind.
+    """
+
+    seed: int
+    faults: int
+    pause_seconds: float
+    only: tuple[str, ...]
+    users: int
+    devices: int
+    rate: float
+    window: int
+    body_bytes: int
+    processes: int
+    workers: int
+    heal_seconds: float
+    behind_proxy: bool = False
+    data: Path | None = None
+    keep: Path | None = None
+    mistake: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run. `missing`: who has not got what in the end; `troubles`: what nobody expected; in words."""
+
+    seconds: float
+    figures: Figures
+    verdict: Verdict
+    missing: Sequence[str]
+    troubles: Sequence[str]
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.verdict.counts or self.missing or self.troubles)
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """How many of each kind."""
+        return dict(Counter(injury.kind for injury in self.figures.injuries))
+
+
+def run_faults(options: FaultOptions, progress: Progress) -> Outcome:
+    """Raises DeploymentError, AccountsError and SwarmError where the run can't be done."""
+    with ExitStack() as stack:
+        directory = stack.enter_context(_directory(options.keep))
+        histories = directory / "histories"
+        histories.mkdir()
+        progress.stage("finding the server")
+        victim = stack.enter_context(_victim(options, directory))
+        kinds = _kinds(options, victim)
+        talk = Talk(victim, options.users, options.devices)
+        crew = stack.enter_context(Crew(_plans(options, talk.seats, histories), progress.show))
+        run = _Run(options, talk, crew, progress)
+        injuries, seconds = run.break_and_mend(victim, schedule(options.seed, options.faults, kinds))
+        missing = run.let_heal()
+        progress.stage("judging the histories")
+        evidence = Evidence(read_history(histories))
+        return Outcome(seconds, figures_of(evidence, injuries), judge_evidence(evidence), missing, crew.troubles)
+
+
+@contextmanager
+def _directory(keep: Path | None) -> Iterator[Path]:
+    """An empty directory that is deleted afterwards, or kept. Raises DeploymentError."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="imswarm-", ignore_cleanup_errors=True) as directory:
+            yield Path(directory)
+        return
+    keep.mkdir(parents=True, exist_ok=True)
+    if any(keep.iterdir()):
+        raise DeploymentError(f"{keep} is not empty")
+    yield keep
+
+
+def _victim(options: FaultOptions, directory: Path) -> AbstractContextManager[Victim]:
+    if options.data is not None:
+        return nullcontext(Victim(options.data))
+    return own_victim(directory, options.workers, behind_proxy=options.behind_proxy)
+
+
+def _kinds(options: FaultOptions, victim: Victim) -> Sequence[str]:
+    kinds = possible(victim)
+    impossible = [kind for kind in options.only if kind not in kinds]
+    if impossible:
+        raise DeploymentError(f"this server can't be given: {', '.join(impossible)}")
+    return options.only or kinds
+
+
+def _plans(options: FaultOptions, seats: Sequence[Seat], histories: Path) -> list[Plan]:
+    return [_plan(options, seats[part :: options.processes], histories, part) for part in range(options.processes)]
+
+
+def _plan(options: FaultOptions, seats: Sequence[Seat], histories: Path, part: int) -> Plan:
+    return Plan(
+        seats=tuple(seats),
+        directory=histories,
+        rate_per_second=options.rate / options.processes,
+        window=options.window,
+        body_bytes=options.body_bytes,
+        mistake=options.mistake if part == 0 else None,
+    )
+
+
+class _Run:
+    def __init__(self, options: FaultOptions, talk: Talk, crew: Crew, progress: Progress) -> None:
+        self._options, self._talk, self._crew, self._progress = options, talk, crew, progress
+        self._numbers = count(1)
+
+    def break_and_mend(self, victim: Victim, kinds: Sequence[str]) -> tuple[list[Injury], float]:
+        """The faults as they happened, and how long everybody talked, in seconds."""
+        self._progress.stage("logging in")
+        missing = self._crew.order(Begin(), _BEGIN_SECONDS)
+        if missing:
+            raise DeploymentError(f"not everybody could log in: {'; '.join(missing[:5])}")
+        began = time.monotonic()
+        self._progress.stage("talking")
+        self._crew.let_run(_WARM_UP_SECONDS)
+        scene = Scene(victim, self._crew, random.Random(self._options.seed), self._talk.extras)
+        injuries = [self._injure(scene, kind) for kind in kinds]
+        return injuries, time.monotonic() - began
+
+    def _injure(self, scene: Scene, kind: str) -> Injury:
+        fault = FAULTS[kind]
+        self._progress.stage(f"fault {next(self._numbers)} of {self._options.faults}: {kind}")
+        begin = time.monotonic()
+        with fault.inflict(scene):
+            self._crew.let_run(fault.seconds)
+        mended = time.monotonic()
+        self._crew.let_run(self._options.pause_seconds)
+        return Injury(kind, begin, mended)
+
+    def let_heal(self) -> list[str]:
+        """Until everybody has everything, or the deadline; who has not, in words."""
+        seconds = self._options.heal_seconds
+        self._progress.stage("letting it heal")
+        missing = self._crew.order(Quiet(seconds), seconds)
+        missing += self._crew.order(Mark(self._talk.marks(), seconds), seconds)
+        return missing + self._crew.order(End(), _BEGIN_SECONDS)

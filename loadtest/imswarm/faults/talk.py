@@ -1,0 +1,50 @@
+"""Who talks to whom: users, their devices, and the tokens they log in with."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+
+from imswarm.accounts import make_devices
+from imswarm.connection import Address
+from imswarm.faults.plan import Seat
+from imswarm.faults.victim import Victim
+from imswarm.history import Device
+
+_EXTRAS = 20
+_SCHEMES = ("tcp", "ws")
+
+
+class Talk:
+    """The names are new in every run, since a history begins with the user's first entry."""
+
+    def __init__(self, victim: Victim, users: int, devices: int) -> None:
+        """Makes the accounts. Raises DeploymentError and AccountsError."""
+        prefix = f"f{secrets.token_hex(3)}-"
+        self._users = [f"{prefix}{number}" for number in range(users)]
+        self._names = [f"d{number}" for number in range(devices)]
+        talking = [Device(user, name) for user in self._users for name in self._names]
+        extras = [Device(self._users[number % users], f"extra{number}") for number in range(_EXTRAS)]
+        run = victim.run
+        accounts = make_devices(run["redis"], [*talking, *extras])
+        tokens = {Device(account.user, account.device): account.token for account in accounts}
+        self.extras: Iterator[tuple[str, str]] = cycle((tokens[extra], extra.name) for extra in extras)
+        addresses = (Address(*run["tcp"]), Address(*run["http"]))
+        self.seats = [self._seat(number, device, tokens[device], addresses) for number, device in enumerate(talking)]
+
+    def _seat(self, number: int, device: Device, token: str, addresses: Sequence[Address]) -> Seat:
+        scheme, address = tuple(zip(_SCHEMES, addresses, strict=True))[number % len(_SCHEMES)]
+        url = f"{scheme}://{device.user}@{address}"
+        return Seat(device, url, token, self._partners(number // len(self._names)))
+
+    def _partners(self, user: int) -> tuple[str, ...]:
+        """Both neighbours and the user opposite, who all write back."""
+        size = len(self._users)
+        partners = {(user + step) % size for step in (1, -1, size // 2)} - {user}
+        return tuple(self._users[partner] for partner in sorted(partners))
+
+    def marks(self) -> tuple[tuple[Device, str], ...]:
+        """To every user, from a device of another one."""
+        first = self._names[0]
+        return tuple((Device(user, first), self._users[number - 1]) for number, user in enumerate(self._users))

@@ -1,0 +1,126 @@
+"""The server that is broken and mended: where its parts are now, and how it is started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from imswarm.deployment import DeploymentError, OwnServer, serve_options
+from imswarm.faults.proxy import StoreProxy, store_behind_proxy
+
+HEAL_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+_LOWEST_PORT = 20_000
+
+# Shorter than an operator would have it, so that much can happen in a minute.
+SETTINGS = {
+    "IMSERVER_PING_SECONDS": "2",
+    "IMSERVER_STUCK_SECONDS": "2",
+    "IMSERVER_STORE_TIMEOUT_SECONDS": "2",
+    "IMSERVER_PROBE_SECONDS": "0.5",
+    "IMSERVER_DRAIN_SECONDS": "1",
+    "IMSERVER_LEASE_SECONDS": "5",
+}
+LEASE_SECONDS = 5.0
+"""After so long without word from it a worker counts as dead."""
+PATIENCE_SECONDS = 4.0
+"""So long a client waits for a sign of life: twice the ping time."""
+
+
+class Victim:
+    """A running server, known by its data directory.
+
+    `own`: if it was started here; `proxy`: if its store is behind one.
+    """
+
+    def __init__(self, data: Path, own: OwnServer | None = None, proxy: StoreProxy | None = None) -> None:
+        self.data = data
+        self.own = own
+        self.proxy = proxy
+
+    # -- where it is
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """What it says of itself. Raises DeploymentError if it does not run."""
+        try:
+            found: dict[str, Any] = json.loads((self.data / "run.json").read_text())
+        except FileNotFoundError:
+            raise DeploymentError(f"no server runs on {self.data}: it has no run.json") from None
+        return found
+
+    @property
+    def workers(self) -> list[int]:
+        return [worker["pid"] for worker in self.run["workers"]]
+
+    @property
+    def store(self) -> int | None:
+        """The process of the embedded store; None without one."""
+        pid: int | None = self.run["redis_pid"]
+        return pid
+
+    def store_client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.run["redis"])
+
+    # -- what is done to it
+
+    def signal_supervisor(self, number: signal.Signals) -> None:
+        os.kill(self.run["pid"], number)
+
+    def wait_until(self, is_so: Callable[[], bool], what: str) -> None:
+        """Raises DeploymentError after HEAL_SECONDS: what was broken has not come back."""
+        end = time.monotonic() + HEAL_SECONDS
+        while not is_so():
+            if time.monotonic() > end:
+                raise DeploymentError(f"{what} did not come back within {HEAL_SECONDS:g} s; see {self.data}/server.log")
+            time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def own_victim(directory: Path, workers: int, *, behind_proxy: bool) -> Iterator[Victim]:
+    """A server that is started, and can be started again on the same ports. Raises DeploymentError."""
+    first, second, third, *others = free_ports(5)
+    data = directory / "server"
+    data.mkdir()
+    with ExitStack() as stack:
+        proxy = None
+        store: list[str] = []
+        if behind_proxy:
+            proxy = stack.enter_context(store_behind_proxy(directory / "store", (others[0], others[1])))
+            store = ["--redis", proxy.url]
+        server = OwnServer(data, [*serve_options(workers, (first, second, third)), *store], SETTINGS)
+        stack.callback(server.stop)
+        server.start()
+        yield Victim(data, server, proxy)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on and that no outgoing connection gets.
+
+    While the server is away, clients connect to its ports in vain. Were these among those that the system
+    gives to outgoing connections, one of them could get the port itself, and the server could not return.
+    """
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    candidates = random.sample(range(min(_LOWEST_PORT, low - 5_000), low), 50)
+    return list(islice(filter(_is_free, candidates), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,193 @@
+"""`imswarm faults`: its parts, a short run against the real server, and that it can fail."""
+
+import os
+import re
+import select
+import socket
+import sys
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+if sys.platform != "linux":
+    pytest.skip("imswarm needs Linux: epoll and /proc", allow_module_level=True)
+
+from imswarm.cli import main
+from imswarm.evidence import Evidence
+from imswarm.faults.figures import Injury, figures_of
+from imswarm.faults.injuries import FAULTS, possible
+from imswarm.faults.mistakes import Mistake
+from imswarm.faults.plan import MISTAKES
+from imswarm.faults.proxy import StoreProxy, owner_of
+from imswarm.faults.schedule import schedule
+from imswarm.faults.timeline import page
+from imswarm.faults.victim import Victim, free_ports
+from imswarm.history import Deliver, Device, History, Invoke, Line, Ok
+from imswarm.judge import judge
+
+from tests.conftest import required
+from tests.swarm import imswarm
+
+ANN, BOB, BOB_TOO = Device("ann", "d0"), Device("bob", "d0"), Device("bob", "d1")
+
+
+def delivered(time: float, number: int, content: int = 0) -> Deliver:
+    prev = f"{number - 1}-0" if number > 1 else "0-0"
+    return Deliver(time, f"{number}-0", prev, "ann", "d0", f"m{number}", "bob", content)
+
+
+def sent(number: int, time: float, answered: float) -> list[Line]:
+    return [Invoke(time, f"m{number}", "bob", 0), Ok(answered, f"m{number}", f"{number}-0")]
+
+
+HISTORY: History = {
+    ANN: [*sent(1, 10.0, 10.1), *sent(2, 12.0, 12.1), *sent(3, 14.0, 14.1)],
+    BOB: [delivered(10.1, 1), delivered(12.2, 2), delivered(14.1, 3)],
+    BOB_TOO: [delivered(10.3, 1), delivered(13.5, 2), delivered(14.1, 3)],
+}
+
+
+# ---- the parts
+
+
+@given(st.integers(), st.integers(0, 50))
+def test_a_seed_gives_the_same_faults_and_none_comes_twice_before_all_came_once(seed: int, count: int) -> None:
+    faults = schedule(seed, count, list(FAULTS))
+    assert faults == schedule(seed, count, list(FAULTS))
+    assert len(faults) == count
+    counts = Counter(faults)
+    assert max(counts.values(), default=0) - min((counts[name] for name in FAULTS), default=0) <= 1
+
+
+def test_delay_and_recovery() -> None:
+    figures = figures_of(Evidence(HISTORY), [Injury("one", 10.5, 11.0), Injury("two", 12.5, 13.8), Injury("x", 15, 16)])
+    assert (figures.messages, figures.ok, figures.unknown, figures.deliveries) == (3, 3, 0, 6)
+    assert figures.delay.max_ns == pytest.approx(1.5e9)
+    back = [injury.back_seconds for injury in figures.injuries]
+    assert back[:2] == [pytest.approx(13.5 - 11.0), pytest.approx(14.1 - 13.8)]
+    assert back[2] is None, "nothing was said after it"
+    assert sum(moment.delivered_per_s for moment in figures.moments) * 0.25 == 6
+
+
+def test_an_empty_run_has_figures_and_a_page() -> None:
+    figures = figures_of(Evidence({ANN: []}), [Injury("one", 1.0, 2.0)])
+    assert figures.moments == ()
+    assert "<svg" in page(figures, [], [], 0)
+
+
+def test_the_page_needs_nothing_else_and_shows_what_is_wrong() -> None:
+    spoilt = {**HISTORY, BOB: HISTORY[BOB][:2]}
+    figures = figures_of(Evidence(spoilt), [Injury("kill-<worker>", 10.5, 11.0)])
+    verdict = judge(spoilt)
+    html = page(figures, [("messages", "3")], verdict.violations, verdict.counts.total())
+    assert "1 violations" in html
+    assert "lost: it was answered ok, and bob/d0 never got it" in html
+    assert "kill-&lt;worker&gt;" in html
+    assert not re.search(r"https?://|src=|@import|url\(", html)
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_a_mistake_spoils_one_delivery(kind: str) -> None:
+    lines: list[Line] = []
+    mistake = Mistake(kind, lines.append)
+    for number in range(1, 31):
+        mistake.record(delivered(float(number), number))
+    ids = [line.id for line in lines if isinstance(line, Deliver)]
+    expected = {
+        "drop": [*range(1, 20), *range(21, 31)],
+        "double": [*range(1, 21), *range(20, 31)],
+        "swap": [*range(1, 20), 21, 20, *range(22, 31)],
+    }
+    assert ids == [f"m{number}" for number in expected[kind]]
+
+
+def test_ports_are_none_that_outgoing_connections_get() -> None:
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = free_ports(5)
+    assert len(set(ports)) == 5
+    assert max(ports) < low
+
+
+def test_who_is_cut_off_from_the_store_is_heard_later() -> None:
+    front, behind = free_ports(2)
+    with (
+        socket.create_server(("127.0.0.1", behind)) as store,
+        closing(StoreProxy(front, behind)) as proxy,
+        socket.create_connection(("127.0.0.1", front)) as client,
+    ):
+        served, _ = store.accept()
+        with served:
+            assert owner_of(client.getsockname()[1]) == os.getpid()
+            client.sendall(b"before")
+            assert served.recv(100) == b"before"
+            with proxy.cut_off(os.getpid()):
+                client.sendall(b"meanwhile")
+                assert select.select([served], [], [], 0.05)[0] == []
+            assert served.recv(100) == b"meanwhile"
+            served.sendall(b"answer")
+            assert client.recv(100) == b"answer"
+        assert client.recv(100) == b""
+
+
+def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"redis_pid": null}')
+    assert set(FAULTS) - set(possible(Victim(tmp_path))) == {
+        "restart-server",
+        "kill-store",
+        "freeze-store",
+        "freeze-store-long",
+        "cut-off-worker",
+        "cut-off-worker-long",
+        "cut-off-worker-at-login",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--only", "kill-worker,earthquake"], "earthquake: not among kill-worker, "),
+        (["--users", "1"], "1 is not in the range"),
+        (["--data", "."], "it has no run.json"),
+        (["--keep", "tests"], "tests is not empty"),
+    ],
+)
+def test_what_cannot_be_done_is_said(arguments: list[str], complaint: str) -> None:
+    result = CliRunner().invoke(main, ["faults", *arguments])
+    assert result.exit_code == 2
+    assert complaint in result.output
+
+
+# ---- the real thing
+
+SMALL = ("--users", "8", "--rate", "600", "--seed", "3")
+SIX = "kill-worker,kill-store,cut-links,reset-clients,restart-clients,restart-server"
+
+
+def counts(report: dict[str, Any]) -> dict[str, int]:
+    return {kind: report[kind] for kind in ("lost", "doubled", "reordered", "phantom", "diverged", "missing")}
+
+
+def test_six_faults_and_no_violation(tmp_path: Path) -> None:
+    required("redis-server")
+    html = tmp_path / "run.html"
+    report = imswarm("faults", *SMALL, "--faults", "6", "--only", SIX, "--pause-seconds", "1", "--html", str(html))
+    assert set(counts(report).values()) == {0}, report
+    assert report["troubles"] == 0, report
+    assert report["faults_by_kind"] == dict.fromkeys(SIX.split(","), 1)
+    assert report["ok"] > 1000
+    assert report["ok"] + report["unknown"] == report["messages"]
+    assert html.read_text().count('class="fault"') == 6
+
+
+@pytest.mark.parametrize(("mistake", "kind"), [("drop", "lost"), ("double", "doubled")])
+def test_it_fails_where_a_delivery_is_falsified(mistake: str, kind: str) -> None:
+    required("redis-server")
+    report = imswarm("faults", *SMALL, "--faults", "0", "--mistake", mistake, status=1)
+    assert counts(report) == {**dict.fromkeys(counts(report), 0), kind: 1}
+    assert report["complaints"][0].startswith(f"{kind}: ")
