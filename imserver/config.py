@@ -36,6 +36,7 @@ def _own_data_directory() -> str:
     return data_directory(os.environ)
 
 
+Durability = Literal["process", "disk"]
 Listen = Annotated[HostPort, Meta(extra={"allowed": "HOST:PORT or [IPV6]:PORT, port 0 to 65535"})]
 KIB: Final = 1024
 DAY: Final = 86_400
@@ -61,6 +62,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: Annotated[
         str, Meta(description="the server's own files; the embedded store's, too", extra={"allowed": "a directory"})
     ] = msgspec.field(default_factory=_own_data_directory)
+    # The default costs no fsync: the death of a process is common, the power failing without a replica is rare.
+    durability: Annotated[
+        Durability,
+        Meta(description="what no acknowledged message is lost to: a killed process; the power failing, too"),
+    ] = "process"
     workers: Annotated[int, Meta(ge=0, le=1024, description="worker processes; 0: one per core")] = 0
     # Closed by default, as with ejabberd and Prosody: spammers find an open server.
     registration: Annotated[

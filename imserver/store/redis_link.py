@@ -11,6 +11,9 @@ while the link is away, and fail as soon as it is lost.
 **Invariant: a link that comes back has missed something.** Its owner is told (`on_up`) once the subscriptions are
 confirmed and before any push is delivered, and has every session of the shard read from its cursor.
 
+**Invariant: what is given on has been written** by Redis to its file: see store/held.py. Only a Redis that writes and
+synchronizes before it sends anything (`appendfsync always`) is believed at once.
+
 Two connections instead of one were rejected: an entry could overtake the reply to the append before it, and every
 busy session would see gaps that are none.
 """
@@ -22,15 +25,17 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import hiredis
-import msgspec
 import outcome
 import trio
 
-from imserver.errors import ImError, Overloaded, Unavailable
+from imserver.errors import ImError, Unavailable
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.store.calls import pack
+from imserver.store.held import PING, Call, Held, Item, changes, number_of_proof
 from imserver.store.redis_handshake import MORE, HandshakeFailed, shake_hands
+from imserver.store.refusals import error_of, is_passing, is_unwritten
+from imserver.store.shards import Shard
 
 log = get_logger("store")
 
@@ -41,17 +46,6 @@ Parse = Callable[[Any], Any]  # makes a type, or an ImError, of a reply
 _CHUNK = 65536  # a larger one costs a system call more: malloc would map memory for each
 _Push, _Refusal = hiredis.PushNotification, hiredis.ReplyError  # looked up with every reply
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.02, 1.0
-# Redis can't do it now but will soon, or not before its functions are loaded again: reconnect and repeat.
-_PASSING = (
-    "LOADING",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "READONLY",
-    "BUSY",
-    "TRYAGAIN",
-    "NOREPLICAS",
-    "ERR Function not found",
-)
 
 
 class LinkReactor(Protocol):
@@ -75,20 +69,12 @@ class LinkOwner(Protocol):
     def on_relieved(self, link: "RedisLink") -> None: ...
 
 
-class _Call(msgspec.Struct, gc=False, eq=False):
-    command: bytes
-    parse: Parse | None  # of the reply, before it is given on
-    then: Then
-    since: float
-    once: bool  # not repeated
-
-
 class RedisLink:
     """Calls and pushes of one shard. `run` MUST be running for anything to happen."""
 
     def __init__(
         self,
-        url: str,
+        shard: Shard,
         *,
         client_name: str,
         channels: Sequence[bytes],
@@ -98,7 +84,7 @@ class RedisLink:
         timeout: float,
         most_calls: int,
     ) -> None:
-        self.url = url
+        self.url = shard.url
         self.up = False
         self.why_down = "not connected yet"
         self.proven_at = 0.0  # when the last probe came back; reactor time
@@ -107,7 +93,10 @@ class RedisLink:
         self._timeout, self._most_calls = timeout, most_calls
         self._sock: socket.socket | None = None
         self._reader = hiredis.Reader(notEnoughData=MORE)
-        self._calls: deque[_Call] = deque()
+        self._calls: deque[Call] = deque()  # those without a reply
+        self._held = Held()
+        self._received = 0  # replies on this connection
+        self._answers_early = shard.durability != "disk"
         self._out: list[bytes] = []
         self._blocked = False  # the socket took less than was offered
         self._saturated = False
@@ -126,7 +115,7 @@ class RedisLink:
 
         In a later turn `then` gets what `parse` makes of the reply, or an ImError.
         """
-        self._calls.append(_Call(command, parse, then, self._reactor.now, once))
+        self._calls.append(Call(command, parse, then, self._reactor.now, once))
         self._counters.store_calls += 1
         if self.up:
             out = self._out
@@ -160,7 +149,7 @@ class RedisLink:
 
     @property
     def in_flight(self) -> int:
-        return len(self._calls)
+        return len(self._calls) + len(self._held)
 
     def when_relieved(self, wake: Callable[[], None]) -> None:
         """Calls `wake` once half of the calls that saturated the link have been answered."""
@@ -171,8 +160,12 @@ class RedisLink:
     def flush(self) -> None:
         """Writes what was queued: once per turn."""
         sock = self._sock
-        if self._blocked or not self._out or sock is None:
+        if self._blocked or sock is None:
             return
+        if not self._out:
+            if self._calls or not self._held:
+                return
+            self._ask_for_proof()
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
         self._counters.store_flushes += 1
@@ -208,39 +201,74 @@ class RedisLink:
             return
         try:
             self._reader.feed(data)
-            self._dispatch()
+            self._receive()
         except hiredis.ProtocolError as error:
             self._lose(f"not Redis protocol: {error}")
 
-    def _dispatch(self) -> None:
-        gets, calls = self._reader.gets, self._calls
-        answered: _Call | None = None
-        while self.up and (reply := gets()) is not MORE:
+    def _receive(self) -> None:
+        """Takes what has come; gives on what it proves."""
+        gets, calls, received = self._reader.gets, self._calls, self._received
+        batch: list[Item] = []
+        passing, unwritten = "", 0
+        while (reply := gets()) is not MORE:
+            kind = type(reply)
+            if kind is _Push:
+                if reply[0] == b"smessage":
+                    batch.append((None, reply[2]))
+                continue
+            if kind is _Refusal:
+                text = str(reply)
+                if is_unwritten(text):
+                    unwritten = received + 1
+                elif is_passing(text) or calls[0].command is PING:
+                    passing = text
+                    break  # its call stays first in the queue
+            received += 1
+            batch.append((calls.popleft(), reply))
+        self._received = received
+        self._hold(batch)
+        self._give_on(number_of_proof(batch, received), is_written=True)
+        self._give_on(unwritten, is_written=False)
+        if passing:
+            self._lose(passing)
+        if self._saturated and len(calls) < self._most_calls // 2:
+            self._relieve()
+
+    def _hold(self, batch: list[Item]) -> None:
+        if len(batch) == 1 and (call := batch[0][0]) and call.command is PING:
+            return  # nobody waits for it: to have it proven, too, would go on for ever
+        if not batch:
+            return
+        if not self._answers_early:
+            self._held.add(batch, -1)
+            return
+        on_their_way = len(self._calls) - len(self._out) + self._blocked  # blocked: the first was written in part
+        self._held.add(batch, self._received + on_their_way)
+        self._reactor.touch_link(self)
+
+    def _ask_for_proof(self) -> None:
+        """Nothing has been written since what is held came, and no reply is on its way after which something will."""
+        self._calls.append(Call(PING, None, _ignore, self._reactor.now, once=False))
+        self._out.append(PING)
+
+    def _give_on(self, proof: int, *, is_written: bool) -> None:
+        answered: Call | None = None
+        for call, reply in self._held.release(proof):
             try:
-                kind = type(reply)
-                if kind is _Push:
-                    if reply[0] == b"smessage":
-                        self._owner.on_push(reply[2])
-                elif kind is _Refusal:
-                    self._on_error(str(reply))
+                if call is None:
+                    self._owner.on_push(reply)
+                elif type(reply) is _Refusal:
+                    self._counters.store_errors += 1
+                    call.then(error_of(str(reply)))
+                elif is_written or not changes(call):
+                    answered, parse = call, call.parse
+                    call.then(reply if parse is None else parse(reply))
                 else:
-                    answered = calls.popleft()
-                    parse = answered.parse
-                    answered.then(reply if parse is None else parse(reply))
+                    call.then(Unavailable("the store can't write; nobody knows whether this was kept"))
             except Exception:  # a bug costs the one call, not those behind it
                 log.exception("an answer could not be handled", shard=self.url)
         if answered is not None:  # one sample a turn: all the calls of a turn waited alike
             self._counters.store_call_seconds.observe(self._reactor.now - answered.since)
-        if self._saturated and len(calls) < self._most_calls // 2:
-            self._relieve()
-
-    def _on_error(self, text: str) -> None:
-        if text.startswith(_PASSING):
-            self._lose(text)  # the call stays first in the queue
-            return
-        self._counters.store_errors += 1
-        call = self._calls.popleft()
-        call.then(_error(text))
 
     def _relieve(self) -> None:
         self._saturated = False
@@ -253,7 +281,8 @@ class RedisLink:
 
     def tick(self, now: float) -> None:
         """Once a second: a link on which Redis does not answer in time is broken, whatever the socket says."""
-        if not self._calls or now - self._calls[0].since < self._timeout:
+        oldest = self._held.oldest() or (self._calls[0] if self._calls else None)
+        if oldest is None or now - oldest.since < self._timeout:
             return
         if self.up:
             self._lose(f"no answer in {self._timeout:g} s")
@@ -293,6 +322,7 @@ class RedisLink:
         sock.close()
         self._blocked = False
         self._out.clear()
+        self._calls.extendleft(reversed(self._held.take_back()))  # what could have proven them is gone
         self._lost.set()
         self._fail_what_must_not_be_late()
 
@@ -328,6 +358,7 @@ class RedisLink:
         self._sock, self._reader, self._lost = sock, reader, trio.Event()
         self.up, self.why_down = True, ""
         self.proven_at = self._reactor.now
+        self._received = 0
         self._out = [call.command for call in self._calls]
         self._reactor.add(sock.fileno(), self)
         log.info("link up", shard=self.url, repeated=len(self._calls))
@@ -335,19 +366,11 @@ class RedisLink:
         with self._reactor.batch():
             self._reactor.touch_link(self)
             self._owner.on_up(self)
-            self._dispatch()  # pushes that came with the last confirmations
+            self._receive()  # pushes that came with the last confirmations
 
 
 def _outcome(reply: Reply) -> outcome.Outcome[Reply]:
     return outcome.Error(reply) if isinstance(reply, ImError) else outcome.Value(reply)
-
-
-def _error(text: str) -> ImError:
-    """Redis's words stop here."""
-    if text.startswith("OOM"):
-        return Overloaded("the store is full; reading still works")
-    log.error("the store refused a call", error=text)
-    return Unavailable("the store could not do this")
 
 
 def _ignore(reply: Reply) -> None:

@@ -64,7 +64,7 @@ class Store:
         self._until_trim = _TRIM_EVERY
         self.links = [
             RedisLink(
-                shard.url,
+                shard,
                 client_name=f"imserver-{node}",
                 channels=[channel_prefix(partition) + node.encode() for partition in shard.partitions],
                 owner=self,

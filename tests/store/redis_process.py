@@ -1,5 +1,7 @@
 """Real Redis servers that tests start: one instance, or a cluster of three primaries."""
 
+import os
+import signal
 import socket
 import subprocess
 import time
@@ -71,6 +73,13 @@ class RedisProcess:
     @property
     def log(self) -> str:
         return (self._directory / "log").read_text()
+
+    def stop(self) -> None:
+        """It does nothing until `resume`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL."""
