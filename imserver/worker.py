@@ -42,6 +42,7 @@ from imserver.session.context import Context, Handlers
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
 from imserver.store.calls import Bounds
+from imserver.store.durability import hold_to
 from imserver.store.nodes import Node, new_node_id
 from imserver.store.shards import find_shards
 from imserver.store.store import Store
@@ -67,7 +68,7 @@ class Worker:
         self.reactor = Reactor(self.counters)
         self.node = Node(new_node_id(), number, settings.lease_seconds)
         self.store = Store(
-            find_shards(redis_url),
+            hold_to(find_shards(redis_url), settings.durability, warn=number == 0),
             node=self.node.id,
             reactor=self.reactor,
             counters=self.counters,
