@@ -36,7 +36,7 @@ def _own_data_directory() -> str:
     return data_directory(os.environ)
 
 
-Durability = Literal["process", "disk"]
+Durability = Literal["process", "replica", "disk"]
 Listen = Annotated[HostPort, Meta(extra={"allowed": "HOST:PORT or [IPV6]:PORT, port 0 to 65535"})]
 KIB: Final = 1024
 DAY: Final = 86_400
@@ -303,6 +303,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"probe_seconds = {settings.probe_seconds}: allowed is less than lease_seconds, {settings.lease_seconds}, "
             "so that a worker notices a dead link before others take it for dead"
         )
+    if settings.durability == "replica" and not settings.redis:
+        yield "durability = replica: the embedded store has no replica; allowed is process | disk, or give --redis"
     taken: dict[HostPort, str] = {}
     for name, address in (("tcp", settings.tcp), ("http", settings.http), ("admin", settings.admin)):
         other = taken.setdefault(address, name)

@@ -42,6 +42,15 @@ _RULES: dict[Durability, tuple[Rule, ...]] = {
             tolerated=("everysec",),
         ),
     ),
+    "replica": (
+        _FULL,
+        Rule(
+            "appendonly",
+            ("yes",),
+            "a primary that is killed and started again is empty, and makes its replicas empty, too",
+            tolerated=("no",),
+        ),
+    ),
     "disk": (
         _FULL,
         Rule("appendonly", ("yes",), "a Redis that is killed loses what was acknowledged"),
@@ -75,6 +84,8 @@ def _configuration_of(shard: Shard, durability: Durability, *, warn: bool) -> di
         shard.url, retry=Retry(NoBackoff(), 1), socket_timeout=ANSWER_SECONDS, decode_responses=True
     )
     try:
+        if durability == "replica":
+            _look_for_replica(shard, client)
         found = {str(name): str(value) for name, value in client.config_get(*names).items()}
         why = "" if found else "it tells nothing"
     except redis.ResponseError as error:
@@ -87,6 +98,16 @@ def _configuration_of(shard: Shard, durability: Durability, *, warn: bool) -> di
         advice = "make sure of it yourself: docs/delivery.md"
         log.warning("durability can't be checked", shard=hide_password(shard.url), why=why, advice=advice)
     return found
+
+
+def _look_for_replica(shard: Shard, client: "redis.Redis") -> None:
+    information = client.info("replication")
+    rows = [row for name, row in information.items() if name.startswith("slave") and isinstance(row, dict)]
+    if not any(row["state"] == "online" for row in rows):
+        raise SetupError(
+            f"durability = replica: {hide_password(shard.url)} has no replica that is connected. A replica's "
+            "configuration needs the line `replicaof HOST PORT`"
+        )
 
 
 def _complaints(shard: Shard, durability: Durability, found: dict[str, str]) -> Iterator[str]:

@@ -75,6 +75,7 @@ client-output-buffer-limit pubsub 64mb 32mb 60
 
 _APPENDFSYNC: dict[Durability, tuple[str, str]] = {
     "process": ("no", "every write(2) comes before its reply is believed; the keeper synchronizes once a second"),
+    "replica": ("no", "there is none; for commands on the data of a server whose own store is another"),
     "disk": ("always", "what is replied to has been synchronized"),
 }
 

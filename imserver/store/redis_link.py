@@ -21,8 +21,7 @@ busy session would see gaps that are none.
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import hiredis
 import outcome
@@ -33,8 +32,10 @@ from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.store.calls import pack
 from imserver.store.held import PING, Call, Held, Item, changes, number_of_proof
-from imserver.store.redis_handshake import MORE, HandshakeFailed, shake_hands
+from imserver.store.link_roles import LinkOwner, LinkReactor
+from imserver.store.redis_handshake import MORE, Connected, HandshakeFailed, shake_hands
 from imserver.store.refusals import error_of, is_passing, is_unwritten
+from imserver.store.replicas import Witness, open_witness
 from imserver.store.shards import Shard
 
 log = get_logger("store")
@@ -46,27 +47,6 @@ Parse = Callable[[Any], Any]  # makes a type, or an ImError, of a reply
 _CHUNK = 65536  # a larger one costs a system call more: malloc would map memory for each
 _Push, _Refusal = hiredis.PushNotification, hiredis.ReplyError  # looked up with every reply
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.02, 1.0
-
-
-class LinkReactor(Protocol):
-    """What a link needs of the reactor."""
-
-    now: float
-
-    def add(self, fd: int, handler: Any) -> None: ...
-    def remove(self, fd: int) -> None: ...
-    def want(self, fd: int, *, read: bool, write: bool) -> None: ...
-    def touch_link(self, link: "RedisLink") -> None: ...
-    def batch(self) -> AbstractContextManager[None]: ...
-
-
-class LinkOwner(Protocol):
-    """Whom a link tells what happens."""
-
-    def on_up(self, link: "RedisLink") -> None: ...
-    def on_push(self, message: bytes) -> None: ...
-    def on_saturated(self, link: "RedisLink") -> None: ...
-    def on_relieved(self, link: "RedisLink") -> None: ...
 
 
 class RedisLink:
@@ -96,7 +76,8 @@ class RedisLink:
         self._calls: deque[Call] = deque()  # those without a reply
         self._held = Held()
         self._received = 0  # replies on this connection
-        self._answers_early = shard.durability != "disk"
+        self._durability = shard.durability
+        self._witness: Witness | None = None  # of an up link whose answers wait for a replica
         self._out: list[bytes] = []
         self._blocked = False  # the socket took less than was offered
         self._saturated = False
@@ -162,10 +143,10 @@ class RedisLink:
         sock = self._sock
         if self._blocked or sock is None:
             return
-        if not self._out:
-            if self._calls or not self._held:
-                return
+        if self._held:
             self._ask_for_proof()
+        if not self._out:
+            return
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
         self._counters.store_flushes += 1
@@ -204,12 +185,29 @@ class RedisLink:
             self._receive()
         except hiredis.ProtocolError as error:
             self._lose(f"not Redis protocol: {error}")
+        if self._saturated and len(self._calls) < self._most_calls // 2:
+            self._relieve()
 
     def _receive(self) -> None:
         """Takes what has come; gives on what it proves."""
-        gets, calls, received = self._reader.gets, self._calls, self._received
         batch: list[Item] = []
-        passing, unwritten = "", 0
+        try:
+            passing, unwritten = self._parse(batch)
+        finally:  # also of a reply that can't be understood: what came before it must not be forgotten
+            if batch:
+                self._hold(batch)
+        if self._witness is None:
+            self._give_on(number_of_proof(batch, self._received), is_kept=True)
+            self._give_on(unwritten, is_kept=False)
+        if passing:
+            self._lose(passing)
+        if self._held:
+            self._reactor.touch_link(self)
+
+    def _parse(self, batch: list[Item]) -> tuple[str, int]:
+        """Fills the batch. Gives why the link must be made anew, if so; the last reply that tells of a failed write."""
+        gets, calls = self._reader.gets, self._calls
+        unwritten = 0
         while (reply := gets()) is not MORE:
             kind = type(reply)
             if kind is _Push:
@@ -219,39 +217,37 @@ class RedisLink:
             if kind is _Refusal:
                 text = str(reply)
                 if is_unwritten(text):
-                    unwritten = received + 1
+                    unwritten = self._received + 1
                 elif is_passing(text) or calls[0].command is PING:
-                    passing = text
-                    break  # its call stays first in the queue
-            received += 1
+                    return text, unwritten  # its call stays first in the queue
+            self._received += 1
             batch.append((calls.popleft(), reply))
-        self._received = received
-        self._hold(batch)
-        self._give_on(number_of_proof(batch, received), is_written=True)
-        self._give_on(unwritten, is_written=False)
-        if passing:
-            self._lose(passing)
-        if self._saturated and len(calls) < self._most_calls // 2:
-            self._relieve()
+        return "", unwritten
 
     def _hold(self, batch: list[Item]) -> None:
-        if len(batch) == 1 and (call := batch[0][0]) and call.command is PING:
-            return  # nobody waits for it: to have it proven, too, would go on for ever
-        if not batch:
-            return
-        if not self._answers_early:
+        if self._witness is not None:
+            self._held.add(batch, self._witness.asked)
+        elif self._durability == "disk":
             self._held.add(batch, -1)
-            return
-        on_their_way = len(self._calls) - len(self._out) + self._blocked  # blocked: the first was written in part
-        self._held.add(batch, self._received + on_their_way)
-        self._reactor.touch_link(self)
+        elif len(batch) > 1 or (call := batch[0][0]) is None or call.command is not PING:
+            on_their_way = len(self._calls) - len(self._out) + self._blocked  # blocked: the first was written in part
+            self._held.add(batch, self._received + on_their_way)
+        # Else nobody waits for it: to have a proof proven, too, would go on for ever.
 
     def _ask_for_proof(self) -> None:
-        """Nothing has been written since what is held came, and no reply is on its way after which something will."""
-        self._calls.append(Call(PING, None, _ignore, self._reactor.now, once=False))
-        self._out.append(PING)
+        """Unless an answer on its way, or a call about to be written, leads to one."""
+        if self._witness is not None:
+            if not self._witness.is_asking:
+                self._witness.ask()
+        elif not self._calls:
+            self._calls.append(Call(PING, None, _ignore, self._reactor.now, once=False))
+            self._out.append(PING)
 
-    def _give_on(self, proof: int, *, is_written: bool) -> None:
+    def _on_testimony(self, number: int, is_kept: bool) -> None:
+        self._give_on(number, is_kept=is_kept)
+        self._reactor.touch_link(self)  # more may have come meanwhile
+
+    def _give_on(self, proof: int, *, is_kept: bool) -> None:
         answered: Call | None = None
         for call, reply in self._held.release(proof):
             try:
@@ -260,11 +256,11 @@ class RedisLink:
                 elif type(reply) is _Refusal:
                     self._counters.store_errors += 1
                     call.then(error_of(str(reply)))
-                elif is_written or not changes(call):
+                elif is_kept or not changes(call):
                     answered, parse = call, call.parse
                     call.then(reply if parse is None else parse(reply))
                 else:
-                    call.then(Unavailable("the store can't write; nobody knows whether this was kept"))
+                    call.then(Unavailable("the store may not have kept this; send again with the same id"))
             except Exception:  # a bug costs the one call, not those behind it
                 log.exception("an answer could not be handled", shard=self.url)
         if answered is not None:  # one sample a turn: all the calls of a turn waited alike
@@ -320,6 +316,9 @@ class RedisLink:
         self.up, self.why_down = False, why
         self._reactor.remove(sock.fileno())
         sock.close()
+        if self._witness is not None:
+            self._witness.close()
+            self._witness = None
         self._blocked = False
         self._out.clear()
         self._calls.extendleft(reversed(self._held.take_back()))  # what could have proven them is gone
@@ -338,14 +337,14 @@ class RedisLink:
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
             try:
-                sock, reader = await shake_hands(self.url, client_name=self._client_name, channels=self._channels)
+                connected, second = await self._connect()
             except HandshakeFailed as error:
                 self.why_down = str(error)
                 log.debug("no link", shard=self.url, why=self.why_down)
                 await trio.sleep(backoff)
                 backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
                 continue
-            self._adopt(sock, reader)
+            self._adopt(connected, second)
             began = trio.current_time()
             await self._lost.wait()
             if trio.current_time() - began > _LAST_BACKOFF_SECONDS:
@@ -354,8 +353,21 @@ class RedisLink:
                 await trio.sleep(backoff)
                 backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
 
-    def _adopt(self, sock: socket.socket, reader: hiredis.Reader) -> None:
-        self._sock, self._reader, self._lost = sock, reader, trio.Event()
+    async def _connect(self) -> tuple[Connected, Connected | None]:
+        connected = await shake_hands(self.url, client_name=self._client_name, channels=self._channels)
+        if self._durability != "replica":
+            return connected, None
+        try:
+            return connected, await open_witness(self.url, client_name=self._client_name, run_id=connected.run_id)
+        except BaseException:
+            connected.sock.close()
+            raise
+
+    def _adopt(self, connected: Connected, second: Connected | None) -> None:
+        sock, self._lost = connected.sock, trio.Event()
+        self._sock, self._reader = sock, connected.reader
+        if second is not None:
+            self._witness = Witness(second, self._channels[0], self._reactor, self._on_testimony, self._lose)
         self.up, self.why_down = True, ""
         self.proven_at = self._reactor.now
         self._received = 0

@@ -9,8 +9,9 @@ from imserver.model import Entry, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds
+from imserver.store.link_roles import LinkReactor
 from imserver.store.partitions import UserKeys, channel_prefix, deployment_key, partition_of, user_keys
-from imserver.store.redis_link import LinkReactor, RedisLink
+from imserver.store.redis_link import RedisLink
 from imserver.store.shards import Shard
 
 _ENTRY = ord("e")

@@ -35,6 +35,10 @@ class Proxy:
         """Ends all connections after so many more bytes in this direction."""
         self._budget[direction] = count
 
+    def lead_to(self, redis_port: int) -> None:
+        """New connections go there."""
+        self._redis_port = redis_port
+
     def stall(self) -> None:
         """Nothing moves any more, and nobody is told."""
         self._flowing = trio.Event()

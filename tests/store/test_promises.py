@@ -12,7 +12,7 @@ from imserver.store.durability import hold_to
 from imserver.store.embedded import temporary_store
 from imserver.store.shards import find_shards
 from tests.conftest import required
-from tests.store.redis_process import RedisProcess, cluster, running
+from tests.store.redis_process import RedisProcess, cluster, replica_of, running
 
 GOOD: dict[Durability, dict[str, str]] = {
     "process": {"appendonly": "yes", "appendfsync": "no"},
@@ -129,6 +129,25 @@ def test_a_store_that_is_away(tmp_path: Path) -> None:
         shards = find_shards(process.url)
     with pytest.raises(SetupError, match="can't be used"):
         hold_to(shards, "process", warn=True)
+
+
+def test_replica_needs_a_replica(process: RedisProcess, redis: "Redis", tmp_path: Path) -> None:
+    configure(redis, appendonly="yes")
+    assert refusal(process, "replica") == (
+        f"durability = replica: {process.url} has no replica that is connected. A replica's configuration needs the "
+        "line `replicaof HOST PORT`"
+    )
+    with replica_of(process, tmp_path):
+        assert checked(process, "replica") == "replica"
+
+
+def test_a_primary_without_file_is_warned_of(
+    process: RedisProcess, redis: "Redis", tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure(redis, appendonly="no")
+    with replica_of(process, tmp_path):
+        assert checked(process, "replica") == "replica"
+    assert "killed and started again is empty, and makes its replicas empty, too" in "".join(capfd.readouterr())
 
 
 def test_every_shard_is_looked_at(tmp_path: Path) -> None:
