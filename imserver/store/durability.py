@@ -31,16 +31,17 @@ class Rule(NamedTuple):
 
 
 _FULL = Rule("maxmemory-policy", ("noeviction",), "a full Redis throws messages away")
+_NOT_POSTPONED = Rule(
+    "appendfsync",
+    ("no", "always"),
+    "Redis postpones writes while the disk is busy, and loses them when it is killed then",
+    tolerated=("everysec",),
+)
 _RULES: dict[Durability, tuple[Rule, ...]] = {
     "process": (
         _FULL,
         Rule("appendonly", ("yes",), "a Redis that is killed loses what was acknowledged"),
-        Rule(
-            "appendfsync",
-            ("no", "always"),
-            "Redis postpones writes while the disk is busy, and loses them when it is killed then",
-            tolerated=("everysec",),
-        ),
+        _NOT_POSTPONED,
     ),
     "replica": (
         _FULL,
@@ -50,6 +51,7 @@ _RULES: dict[Durability, tuple[Rule, ...]] = {
             "a primary that is killed and started again is empty, and makes its replicas empty, too",
             tolerated=("no",),
         ),
+        _NOT_POSTPONED,  # for a primary that is started again before a replica takes its place
     ),
     "disk": (
         _FULL,

@@ -134,18 +134,6 @@ async def test_a_quiet_link_asks_for_a_proof_once(redis: RedisProcess, name: str
 
 
 @trio_test
-async def test_what_is_published_while_a_proof_is_on_its_way_comes_through(redis: RedisProcess, name: str) -> None:
-    """Nothing but the link itself sees to it: the receiving node makes no calls."""
-    shard = Shard(redis.url, list(range(PARTITIONS)), clustered=False)
-    async with node_behind_proxy(redis, "process") as (node, _), serving(Node([shard], "other")) as other:
-        await registered(node, name)
-        await node.attach(name, "laptop", b"node.1")
-        for number in range(300):
-            await other.say(name, f"m{number}")
-        await node.wait_told(lambda: len(node.entries) == 300)
-
-
-@trio_test
 async def test_a_disk_does_not_need_a_proof(redis: RedisProcess, name: str) -> None:
     async with node_behind_proxy(redis, "disk") as (node, _):
         await registered(node, name)
