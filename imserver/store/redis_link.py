@@ -11,7 +11,7 @@ while the link is away, and fail as soon as it is lost.
 **Invariant: a link that comes back has missed something.** Its owner is told (`on_up`) once the subscriptions are
 confirmed and before any push is delivered, and has every session of the shard read from its cursor.
 
-**Invariant: what is given on has been written** by Redis to its file (store/held.py), or, with `durability = "replica"`,
+**Invariant: what is given on has been written** by Redis to its file (store/held.py), or, with `durability = replica`,
 a replica has acknowledged it (store/replicas.py). Only a Redis that synchronizes before it replies is believed at once.
 
 Two connections instead of one were rejected: an entry could overtake the reply to the append before it, and every

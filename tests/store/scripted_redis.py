@@ -18,6 +18,7 @@ class ScriptedRedis:
         self.connections = 0
         self._asked_send, self._asked = trio.open_memory_channel[list[Any]](1000)
         self._stream: trio.SocketStream | None = None
+        self._sending = trio.Lock()  # the test may go on before the task that confirmed the last subscription does
 
     async def asked(self) -> list[Any]:
         """The next command after a handshake."""
@@ -29,7 +30,8 @@ class ScriptedRedis:
 
     async def send(self, data: bytes) -> None:
         assert self._stream is not None
-        await self._stream.send_all(data)
+        async with self._sending:
+            await self._stream.send_all(data)
 
     async def publish(self, message: bytes) -> None:
         await self.send(b">3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$%d\r\n%b\r\n" % (len(message), message))
