@@ -1,6 +1,7 @@
 """A store that is not configured for what is promised is refused when a worker starts, with the line to change."""
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from redis import Redis
 
 from imserver.config import Durability, Settings
 from imserver.errors import SetupError
+from imserver.observe import log
 from imserver.store.durability import hold_to
 from imserver.store.embedded import temporary_store
 from imserver.store.shards import find_shards
@@ -34,6 +36,15 @@ def redis(process: RedisProcess) -> Iterator["Redis"]:
         client.config_set("maxmemory-policy", "noeviction")
 
 
+@pytest.fixture
+def said() -> Iterator[StringIO]:
+    """What was logged."""
+    stream = StringIO()
+    log.configure("warning", stream)
+    yield stream
+    log.configure("critical")
+
+
 def configure(redis: "Redis", **options: str) -> None:
     for name, value in options.items():
         redis.config_set(name.replace("_", "-"), value)
@@ -51,12 +62,10 @@ def refusal(process: RedisProcess, durability: Durability) -> str:
 
 
 @pytest.mark.parametrize("durability", ["process", "disk"])
-def test_a_good_one(
-    process: RedisProcess, redis: "Redis", durability: Durability, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_good_one(process: RedisProcess, redis: "Redis", durability: Durability, said: StringIO) -> None:
     configure(redis, **GOOD[durability])
     assert checked(process, durability) == durability
-    assert "durability" not in "".join(capfd.readouterr())
+    assert said.getvalue() == ""
 
 
 @pytest.mark.parametrize("durability", ["process", "disk"])
@@ -97,30 +106,25 @@ def test_process_stands_a_synchronizing_store(process: RedisProcess, redis: "Red
     assert checked(process, "process") == "process"
 
 
-def test_writes_that_are_postponed_are_warned_of(
-    process: RedisProcess, redis: "Redis", capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_writes_that_are_postponed_are_warned_of(process: RedisProcess, redis: "Redis", said: StringIO) -> None:
     """With `everysec` Redis replies without writing while the disk is busy."""
     configure(redis, appendonly="yes", appendfsync="everysec")
     assert checked(process, "process") == "process"
-    said = "".join(capfd.readouterr())
-    assert "has `appendfsync everysec`: Redis postpones writes while the disk is busy" in said
-    assert "needs the line `appendfsync no`" in said
+    assert "has `appendfsync everysec`: Redis postpones writes while the disk is busy" in said.getvalue()
+    assert "needs the line `appendfsync no`" in said.getvalue()
+    said.truncate(0)
     hold_to(find_shards(process.url), "process", warn=False)  # one worker says it for all
-    assert "".join(capfd.readouterr()) == ""
+    assert said.getvalue() == ""
 
 
-def test_a_store_that_may_not_be_asked(
-    process: RedisProcess, redis: "Redis", capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_store_that_may_not_be_asked(process: RedisProcess, redis: "Redis", said: StringIO) -> None:
     configure(redis, appendonly="no")
     redis.execute_command("ACL", "SETUSER", "tenant", "on", ">secret", "~*", "&*", "+@all", "-config")  # type: ignore[no-untyped-call]
     url = process.url.replace("//", "//tenant:secret@")
     (shard,) = hold_to(find_shards(url), "process", warn=True)
     assert shard.durability == "process"
-    said = "".join(capfd.readouterr())
-    assert "durability can't be checked" in said
-    assert "secret" not in said
+    assert "durability can't be checked" in said.getvalue()
+    assert "secret" not in said.getvalue()
 
 
 def test_a_store_that_is_away(tmp_path: Path) -> None:
@@ -142,12 +146,12 @@ def test_replica_needs_a_replica(process: RedisProcess, redis: "Redis", tmp_path
 
 
 def test_a_primary_without_file_is_warned_of(
-    process: RedisProcess, redis: "Redis", tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    process: RedisProcess, redis: "Redis", tmp_path: Path, said: StringIO
 ) -> None:
     configure(redis, appendonly="no")
     with replica_of(process, tmp_path):
         assert checked(process, "replica") == "replica"
-    assert "killed and started again is empty, and makes its replicas empty, too" in "".join(capfd.readouterr())
+    assert "killed and started again is empty, and makes its replicas empty, too" in said.getvalue()
 
 
 def test_every_shard_is_looked_at(tmp_path: Path) -> None:
