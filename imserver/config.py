@@ -65,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # The default costs no fsync: the death of a process is common, the power failing without a replica is rare.
     durability: Annotated[
         Durability,
-        Meta(description="what no acknowledged message is lost to: a killed process; the power failing, too"),
+        Meta(description="what acknowledged messages survive: a killed process; the primary; the power failing"),
     ] = "process"
     workers: Annotated[int, Meta(ge=0, le=1024, description="worker processes; 0: one per core")] = 0
     # Closed by default, as with ejabberd and Prosody: spammers find an open server.
