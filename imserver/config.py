@@ -36,6 +36,7 @@ def _own_data_directory() -> str:
     return data_directory(os.environ)
 
 
+Durability = Literal["process", "replica", "disk"]
 Listen = Annotated[HostPort, Meta(extra={"allowed": "HOST:PORT or [IPV6]:PORT, port 0 to 65535"})]
 KIB: Final = 1024
 DAY: Final = 86_400
@@ -61,6 +62,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: Annotated[
         str, Meta(description="the server's own files; the embedded store's, too", extra={"allowed": "a directory"})
     ] = msgspec.field(default_factory=_own_data_directory)
+    # The default costs no fsync: the death of a process is common, the power failing without a replica is rare.
+    durability: Annotated[
+        Durability,
+        Meta(description="what acknowledged messages survive: a killed process; the primary; the power failing"),
+    ] = "process"
     workers: Annotated[int, Meta(ge=0, le=1024, description="worker processes; 0: one per core")] = 0
     # Closed by default, as with ejabberd and Prosody: spammers find an open server.
     registration: Annotated[
@@ -298,6 +304,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"probe_seconds = {settings.probe_seconds}: allowed is less than lease_seconds, {settings.lease_seconds}, "
             "so that a worker notices a dead link before others take it for dead"
         )
+    if settings.durability == "replica" and not settings.redis:
+        yield "durability = replica: the embedded store has no replica; allowed is process | disk, or give --redis"
     taken: dict[HostPort, str] = {}
     for name, address in (("tcp", settings.tcp), ("http", settings.http), ("admin", settings.admin)):
         other = taken.setdefault(address, name)

@@ -42,6 +42,7 @@ from imserver.session.context import Context, Handlers
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
 from imserver.store.calls import Bounds
+from imserver.store.durability import hold_to
 from imserver.store.leases import describe_node, new_node_id
 from imserver.store.shards import find_shards
 from imserver.store.store import Store, StoreOptions
@@ -76,7 +77,7 @@ class Worker:
         self.counters = Counters()
         self.reactor = Reactor(self.counters)
         self.store = Store(
-            find_shards(redis_url),
+            hold_to(find_shards(redis_url), settings.durability, warn=number == 0),
             info=describe_node(new_node_id(), number),
             options=StoreOptions(
                 bounds=Bounds(settings.log_max_entries, settings.log_max_age_seconds, settings.dedupe_seconds),

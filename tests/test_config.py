@@ -115,6 +115,8 @@ class TestRefusals:
             "out_buffer_bytes = 100000: allowed is at least twice max_frame_bytes, 131072"
         )
         assert "less than lease_seconds, 3.0" in refusal(lease_seconds="3", probe_seconds="4")
+        assert refusal(durability="replica").startswith("durability = replica: the embedded store has no replica")
+        assert load([], HOME, {"durability": "replica", "redis": "redis://h"}).durability == "replica"
         assert refusal(http="127.0.0.1:7400").startswith("http = 127.0.0.1:7400: tcp listens there")
 
     def test_free_ports_do_not_contradict(self) -> None:

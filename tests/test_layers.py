@@ -50,7 +50,13 @@ ALLOWED = {
         "imserver.session",
         "imserver.store",
     ),
-    "imserver.store": ("imserver.config", "imserver.errors", "imserver.model", "imserver.observe"),
+    "imserver.store": (
+        "imserver.config",
+        "imserver.endpoints",
+        "imserver.errors",
+        "imserver.model",
+        "imserver.observe",
+    ),
     "imserver.wire": (
         "imserver.config",
         "imserver.errors",

@@ -1,7 +1,7 @@
 """The store that the server runs itself: a real Redis or Valkey on a Unix socket, its files in the data directory.
 
 It is never started without its keeper (`keeper.py`), which also explains when the pair ends. Its configuration keeps
-an exact promise: docs/decisions/0002-embedded-durability.md.
+an exact promise: docs/decisions/0002-embedded-durability.md, and 0008-durability.md.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from imserver.config import Settings
+from imserver.config import Durability, Settings
 from imserver.errors import SetupError
 from imserver.observe.log import get_logger
 from imserver.store import keeper
@@ -50,10 +50,11 @@ daemonize no
 dir {directory}
 logfile {logfile}
 
-# Every write(2) comes before its reply; the keeper synchronizes once a second.
+# durability = {durability}: {promise}
 save ""
 appendonly yes
-appendfsync no
+appendfsync {appendfsync}
+no-appendfsync-on-rewrite no
 appenddirname {appenddirname}
 aof-load-truncated yes
 # A rewrite costs as much CPU as some 60,000 messages; reading so much back after a crash takes 3 seconds.
@@ -72,6 +73,13 @@ client-output-buffer-limit pubsub 64mb 32mb 60
 """
 
 
+_APPENDFSYNC: dict[Durability, tuple[str, str]] = {
+    "process": ("no", "every write(2) comes before its reply is believed; the keeper synchronizes once a second"),
+    "replica": ("no", "there is none; for commands on the data of a server whose own store is another"),
+    "disk": ("always", "what is replied to has been synchronized"),
+}
+
+
 class StoreServer(NamedTuple):
     """A program that can be the store."""
 
@@ -85,8 +93,9 @@ class EmbeddedStore:
     `prepare` it, run `keeper_command()`, wait until `answering_pid()` gives its process id.
     """
 
-    def __init__(self, data: DataDir, server: StoreServer) -> None:
+    def __init__(self, data: DataDir, server: StoreServer, durability: Durability = "process") -> None:
         self.server = server
+        self._durability = durability
         self._data = data
         self._runtime = _runtime_directory(data.path)
         self._socket = self._runtime / "redis.sock"
@@ -138,7 +147,11 @@ class EmbeddedStore:
         )
 
     def _configured(self) -> str:
+        appendfsync, promise = _APPENDFSYNC[self._durability]
         return _CONFIGURATION.format(
+            durability=self._durability,
+            promise=promise,
+            appendfsync=appendfsync,
             socket=_quoted(self._socket),
             directory=_quoted(self._directory),
             logfile=_quoted(self._log),
@@ -245,7 +258,7 @@ def temporary_store(settings: Settings) -> Iterator[str]:
     """
     data = DataDir(settings.data)
     with data.claim() as lock:
-        store = EmbeddedStore(data, find_server())
+        store = EmbeddedStore(data, find_server(), settings.durability)
         store.prepare()
         with _kept(store, lock) as process:
             _wait_until_it_answers(store, process)

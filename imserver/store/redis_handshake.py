@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 import trio
@@ -16,12 +16,20 @@ _CHUNK = 262144
 MORE = object()  # hiredis: nothing complete to give
 
 
+class Connected(NamedTuple):
+    """A non-blocking socket with its reader, and which life of which process is at the other end."""
+
+    sock: socket.socket
+    reader: hiredis.Reader
+    run_id: bytes
+
+
 class HandshakeFailed(Exception):
     """No link for now; the message says why."""
 
 
-async def shake_hands(url: str, *, client_name: str, channels: Sequence[bytes]) -> tuple[socket.socket, hiredis.Reader]:
-    """A non-blocking socket, with its reader: RESP3 is spoken, the functions are loaded, `channels` are subscribed.
+async def shake_hands(url: str, *, client_name: str, channels: Sequence[bytes]) -> Connected:
+    """RESP3 is spoken, the functions are loaded, `channels` are subscribed.
 
     The reader may hold pushes that came already: whoever takes it over starts by reading it. Raises HandshakeFailed.
     """
@@ -37,9 +45,7 @@ async def shake_hands(url: str, *, client_name: str, channels: Sequence[bytes]) 
         raise HandshakeFailed(str(error)) from error
 
 
-async def _shake_hands(
-    options: dict[str, Any], client_name: str, channels: Sequence[bytes]
-) -> tuple[socket.socket, hiredis.Reader]:
+async def _shake_hands(options: dict[str, Any], client_name: str, channels: Sequence[bytes]) -> Connected:
     sock = await _connect(options)
     try:
         conversation = _Conversation(sock)
@@ -49,12 +55,13 @@ async def _shake_hands(
         await conversation.ask(*hello, "SETNAME", client_name)
         if options.get("db"):
             await conversation.ask("SELECT", str(options["db"]))
+        run_id = await _run_id(conversation)
         await _load_functions(conversation)
         await conversation.subscribe(channels)
     except BaseException:
         sock.close()
         raise
-    return sock, conversation.reader
+    return Connected(sock, conversation.reader, run_id)
 
 
 async def _connect(options: dict[str, Any]) -> socket.socket:
@@ -74,6 +81,12 @@ async def _connect(options: dict[str, Any]) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+async def _run_id(conversation: "_Conversation") -> bytes:
+    information: Any = await conversation.ask("INFO", "server")
+    text: bytes = information if isinstance(information, bytes) else str(information).encode()
+    return text.partition(b"run_id:")[2].split(b"\r\n")[0]
 
 
 async def _load_functions(conversation: "_Conversation") -> None:

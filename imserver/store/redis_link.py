@@ -11,6 +11,9 @@ while the link is away, and fail when it is lost.
 **Invariant: a link that comes back has missed something.** Its owner is told (`on_up`) once the subscriptions are
 confirmed and before any push is delivered, and has every session of the shard read from its cursor.
 
+**Invariant: what is given on has been written** by Redis to its file (store/held.py), or, with `durability = replica`,
+a replica has acknowledged it (store/replicas.py). Only a Redis that synchronizes before it replies is believed at once.
+
 Two connections instead of one were rejected: an entry could overtake the reply to the append before it, and every
 busy session would see gaps that are none.
 """
@@ -19,19 +22,22 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import hiredis
-import msgspec
 import outcome
 import trio
 
-from imserver.errors import ImError, Overloaded, Unavailable
+from imserver.errors import ImError, Unavailable
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.store.calls import pack
-from imserver.store.redis_handshake import MORE, HandshakeFailed, shake_hands
+from imserver.store.held import PING, Call, Held, Item, changes, number_of_proof
+from imserver.store.link_roles import LinkOwner, LinkReactor
+from imserver.store.redis_handshake import MORE, Connected, HandshakeFailed, shake_hands
+from imserver.store.refusals import error_of, is_passing, is_unwritten
+from imserver.store.replicas import Witness, open_witness
+from imserver.store.shards import Shard
 
 log = get_logger("store")
 
@@ -43,46 +49,6 @@ _CHUNK = 65536  # a larger one costs a system call more: malloc would map memory
 _Push, _Refusal = hiredis.PushNotification, hiredis.ReplyError  # looked up with every reply
 _AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, no time
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.02, 1.0
-# Redis can't do it now but will soon, or not before its functions are loaded again: reconnect and repeat.
-_PASSING = (
-    "LOADING",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "READONLY",
-    "BUSY",
-    "TRYAGAIN",
-    "NOREPLICAS",
-    "ERR Function not found",
-)
-
-
-class LinkReactor(Protocol):
-    """What a link needs of the reactor."""
-
-    now: float
-
-    def add(self, fd: int, handler: Any) -> None: ...
-    def remove(self, fd: int) -> None: ...
-    def want(self, fd: int, *, read: bool, write: bool) -> None: ...
-    def touch_link(self, link: "RedisLink") -> None: ...
-    def batch(self) -> AbstractContextManager[None]: ...
-
-
-class LinkOwner(Protocol):
-    """Whom a link tells what happens."""
-
-    def on_up(self, link: "RedisLink") -> None: ...
-    def on_push(self, message: bytes) -> None: ...
-    def on_saturated(self, link: "RedisLink") -> None: ...
-    def on_relieved(self, link: "RedisLink") -> None: ...
-
-
-class _Call(msgspec.Struct, gc=False, eq=False):
-    command: bytes
-    parse: Parse | None  # of the reply, before it is given on
-    then: Then
-    since: float
-    once: bool  # not repeated
 
 
 class RedisLink:
@@ -90,7 +56,7 @@ class RedisLink:
 
     def __init__(
         self,
-        url: str,
+        shard: Shard,
         *,
         client_name: str,
         channels: Sequence[bytes],
@@ -100,7 +66,7 @@ class RedisLink:
         timeout: float,
         most_calls: int,
     ) -> None:
-        self.url = url
+        self.url = shard.url
         self.up = False
         self.up_since = 0.0  # reactor time
         self.why_down = "not connected yet"
@@ -110,7 +76,11 @@ class RedisLink:
         self._timeout, self._most_calls = timeout, most_calls
         self._sock: socket.socket | None = None
         self._reader = hiredis.Reader(notEnoughData=MORE)
-        self._calls: deque[_Call] = deque()
+        self._calls: deque[Call] = deque()  # those without a reply
+        self._held = Held()
+        self._received = 0  # replies on this connection
+        self._durability = shard.durability
+        self._witness: Witness | None = None  # of an up link whose answers wait for a replica
         self._out: list[bytes] = []
         self._blocked = False  # the socket took less than was offered
         self._saturated = False
@@ -129,7 +99,7 @@ class RedisLink:
 
         In a later turn `then` gets what `parse` makes of the reply, or an ImError.
         """
-        self._calls.append(_Call(command, parse, then, self._reactor.now, once))
+        self._calls.append(Call(command, parse, then, self._reactor.now, once))
         self._counters.store_calls += 1
         if self.up:
             out = self._out
@@ -161,7 +131,7 @@ class RedisLink:
 
     @property
     def in_flight(self) -> int:
-        return len(self._calls)
+        return len(self._calls) + len(self._held)
 
     def when_relieved(self, wake: Callable[[], None]) -> None:
         """Calls `wake` once half of the calls that saturated the link have been answered."""
@@ -172,7 +142,11 @@ class RedisLink:
     def flush(self) -> None:
         """Writes what was queued: once per turn."""
         sock = self._sock
-        if self._blocked or not self._out or sock is None:
+        if self._blocked or sock is None:
+            return
+        if self._held:
+            self._ask_for_proof()
+        if not self._out:
             return
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
@@ -209,39 +183,89 @@ class RedisLink:
             return
         try:
             self._reader.feed(data)
-            self._dispatch()
+            self._receive()
         except hiredis.ProtocolError as error:
             self._lose(f"not Redis protocol: {error}")
+        if self._saturated and len(self._calls) < self._most_calls // 2:
+            self._relieve()
 
-    def _dispatch(self) -> None:
+    def _receive(self) -> None:
+        """Takes what has come; gives on what it proves."""
+        batch: list[Item] = []
+        try:
+            passing, unwritten = self._parse(batch)
+        finally:  # also of a reply that can't be understood: what came before it must not be forgotten
+            if batch:
+                self._hold(batch)
+        if self._witness is None:
+            self._give_on(number_of_proof(batch, self._received), is_kept=True)
+            self._give_on(unwritten, is_kept=False)
+        if passing:
+            self._lose(passing)
+        if self._held:
+            self._reactor.touch_link(self)
+
+    def _parse(self, batch: list[Item]) -> tuple[str, int]:
+        """Fills the batch. Gives why the link must be made anew, if so; the last reply that tells of a failed write."""
         gets, calls = self._reader.gets, self._calls
-        answered: _Call | None = None
-        while self.up and (reply := gets()) is not MORE:
+        unwritten = 0
+        while (reply := gets()) is not MORE:
+            kind = type(reply)
+            if kind is _Push:
+                if reply[0] == b"smessage":
+                    batch.append((None, reply[2]))
+                continue
+            if kind is _Refusal:
+                text = str(reply)
+                if is_unwritten(text):
+                    unwritten = self._received + 1
+                elif is_passing(text) or calls[0].command is PING:
+                    return text, unwritten  # its call stays first in the queue
+            self._received += 1
+            batch.append((calls.popleft(), reply))
+        return "", unwritten
+
+    def _hold(self, batch: list[Item]) -> None:
+        if self._witness is not None:
+            self._held.add(batch, self._witness.asked)
+        elif self._durability == "disk":
+            self._held.add(batch, -1)
+        elif len(batch) > 1 or (call := batch[0][0]) is None or call.command is not PING:
+            on_their_way = len(self._calls) - len(self._out) + self._blocked  # blocked: the first was written in part
+            self._held.add(batch, self._received + on_their_way)
+        # Else nobody waits for it: to have a proof proven, too, would go on for ever.
+
+    def _ask_for_proof(self) -> None:
+        """Unless an answer on its way, or a call about to be written, leads to one."""
+        if self._witness is not None:
+            if not self._witness.is_asking:
+                self._witness.ask()
+        elif not self._calls:
+            self._calls.append(Call(PING, None, _ignore, self._reactor.now, once=False))
+            self._out.append(PING)
+
+    def _on_testimony(self, number: int, is_kept: bool) -> None:
+        self._give_on(number, is_kept=is_kept)
+        self._reactor.touch_link(self)  # more may have come meanwhile
+
+    def _give_on(self, proof: int, *, is_kept: bool) -> None:
+        answered: Call | None = None
+        for call, reply in self._held.release(proof):
             try:
-                kind = type(reply)
-                if kind is _Push:
-                    if reply[0] == b"smessage":
-                        self._owner.on_push(reply[2])
-                elif kind is _Refusal:
-                    self._on_error(str(reply))
+                if call is None:
+                    self._owner.on_push(reply)
+                elif type(reply) is _Refusal:
+                    self._counters.store_errors += 1
+                    call.then(error_of(str(reply)))
+                elif is_kept or not changes(call):
+                    answered, parse = call, call.parse
+                    call.then(reply if parse is None else parse(reply))
                 else:
-                    answered = calls.popleft()
-                    parse = answered.parse
-                    answered.then(reply if parse is None else parse(reply))
+                    call.then(Unavailable("the store may not have kept this; send again with the same id"))
             except Exception:  # a bug costs the one call, not those behind it
                 log.exception("an answer could not be handled", shard=self.url)
         if answered is not None:  # one sample a turn: all the calls of a turn waited alike
             self._counters.store_call_seconds.observe(self._reactor.now - answered.since)
-        if self._saturated and len(calls) < self._most_calls // 2:
-            self._relieve()
-
-    def _on_error(self, text: str) -> None:
-        if text.startswith(_PASSING):
-            self._lose(text)  # the call stays first in the queue
-            return
-        self._counters.store_errors += 1
-        call = self._calls.popleft()
-        call.then(_error(text))
 
     def _relieve(self) -> None:
         self._saturated = False
@@ -254,7 +278,8 @@ class RedisLink:
 
     def tick(self, now: float) -> None:
         """Once a second: a link on which Redis does not answer in time is broken, whatever the socket says."""
-        if not self._calls or now - self._calls[0].since < self._timeout:
+        oldest = self._held.oldest() or (self._calls[0] if self._calls else None)
+        if oldest is None or now - oldest.since < self._timeout:
             return
         if self.up:
             self._lose(f"no answer in {self._timeout:g} s")
@@ -294,8 +319,12 @@ class RedisLink:
         # Closed so that the kernel forgets what it has not sent yet, and does not deliver it when a network has healed.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         sock.close()
+        if self._witness is not None:
+            self._witness.close()
+            self._witness = None
         self._blocked = False
         self._out.clear()
+        self._calls.extendleft(reversed(self._held.take_back()))  # what could have proven them is gone
         self._lost.set()
 
     def _fail_what_must_not_be_late(self) -> None:
@@ -311,14 +340,14 @@ class RedisLink:
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
             try:
-                sock, reader = await shake_hands(self.url, client_name=self._client_name, channels=self._channels)
+                connected, second = await self._connect()
             except HandshakeFailed as error:
                 self.why_down = str(error)
                 log.debug("no link", shard=self.url, why=self.why_down)
                 await trio.sleep(backoff)
                 backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
                 continue
-            self._adopt(sock, reader)
+            self._adopt(connected, second)
             began = trio.current_time()
             await self._lost.wait()
             self._fail_what_must_not_be_late()
@@ -328,10 +357,24 @@ class RedisLink:
                 await trio.sleep(backoff)
                 backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
 
-    def _adopt(self, sock: socket.socket, reader: hiredis.Reader) -> None:
-        self._sock, self._reader, self._lost = sock, reader, trio.Event()
+    async def _connect(self) -> tuple[Connected, Connected | None]:
+        connected = await shake_hands(self.url, client_name=self._client_name, channels=self._channels)
+        if self._durability != "replica":
+            return connected, None
+        try:
+            return connected, await open_witness(self.url, client_name=self._client_name, run_id=connected.run_id)
+        except BaseException:
+            connected.sock.close()
+            raise
+
+    def _adopt(self, connected: Connected, second: Connected | None) -> None:
+        sock, self._lost = connected.sock, trio.Event()
+        self._sock, self._reader = sock, connected.reader
+        if second is not None:
+            self._witness = Witness(second, self._channels[0], self._reactor, self._on_testimony, self._lose)
         self.up, self.why_down = True, ""
         self.proven_at = self.up_since = self._reactor.now
+        self._received = 0
         self._out = [call.command for call in self._calls]
         self._reactor.add(sock.fileno(), self)
         log.info("link up", shard=self.url, repeated=len(self._calls))
@@ -339,19 +382,11 @@ class RedisLink:
         with self._reactor.batch():
             self._reactor.touch_link(self)
             self._owner.on_up(self)
-            self._dispatch()  # pushes that came with the last confirmations
+            self._receive()  # pushes that came with the last confirmations
 
 
 def _outcome(reply: Reply) -> outcome.Outcome[Reply]:
     return outcome.Error(reply) if isinstance(reply, ImError) else outcome.Value(reply)
-
-
-def _error(text: str) -> ImError:
-    """Redis's words stop here."""
-    if text.startswith("OOM"):
-        return Overloaded("the store is full; reading still works")
-    log.error("the store refused a call", error=text)
-    return Unavailable("the store could not do this")
 
 
 def _ignore(reply: Reply) -> None:

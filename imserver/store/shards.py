@@ -6,6 +6,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from imserver.config import Durability
 from imserver.errors import SetupError
 from imserver.store.partitions import PARTITIONS, slot_of_partition
 
@@ -18,6 +19,7 @@ class Shard(NamedTuple):
     url: str
     partitions: list[int]
     clustered: bool  # a call must stay within one slot, even where this is the only primary
+    durability: Durability = "process"  # what its replies are taken to promise
 
 
 def find_shards(url: str, patience_seconds: float = 10.0) -> list[Shard]:

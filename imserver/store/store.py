@@ -10,8 +10,9 @@ from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds
 from imserver.store.leases import Lease, NodeInfo
+from imserver.store.link_roles import LinkReactor
 from imserver.store.partitions import Hosting, UserKeys, channel_prefix, deployment_key, partition_of, user_keys
-from imserver.store.redis_link import LinkReactor, RedisLink
+from imserver.store.redis_link import RedisLink
 from imserver.store.shards import Shard
 
 _ENTRY = ord("e")
@@ -79,7 +80,7 @@ class Store:
         self._until_trim = _TRIM_EVERY
         self.links = [
             RedisLink(
-                shard.url,
+                shard,
                 client_name=f"imserver-{node}",
                 channels=[channel_prefix(partition) + node.encode() for partition in shard.partitions],
                 owner=self,

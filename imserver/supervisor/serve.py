@@ -108,7 +108,8 @@ class _Supervisor:
             await listener.aclose()
 
     async def _start_store(self, nursery: trio.Nursery) -> None:
-        embedded = EmbeddedStore(self._data, await trio.to_thread.run_sync(find_server))
+        server = await trio.to_thread.run_sync(find_server)
+        embedded = EmbeddedStore(self._data, server, self._settings.durability)
         self.store = StoreProcess(embedded, self._lock, self._changed)
         await nursery.start(self.store.run)
 

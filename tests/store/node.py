@@ -192,7 +192,8 @@ async def opened(url: str, name: str, **options: Any) -> AsyncIterator[Node]:
 
 
 @asynccontextmanager
-async def serving(node: Node) -> AsyncIterator[Node]:
+async def serving(node: Node, *, with_leases: bool = True) -> AsyncIterator[Node]:
+    """`with_leases`: it may host sessions."""
     async with trio.open_nursery() as nursery:
         node.nursery = nursery
         nursery.start_soon(node.reactor.run)
@@ -201,7 +202,8 @@ async def serving(node: Node) -> AsyncIterator[Node]:
         with trio.fail_after(PATIENCE_SECONDS):
             for link in node.store.links:
                 await link.wait_up()
-            await node.store.take_leases()
+            if with_leases:
+                await node.store.take_leases()
         try:
             yield node
         finally:

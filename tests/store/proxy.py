@@ -8,6 +8,7 @@ import trio
 
 Direction = Literal["to_redis", "from_redis"]
 _CHUNK = 65536
+PATIENCE_SECONDS = 20.0
 
 
 class Proxy:
@@ -22,6 +23,8 @@ class Proxy:
         self._budget: dict[Direction, int] = {}
         self._flowing = trio.Event()
         self._flowing.set()
+        self.passed = b""  # the last of what came from Redis
+        self._more = trio.Event()
 
     def cut(self) -> None:
         """Ends all connections."""
@@ -32,12 +35,27 @@ class Proxy:
         """Ends all connections after so many more bytes in this direction."""
         self._budget[direction] = count
 
+    def lead_to(self, redis_port: int) -> None:
+        """New connections go there."""
+        self._redis_port = redis_port
+
     def stall(self) -> None:
         """Nothing moves any more, and nobody is told."""
         self._flowing = trio.Event()
 
     def resume(self) -> None:
         self._flowing.set()
+
+    async def wait_passed(self, text: bytes) -> None:
+        """Until this was among what came from Redis last."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while text not in self.passed:
+                await self._more.wait()
+
+    def _note(self, data: bytes) -> None:
+        self.passed = (self.passed + data)[-_CHUNK:]
+        self._more.set()
+        self._more = trio.Event()
 
     async def run(self) -> None:
         await trio.serve_listeners(self._serve, [self._listener])
@@ -67,6 +85,8 @@ class Proxy:
                     data = data.replace(b"smessage", b"nmessage")
                 left = self._budget.get(direction, len(data) + 1)
                 await sink.send_all(data[:left])
+                if direction == "from_redis":
+                    self._note(data[:left])
                 if direction in self._budget:
                     self._budget[direction] = left - len(data)
                     if left <= len(data):

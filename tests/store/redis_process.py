@@ -1,5 +1,7 @@
 """Real Redis servers that tests start: one instance, or a cluster of three primaries."""
 
+import os
+import signal
 import socket
 import subprocess
 import time
@@ -36,6 +38,7 @@ class RedisProcess:
     """A server on a port of its own. What it appends survives `kill` and `start`."""
 
     def __init__(self, program: Path, directory: Path, *options: str, port: int | None = None) -> None:
+        self.program = program
         self.port = port or free_ports(1)[0]
         self.url = f"redis://127.0.0.1:{self.port}"
         self._directory = directory
@@ -72,6 +75,13 @@ class RedisProcess:
     def log(self) -> str:
         return (self._directory / "log").read_text()
 
+    def stop(self) -> None:
+        """It does nothing until `resume`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL."""
         if self._process is not None:
@@ -87,6 +97,22 @@ def running(process: RedisProcess) -> Iterator[RedisProcess]:
         yield process
     finally:
         process.kill()
+
+
+@contextmanager
+def replica_of(primary: RedisProcess, directory: Path) -> Iterator[RedisProcess]:
+    """A replica that is connected and has everything. The primary sends its data to it at once."""
+    with primary.client() as client:
+        client.config_set("repl-diskless-sync-delay", "0")
+        replica = RedisProcess(primary.program, directory / "replica", "--replicaof", f"127.0.0.1 {primary.port}")
+        with running(replica):
+            wait_until(lambda: has_replica(client), f"the replica is connected: {replica.log}")
+            yield replica
+
+
+def has_replica(client: "redis.Redis") -> bool:
+    found = client.info("replication").get("slave0")
+    return isinstance(found, dict) and found["state"] == "online"
 
 
 @contextmanager

@@ -13,14 +13,14 @@ import pytest
 import trio
 from trio.testing import trio_test, wait_all_tasks_blocked
 
-from imserver.errors import ImError, NotFound, Overloaded, Unavailable
-from imserver.model import START, UserId
+from imserver.errors import NotFound, Overloaded, Unavailable
+from imserver.model import START
 from imserver.store import calls
 from imserver.store.calls import Appended
 from imserver.store.partitions import PARTITIONS
 from imserver.store.shards import Shard
-from imserver.store.store import NOBODY
 from tests.conftest import required
+from tests.store.answers import Answers, ids_in, registered
 from tests.store.deployment import Deployment, deployment_at
 from tests.store.node import PATIENCE_SECONDS, Node, message, opened, serving
 from tests.store.proxy import Direction, Proxy, proxied
@@ -54,48 +54,6 @@ async def node_behind_proxy(redis: RedisProcess, **options: object) -> AsyncIter
         shards = [Shard(proxy.url, list(range(PARTITIONS)), clustered=False)]
         async with serving(Node(shards, "node", **options)) as node:
             yield node, proxy
-
-
-class Answers:
-    """To calls made with a number each: in which order they came, and what they were."""
-
-    def __init__(self, node: Node, user: str) -> None:
-        self.order: list[int] = []
-        self.results: dict[int, Appended | ImError] = {}
-        self._node, self._user = node, user
-        self._made = 0
-        self._more = trio.Event()
-
-    def append(self, count: int) -> None:
-        """So many entries, all in one turn."""
-        with self._node.reactor.batch():
-            for _ in range(count):
-                self._append(self._made)
-                self._made += 1
-
-    def _append(self, number: int) -> None:
-        said = message("someone", self._user, f"m{number}")
-
-        def then(result: Appended | ImError) -> None:
-            self.order.append(number)
-            self.results[number] = result
-            self._more.set()
-
-        self._node.store.append(self._user, said.dedupe, said.content, NOBODY, then)
-
-    async def wait_all(self) -> None:
-        with trio.fail_after(PATIENCE_SECONDS):
-            while len(self.order) < self._made:
-                self._more = trio.Event()
-                await self._more.wait()
-
-
-def ids_in(oracle: Deployment, name: str) -> list[bytes]:
-    return [fields[b"e"].partition(b'"id":"')[2].partition(b'"')[0] for _, fields in oracle.log(name)]
-
-
-async def registered(node: Node, name: str) -> None:
-    await node.store.register(UserId(name), "hash")
 
 
 # -- broken connections

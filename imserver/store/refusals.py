@@ -1,0 +1,35 @@
+"""What Redis's refusals mean. Its words stop here."""
+
+from imserver.errors import ImError, Overloaded, Unavailable
+from imserver.observe.log import get_logger
+
+log = get_logger("store")
+
+# Redis can't do it now but will soon, or not before its functions are loaded again: reconnect and repeat.
+_PASSING = (
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "READONLY",
+    "BUSY",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "ERR Function not found",
+)
+
+
+def is_passing(text: str) -> bool:
+    return text.startswith(_PASSING)
+
+
+def is_unwritten(text: str) -> bool:
+    """Redis could not write to its file, and refuses what would have to be written."""
+    return text.startswith("MISCONF")
+
+
+def error_of(text: str) -> ImError:
+    """What the caller of a refused call gets."""
+    if text.startswith("OOM"):
+        return Overloaded("the store is full; reading still works")
+    log.error("the store refused a call", error=text)
+    return Unavailable("the store could not do this")
