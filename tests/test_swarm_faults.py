@@ -85,8 +85,8 @@ def test_the_page_needs_nothing_else_and_shows_what_is_wrong() -> None:
     spoilt = {**HISTORY, BOB: HISTORY[BOB][:2]}
     figures = figures_of(Evidence(spoilt), [Injury("kill-<worker>", 10.5, 11.0)])
     verdict = judge(spoilt)
-    html = page(figures, [("messages", "3")], verdict.violations, verdict.counts.total())
-    assert "1 violations" in html
+    html = page(figures, [("messages", "3")], map(str, verdict.violations), verdict.counts.total())
+    assert "Wrong: 1" in html
     assert "lost: it was answered ok, and bob/d0 never got it" in html
     assert "kill-&lt;worker&gt;" in html
     assert not re.search(r"https?://|src=|@import|url\(", html)

@@ -23,8 +23,8 @@ def show_outcome(outcome: Outcome, html: Path | None, *, as_json: bool) -> None:
     """The report on standard output, the page in its file, and what is wrong on standard error."""
     if html is not None:
         table = [(name, readable(value)) for name, value in flat(summary(outcome))]
-        count = outcome.verdict.counts.total()
-        html.write_text(page(outcome.figures, table, outcome.verdict.violations, count), encoding="utf-8")
+        count = outcome.verdict.counts.total() + len(outcome.missing) + len(outcome.troubles)
+        html.write_text(page(outcome.figures, table, complaints(outcome), count), encoding="utf-8")
     for text in complaints(outcome):
         click.echo(text, err=True)
     if as_json:

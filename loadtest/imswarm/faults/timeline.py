@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from imswarm.faults.figures import Figures, Injury, Moment
-from imswarm.judge import Violation
 
 _LEFT, _WIDTH, _RIGHT = 70, 1000, 20
 _FAULTS_HEIGHT, _PANEL_HEIGHT, _GAP = 110, 180, 34
@@ -31,23 +30,23 @@ td:first-child, th:first-child {{ text-align: left; }} pre {{ overflow-x: auto; 
 <h2>Figures</h2><table>{figures}</table>
 <h2>Faults</h2>
 <table><tr><th>fault</th><th>at, s</th><th>lasted, s</th><th>traffic back after, s</th></tr>{faults}</table>
-{violations}
+{complaints}
 </body></html>
 """
 
 Point = tuple[float, float]
 
 
-def page(figures: Figures, table: Iterable[tuple[str, str]], violations: Sequence[Violation], count: int) -> str:
-    """The HTML. `table`: names and values to show; `count`: all violations, of which some are shown."""
+def page(figures: Figures, table: Iterable[tuple[str, str]], complaints: Iterable[str], count: int) -> str:
+    """The HTML. `table`: names and values to show; `count`: all that is wrong, of which `complaints` tell some."""
     begin = figures.moments[0].time if figures.moments else 0.0
     return _PAGE.format(
         mood="bad" if count else "good",
-        verdict=f"{count:,} violations" if count else "No message was lost, doubled, reordered, invented or disputed.",
+        verdict=f"Wrong: {count:,}" if count else "No message was lost, doubled, reordered, invented or disputed.",
         drawing=_drawing(figures, begin),
         figures="".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in table),
         faults="".join(_fault_row(injury, begin) for injury in figures.injuries),
-        violations="".join(f"<pre>{escape(str(violation))}</pre>" for violation in violations),
+        complaints="".join(f"<pre>{escape(complaint)}</pre>" for complaint in complaints),
     )
 
 
