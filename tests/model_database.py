@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
 from imserver.model import START, Entry, Position, position_order
-from imserver.store.calls import Appended, Attached, Bounds, Dead, Replaced
+from imserver.store.calls import Appended, Attached, Bounds, Dead, Late, Replaced
 
 
 class Published(NamedTuple):
@@ -32,6 +32,7 @@ class Account:
     low: Position = START  # entries up to here have left `seen`
     on: dict[str, bytes] = field(default_factory=dict)  # device -> place
     cursors: dict[str, Position] = field(default_factory=dict)
+    logins: dict[str, int] = field(default_factory=dict)
     disabled: bool = False
     generation: int = 0
     device_generation: dict[str, int] = field(default_factory=dict)
@@ -51,6 +52,7 @@ def newer(one: bytes, other: bytes) -> bool:
 
 
 DEAD = "this worker was taken for dead"
+LATE = "this device has logged in elsewhere meanwhile; try again"
 
 
 def node_of(place: bytes) -> str:
@@ -172,7 +174,11 @@ class Database:
 
     # -- the directory
 
-    def attach(self, user: str, place: bytes, generations: str | None, *, again: bool) -> Attached | ImError:
+    def logins(self, user: str, device: str) -> int:
+        return self.accounts[user].logins.get(device, 0) if user in self.accounts else 0
+
+    def attach(self, user: str, place: bytes, generations: str | None, logins: int | None) -> Attached | ImError:
+        """Without `logins`: whether it is still there."""
         account, device = self.accounts.get(user), device_at(place)
         if account is None:
             return BadCredentials("user or password is wrong")
@@ -181,8 +187,12 @@ class Database:
         if generations not in (None, account.generations(device)):
             return ExpiredToken("this token was revoked; log in by password")
         former = account.on.get(device)
-        if former != place and again:
+        if former != place and logins is None:
             return Replaced("another session of this device has logged in") if former else Dead(DEAD)
+        if former != place and logins is not None:
+            if logins != account.logins.get(device, 0):
+                return Late(LATE)
+            account.logins[device] = logins + 1
         if former not in (None, place):
             assert former is not None
             self._publish(user, node_of(former), Published(user, None, former, "replaced"))

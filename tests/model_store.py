@@ -288,12 +288,13 @@ class NodeStore:
     def ack(self, user: UserId, device: str, upto: Position, then: Then | None = None) -> None:
         self._call("ack", user, lambda database: database.ack(user, device, upto), then or _ignore)
 
-    async def attach(self, user: UserId, place: Place, generations: str | None) -> Attached:
+    async def attach(self, user: UserId, device: str, place: Place, generations: str | None) -> Attached:
         if not self.link_of(user).up:
             raise Unavailable("the store is out of reach")
+        logins = await self._ask("logins", user, lambda database: database.logins(user, device), once=True)
         try:
             attached: Attached = await self._ask(
-                "attach", user, lambda database: database.attach(user, place, generations, again=False), once=True
+                "attach", user, lambda database: database.attach(user, place, generations, logins), once=True
             )
         except ServiceError:
             self.detach(user, place, None)
@@ -301,7 +302,7 @@ class NodeStore:
         return attached
 
     def attach_again(self, user: UserId, place: Place, generations: str, then: Then) -> None:
-        self._call("attach_again", user, lambda database: database.attach(user, place, generations, again=True), then)
+        self._call("attach_again", user, lambda database: database.attach(user, place, generations, None), then)
 
     def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
         self._call("detach", user, lambda database: database.detach(user, place, cursor), _ignore)

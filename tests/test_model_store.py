@@ -275,14 +275,19 @@ class Pair:
 
     def do_attach(self, step: Step, keys: Any) -> None:
         generations = f"{step.number % 2}.0" if step.flag else None
-        self._attach(step, keys, generations, again=False)
+        logins = self.model.logins(step.user, step.device)
+        assert int(self.real.ask(calls.logins(keys, step.device)) or 0) == logins
+        self._attach(step, keys, generations, logins + (step.number == 9))
 
     def do_again(self, step: Step, keys: Any) -> None:
-        self._attach(step, keys, None, again=True)
+        generations = f"{step.number % 2}.0"
+        model = self.model.attach(step.user, at(step), generations, None)
+        command = calls.attach_again(keys, hosting(step, keys), at(step), generations)
+        self.compare(step.user, model, self.real.ask(command, calls.attached))
 
-    def _attach(self, step: Step, keys: Any, generations: str | None, *, again: bool) -> None:
-        model = self.model.attach(step.user, at(step), generations, again=again)
-        command = calls.attach(keys, hosting(step, keys), at(step), generations, again=again)
+    def _attach(self, step: Step, keys: Any, generations: str | None, logins: int) -> None:
+        model = self.model.attach(step.user, at(step), generations, logins)
+        command = calls.attach(keys, hosting(step, keys), at(step), generations, b"%d" % logins)
         self.compare(step.user, model, self.real.ask(command, calls.attached))
 
     def do_detach(self, step: Step, keys: Any) -> None:
@@ -365,6 +370,7 @@ FAULTS = {
         "if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end",
         "",
     ),
+    "a late login pushes out a newer one": ("if args[4] ~= (state[4] or '0') then return { 'late' } end", ""),
     "a session that was cleared puts itself back": (
         "if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end",
         "if args[3] == 'again' and former then return { 'replaced' } end",

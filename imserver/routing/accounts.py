@@ -54,7 +54,7 @@ class Accounts:
         context, place, since = self._context, session.new_place(device), _since(command)
         context.entering[place] = ""
         try:
-            attached = await context.store.attach(user, place, generations)
+            attached = await context.store.attach(user, device, place, generations)
         finally:
             expelled = context.entering.pop(place)
         if session.is_closed:

@@ -54,6 +54,10 @@ class Replaced(NotAllowed):
     """Another session of the same device has taken this one's place."""
 
 
+class Late(Unavailable):
+    """Another login of the device was done since this one was asked for."""
+
+
 class Dead(Unavailable):
     """This node was taken for dead, and what it had in the directory is cleared."""
 
@@ -102,13 +106,24 @@ def entries(reply: list[Any]) -> list[Entry]:
     return [Entry(at, fields[1], fields[3]) for at, fields in reply]
 
 
-def attach(keys: UserKeys, hosting: Hosting, place: Place, generations: str | None, *, again: bool) -> Packed:
-    mode = b"again" if again else b"new"
-    return _call(b"im_attach_2", (keys.state, keys.account, hosting.key), place, generations or b"-", mode)
+def logins(keys: UserKeys, device: str) -> Packed:
+    """How often a device has logged in: None is never."""
+    return pack(b"HGET", keys.state, b"s:" + device.encode())
+
+
+def attach(keys: UserKeys, hosting: Hosting, place: Place, generations: str | None, logins: bytes | None) -> Packed:
+    """A login. `logins`: what the call of that name gave."""
+    called_with = (keys.state, keys.account, hosting.key)
+    return _call(b"im_attach_2", called_with, place, generations or b"-", b"new", logins or b"0")
+
+
+def attach_again(keys: UserKeys, hosting: Hosting, place: Place, generations: str) -> Packed:
+    """Whether a session is still in the directory, and where its log ends."""
+    return _call(b"im_attach_2", (keys.state, keys.account, hosting.key), place, generations, b"again")
 
 
 def attached(reply: list[Any]) -> Attached | ImError:
-    """The errors are BadCredentials, NotAllowed (disabled), ExpiredToken (revoked), Replaced, Dead."""
+    """The errors are BadCredentials, NotAllowed (disabled), ExpiredToken (revoked), Late, Replaced, Dead."""
     match reply[0]:
         case b"ok":
             return Attached(reply[1], reply[2], reply[3].decode())
@@ -118,6 +133,8 @@ def attached(reply: list[Any]) -> Attached | ImError:
             return ExpiredToken("this token was revoked; log in by password")
         case b"replaced":
             return Replaced("another session of this device has logged in")
+        case b"late":
+            return Late("this device has logged in elsewhere meanwhile; try again")
         case b"cleared":
             return Dead("this worker was taken for dead")
         case _:

@@ -196,17 +196,18 @@ class Store:
 
     # -- the directory
 
-    async def attach(self, user: UserId, place: Place, generations: str | None) -> Attached:
+    async def attach(self, user: UserId, device: str, place: Place, generations: str | None) -> Attached:
         """A session enters the directory. Raises what `calls.attached` raises, and ServiceError.
 
-        Once: a login that is done much later than it was asked for, when its client may have come in elsewhere, would
-        push out the newer session.
+        A login that is done much later than it was asked for, when its client has come in elsewhere, would push out the
+        newer session. So it is not repeated, and refused if another one was done since.
         """
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
         if not (link.up and self._leases[link].is_held):
             raise Unavailable(f"the store is out of reach ({link.why_down or 'no lease'})")
-        command = calls.attach(keys, self._hosting(keys), place, generations, again=False)
+        logins = await link.ask(calls.logins(keys, device), once=True)
+        command = calls.attach(keys, self._hosting(keys), place, generations, logins)
         try:
             attached: Attached = await link.ask(command, calls.attached, once=True)
         except ServiceError:
@@ -222,7 +223,7 @@ class Store:
         `then` may get calls.Replaced, or ExpiredToken where the login was revoked meanwhile.
         """
         keys = user_keys(user)
-        command = calls.attach(keys, self._hosting(keys), place, generations, again=True)
+        command = calls.attach_again(keys, self._hosting(keys), place, generations)
         self._by_partition[keys.partition].call(command, then, calls.attached)
 
     def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:

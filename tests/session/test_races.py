@@ -19,6 +19,11 @@ def begin_login(node: ServerNode) -> Peer:
     peer.say("login", ref="login", token=token_for("alice", "pad"), device="pad")
     node.turn()
     node.store.tasks.run()
+    link = node.store.links[0]
+    while link.calls and link.calls[-1].name != "attach":  # it asks first how often the device has logged in
+        link.execute()
+        node.deliver(0)
+        node.store.tasks.run()
     return peer
 
 

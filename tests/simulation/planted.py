@@ -222,9 +222,8 @@ HOLES: dict[str, Patch] = {
     # from a socket later than that (by a node that had stopped), or repeated later (by a client that was away), is
     # stored again.
     "a late call is taken for new, once the dedupe index forgot it": (trimming, "awaited_by", nothing_is_awaited),
-    # Of two logins of a device that are on their way at once, by two nodes, the one done last wins; it may be the one
-    # that was asked for first, by a node that had stopped or was slow. The newer session hears `replaced`, which tells
-    # its client not to come back. No message is lost.
+    # A node that had stopped reads a login long after its client came in elsewhere. The newer session hears `replaced`,
+    # which tells its client not to come back. No message is lost.
     "a late login pushes out the newer session": (Device, "_hear_bye", replaced_is_wrong),
     # A client repeats a send after a reconnect; the catching up leaves its entry out, since the reply will stand for
     # it, and `synced` or newer entries move the client's cursor past it. If the reply gets lost again, and the client

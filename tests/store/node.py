@@ -146,7 +146,7 @@ class Node:
         return page
 
     async def attach(self, user: str, device: str, place: bytes, generations: str | None = None) -> Attached:
-        return await self.store.attach(UserId(user), at(device, place), generations)
+        return await self.store.attach(UserId(user), device, at(device, place), generations)
 
     async def attach_again(self, user: str, device: str, place: bytes, generations: str = "0.0") -> Attached | ImError:
         attached: Attached | ImError = await answer(

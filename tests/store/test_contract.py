@@ -12,7 +12,7 @@ from trio.testing import trio_test
 from imserver.errors import BadCredentials, Exists, ExpiredToken, NotAllowed, NotFound
 from imserver.model import START, Entry, Place, Position, UserId, position_order
 from imserver.store import calls
-from imserver.store.calls import Appended, Attached, Replaced
+from imserver.store.calls import Appended, Attached, Late, Replaced
 from imserver.store.partitions import Hosting, deployment_key, lease_keys, user_keys
 from tests.store.deployment import Deployment
 from tests.store.node import Node, message, neighbours, opened
@@ -303,6 +303,26 @@ async def test_a_device_has_one_session_the_newest(deployment: Deployment, name:
 
 
 @trio_test
+async def test_a_login_that_comes_late_does_not_push_out_a_newer_one(deployment: Deployment, name: str) -> None:
+    """A network may hold a call back for as long as it likes."""
+    async with opened(deployment.url, "one") as one, opened(deployment.url, "two") as two:
+        await registered(one, name)
+        keys, link = user_keys(name), one.store.link_of(name)
+        logins = await link.ask(calls.logins(keys, "laptop"))
+        late = calls.attach(keys, Hosting(keys.partition, b"one"), Place(b"laptop=one.1"), None, logins)
+        await two.attach(name, "phone", b"two.1")  # another device is another matter
+        await two.attach(name, "laptop", b"two.2")
+        with pytest.raises(Late):
+            await link.ask(late, calls.attached)
+        await two.detach(name, "laptop", b"two.2")
+        with pytest.raises(Late):
+            await link.ask(late, calls.attached)
+        await two.settle(name)
+        assert two.expelled == []
+        assert deployment.state(name)[b"on"] == b"phone=two.1"
+
+
+@trio_test
 async def test_returning_after_a_lost_link_must_not_replace(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "one") as one, opened(deployment.url, "two") as two:
         await registered(one, name)
@@ -491,7 +511,7 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         calls.take_dead(leases, 1.0),
         calls.append(keys, b"d", b"c", b"-"),
         calls.append_both(keys, keys, b"d", b"c", b"-"),
-        calls.attach(keys, hosting, Place(b"d=n.1"), None, again=False),
+        calls.attach(keys, hosting, Place(b"d=n.1"), None, b"0"),
         calls.detach(keys, hosting, Place(b"d=n.1"), None),
         calls.ack(keys, "d", START),
         calls.trim(keys, 1.0, calls.Bounds(1, 1, 1)),

@@ -12,6 +12,7 @@
 --   last                    position of the newest entry of the log; it exists exactly while the account does
 --   on                      places of the connected devices: "device=node.session device=node.session"
 --   c:<device>              cursor: the device has kept all entries up to there
+--   s:<device>              how often the device has logged in
 --   low                     entries before this position have left the dedupe index
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
 --
@@ -141,11 +142,14 @@ end
 -- KEYS  1 state  2 account  3 users hosted by the node
 -- ARGV  1 place (device=node.session)  2 token's generations ("user.device"), or -
 --       3 "new": replaces another session of this device   "again": after a lost link; is it still there?
--- Returns {'ok', last, cursor or false, generations}; or {'not-found'} {'disabled'} {'revoked'}; "again" also {'replaced'},
--- and {'cleared'} where its node was taken for dead: it MUST NOT put itself back, since nobody would clear it any more.
+--       4 with "new": the device's logins so far, as read just before
+-- Returns {'ok', last, cursor or false, generations}; or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
+-- the device has logged in since it was asked for (a call that a network held back must not push out that session); "again"
+-- also {'replaced'}, and {'cleared'} where its node was taken for dead: it MUST NOT put itself back, since nobody would
+-- clear it any more.
 local function attach(keys, args)
   local place, device = args[1], device_at(args[1])
-  local state = redis.call('HMGET', keys[1], 'last', 'on', 'c:' .. device)
+  local state = redis.call('HMGET', keys[1], 'last', 'on', 'c:' .. device, 's:' .. device)
   local account = redis.call('HMGET', keys[2], 'disabled', 'generation', 'generation:' .. device)
   if not state[1] then return NOT_FOUND end
   if account[1] then return { 'disabled' } end
@@ -154,9 +158,10 @@ local function attach(keys, args)
   local rest, former = without(state[2], device)
   if former ~= place then
     if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end
+    if args[4] ~= (state[4] or '0') then return { 'late' } end
     if former then expel(keys[1], former, 'replaced') end
     rest[#rest + 1] = place
-    redis.call('HSET', keys[1], 'on', table.concat(rest, ' '))
+    redis.call('HSET', keys[1], 'on', table.concat(rest, ' '), 's:' .. device, args[4] + 1)
     redis.call('SADD', keys[3], user_of(keys[1]))
   end
   return { 'ok', state[1], state[3], generations }
