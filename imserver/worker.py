@@ -110,7 +110,6 @@ class Worker:
         self.store.listen(self.messages)
         self.site = Site(web_folder(), self.why_not_ready)
         self.listeners: list[Listener] = []
-        self.draining = False
         self._serving: trio.Nursery | None = None
 
     def _handlers(self, histories: Histories) -> Handlers:
@@ -219,7 +218,7 @@ class Worker:
     # -- what others ask
 
     def why_not_ready(self) -> str:
-        return "draining" if self.draining else self.store.why_not_ready(time.monotonic())
+        return "draining" if self.context.draining else self.store.why_not_ready(time.monotonic())
 
     def statistics(self) -> Statistics:
         sessions = len(self.context.registry)
@@ -256,15 +255,15 @@ class Worker:
             for index, session in enumerate(sessions):
                 session.expel(code, text, reconnect=True, after=round(index * step, 3))
         with trio.move_on_after(5.0):
-            while self.store.in_flight:  # noqa: ASYNC110
+            while self.store.in_flight or self.context.entering:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             await self.store.leave()
         with trio.move_on_after(1.0):
-            while self.reactor.sockets > len(self.store.links):  # noqa: ASYNC110
+            while self.reactor.sockets > sum(link.sockets for link in self.store.links):  # noqa: ASYNC110
                 await trio.sleep(0.01)  # until the clients have seen the end, or they would miss the last replies
 
     def _stop_listening(self) -> None:
-        self.draining = True
+        self.context.draining = True
         for listener in self.listeners:
             listener.stop()
 

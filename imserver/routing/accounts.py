@@ -2,8 +2,8 @@
 
 import time
 
-from imserver.errors import BadCredentials, BadRequest, NotAllowed
-from imserver.model import START, DeviceId, Position, UserId, parse_device, parse_position, parse_user
+from imserver.errors import BadCredentials, BadRequest, NotAllowed, Unavailable
+from imserver.model import START, DeviceId, Place, Position, UserId, parse_device, parse_position, parse_user
 from imserver.protocol.commands import Login, Logout, Register
 from imserver.protocol.pushes import EMPTY, Welcome
 from imserver.security import tokens
@@ -11,7 +11,9 @@ from imserver.security.passwords import Passwords
 from imserver.session.context import Context
 from imserver.session.cursor import is_newer
 from imserver.session.session import Identity, Session
-from imserver.store.calls import Attached
+from imserver.store.calls import Attached, Late
+
+LOGIN_TRIES = 16
 
 
 class Accounts:
@@ -54,11 +56,13 @@ class Accounts:
         context, place, since = self._context, session.new_place(device), _since(command)
         context.entering[place] = ""
         try:
-            attached = await context.store.attach(user, device, place, generations)
+            attached = await self._attach(session, user, device, place, generations)
         finally:
             expelled = context.entering.pop(place)
-        if session.is_closed:
+        if session.is_closed or context.draining:
             context.store.detach(user, place, None)
+            if not session.is_closed:
+                raise Unavailable("this server is being replaced; come in elsewhere")
             return
         identity = Identity(user, device, place, attached.generations)
         new_device = since is None and attached.cursor is None
@@ -69,6 +73,18 @@ class Accounts:
             return
         assert session.tail is not None
         session.tail.begin()
+
+    async def _attach(
+        self, session: Session, user: UserId, device: DeviceId, place: Place, generations: str | None
+    ) -> Attached:
+        """Of several logins of one device at once, one after the other is done, as long as their clients are there."""
+        for _ in range(LOGIN_TRIES):
+            try:
+                return await self._context.store.attach(user, device, place, generations)
+            except Late:
+                if session.is_closed:
+                    raise
+        raise Unavailable("this device logs in again and again; try later")
 
     async def logout(self, session: Session, command: Logout) -> None:
         session.reply(command.ref, EMPTY)

@@ -73,4 +73,5 @@ class Context:
         default_factory=dict
     )  # sessions whose acknowledged position is not stored yet
     entering: dict[Place, str] = field(default_factory=dict)  # places asked for; why they must be left again, if so
+    draining: bool = False  # nobody comes in any more
     opened: int = 0  # sessions since start: numbers their places

@@ -205,9 +205,9 @@ def leave(keys: LeaseKeys, node: bytes) -> Packed:
     return _call(b"im_leave_2", tuple(keys), node)
 
 
-def take_dead(keys: LeaseKeys, claim_seconds: float) -> Packed:
-    """The reply: nodes that the caller has so long to clear."""
-    return _call(b"im_take_dead_2", tuple(keys), int(claim_seconds * 1000))
+def take_dead(keys: LeaseKeys, claim_seconds: float, suspect_seconds: float) -> Packed:
+    """The reply: nodes that the caller has so long to clear. They have been suspect for `suspect_seconds`."""
+    return _call(b"im_take_dead_2", tuple(keys), int(claim_seconds * 1000), int(suspect_seconds * 1000))
 
 
 def bury(keys: LeaseKeys, node: bytes) -> Packed:

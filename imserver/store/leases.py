@@ -35,6 +35,7 @@ log = get_logger("leases")
 _MARGIN = 0.25  # of the lease
 _LONGEST_MARGIN_SECONDS = 1.5
 _CLAIM_SECONDS = 10.0  # for clearing a dead node; then another one tries
+_LONGEST_SUSPECT_SECONDS = 2.5  # a link is made again, and a renewal sent, in less
 _PARTITIONS_AT_ONCE = 64
 
 
@@ -60,7 +61,7 @@ def describe_node(node: str, number: int) -> NodeInfo:
 
 def margin(seconds: float) -> float:
     """How long before its end a lease of so many seconds counts as lost."""
-    return min(_MARGIN * seconds, _LONGEST_MARGIN_SECONDS)
+    return min(max(1.0, _MARGIN * seconds), _LONGEST_MARGIN_SECONDS)
 
 
 class Lease:
@@ -86,7 +87,10 @@ class Lease:
         self._spawn, self._on_lost, self._on_dead = spawn, on_lost, on_dead
         self._margin = margin(seconds)
         self._ends_at = 0.0  # reactor time; not later than the store thinks; 0: none is held
-        self._is_clearing = False
+        # In the store a lease ends that much earlier; then its node is suspect for as long, and dead after that.
+        self._suspect_seconds = min(_LONGEST_SUSPECT_SECONDS, seconds / 2)
+        self._is_taken = self._was_lost = False
+        self._is_clearing = self._is_returning = False
 
     @property
     def is_held(self) -> bool:
@@ -94,47 +98,74 @@ class Lease:
 
     async def take(self, now: float) -> None:
         """The first one. Raises ServiceError."""
-        await self.link.ask(calls.renew(self._keys, self._node, self._seconds, self._info), calls.renewed)
-        self._ends_at = now + self._seconds
+        await self.link.ask(self._renewal(self._info), calls.renewed)
+        self._ends_at, self._is_taken = now + self._seconds, True
+
+    def _renewal(self, info: bytes = b"") -> calls.Packed:
+        # A second less: nodes look once a second.
+        return calls.renew(self._keys, self._node, max(0.0, self._seconds - self._suspect_seconds - 1.0), info)
 
     async def leave(self) -> None:
         """Gives the lease back; no session of this node may be left in the directory. Raises ServiceError."""
-        self._ends_at = 0.0
+        self._ends_at, self._is_taken = 0.0, False
         await self.link.ask(calls.leave(self._keys, self._node))
 
     def tick(self, now: float) -> None:
         """Once a second."""
         if self.is_held and now >= self._ends_at - self._margin:
             log.error("the lease can't be renewed", shard=self.link.url, why=self.link.why_down)
-            self._ends_at = 0.0
+            self._ends_at, self._was_lost = 0.0, True
             self._on_lost(self.link)
-        if not self.link.up:
-            return
-        renewal = calls.renew(self._keys, self._node, self._seconds)
-        self.link.call(renewal, partial(self._on_renewed, now), calls.renewed)
-        # Whoever was cut off, or found the store anew, first gives the others as long to renew as they have.
-        if self.is_held and not self._is_clearing and now - self.link.up_since >= self._seconds:
+        self.renew(now)
+        # Whoever was cut off, or found the store anew, first gives the others the time to come back, too.
+        is_settled = self.link.up and now - self.link.up_since >= self._suspect_seconds
+        if is_settled and self.is_held and not self._is_clearing:
             self._is_clearing = True
             self._spawn(self._clear_dead)
 
+    def renew(self, now: float) -> None:
+        """Each second, and as soon as the link is back."""
+        if self.link.up and self._is_taken:
+            self.link.call(self._renewal(), partial(self._on_renewed, now), calls.renewed)
+
     def _on_renewed(self, asked_at: float, answer: ImError | None) -> None:
+        if not self._is_taken:
+            return
         if isinstance(answer, Dead):
             self._on_dead()
-        elif answer is None:
+        elif self._was_lost:
+            if answer is None and not self._is_returning:
+                self._is_returning = True
+                self._spawn(self._return)
+        elif answer is None or self.link.up:
+            # A store that answers and can't write (its disk is full, its replica away) can't take anybody for dead.
             self._ends_at = asked_at + self._seconds
+
+    async def _return(self) -> None:
+        """The lease was lost and is there again: what was said then of sessions that left may not have been heard."""
+        try:
+            await self._clear(self._node)
+            self._was_lost = False
+        except* ImError as error:
+            log.debug("not now", what="returning", error=str(error))
+        finally:
+            self._is_returning = False
 
     # -- the dead
 
     async def _clear_dead(self) -> None:
         try:
-            for node in await self.link.ask(calls.take_dead(self._keys, _CLAIM_SECONDS)):
-                await self._clear(node)
-        except ImError as error:
+            for node in await self.link.ask(calls.take_dead(self._keys, _CLAIM_SECONDS, self._suspect_seconds)):
+                cleared = await self._clear(node)
+                await self.link.ask(calls.bury(self._keys, node))
+                log.warning("a node is dead", node=node.decode(), shard=self.link.url, users_cleared=cleared)
+        except* ImError as error:
             log.debug("not now", what="clearing", error=str(error))  # the next second will do
         finally:
             self._is_clearing = False
 
-    async def _clear(self, node: bytes) -> None:
+    async def _clear(self, node: bytes) -> int:
+        """Of how many users the node's places were cleared. Raises ServiceError, or a group of them."""
         cleared = 0
 
         async def clear_partition(partition: int) -> None:
@@ -148,5 +179,4 @@ class Lease:
             async with trio.open_nursery() as nursery:
                 for partition in self._partitions[first : first + _PARTITIONS_AT_ONCE]:
                     nursery.start_soon(clear_partition, partition)
-        await self.link.ask(calls.bury(self._keys, node))
-        log.warning("a node is dead", node=node.decode(), shard=self.link.url, users_cleared=cleared)
+        return cleared

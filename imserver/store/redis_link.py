@@ -22,6 +22,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import hiredis
@@ -106,7 +107,7 @@ class RedisLink:
             out.append(command)
             if len(out) == 1:
                 self._reactor.touch_link(self)
-        if len(self._calls) == self._most_calls:
+        if not self._saturated and self.in_flight >= self._most_calls:
             self._saturated = True
             self._owner.on_saturated(self)
 
@@ -128,6 +129,11 @@ class RedisLink:
 
         self.call(command, then, parse, once=once)
         return await trio.lowlevel.wait_task_rescheduled(abort)
+
+    @property
+    def sockets(self) -> int:
+        """How many it has in the reactor."""
+        return (self._sock is not None) + (self._witness is not None)
 
     @property
     def in_flight(self) -> int:
@@ -186,8 +192,7 @@ class RedisLink:
             self._receive()
         except hiredis.ProtocolError as error:
             self._lose(f"not Redis protocol: {error}")
-        if self._saturated and len(self._calls) < self._most_calls // 2:
-            self._relieve()
+        self._relieve_if_half_done()
 
     def _receive(self) -> None:
         """Takes what has come; gives on what it proves."""
@@ -246,6 +251,7 @@ class RedisLink:
 
     def _on_testimony(self, number: int, is_kept: bool) -> None:
         self._give_on(number, is_kept=is_kept)
+        self._relieve_if_half_done()
         self._reactor.touch_link(self)  # more may have come meanwhile
 
     def _give_on(self, proof: int, *, is_kept: bool) -> None:
@@ -266,6 +272,10 @@ class RedisLink:
                 log.exception("an answer could not be handled", shard=self.url)
         if answered is not None:  # one sample a turn: all the calls of a turn waited alike
             self._counters.store_call_seconds.observe(self._reactor.now - answered.since)
+
+    def _relieve_if_half_done(self) -> None:
+        if self._saturated and self.in_flight < self._most_calls // 2:
+            self._relieve()
 
     def _relieve(self) -> None:
         self._saturated = False
@@ -291,7 +301,7 @@ class RedisLink:
         self._calls.clear()
         self._out.clear()
         for call in calls:
-            call.then(error)
+            _fail(call, error)
         self._relieve()
 
     def probe(self) -> None:
@@ -317,7 +327,8 @@ class RedisLink:
         self.up, self.why_down = False, why
         self._reactor.remove(sock.fileno())
         # Closed so that the kernel forgets what it has not sent yet, and does not deliver it when a network has healed.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        with suppress(OSError):  # some systems do not take it of a socket that is shut down already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         sock.close()
         if self._witness is not None:
             self._witness.close()
@@ -333,7 +344,7 @@ class RedisLink:
         self._calls.clear()
         self._calls.extend(others)
         for call in late:
-            call.then(Unavailable(f"the store is out of reach ({self.why_down}); nobody knows whether this was done"))
+            _fail(call, Unavailable(f"the store is out of reach ({self.why_down}); nobody knows whether this was done"))
 
     async def run(self) -> None:
         """Connects, and connects again whenever the link is lost, until cancelled."""
@@ -383,6 +394,13 @@ class RedisLink:
             self._reactor.touch_link(self)
             self._owner.on_up(self)
             self._receive()  # pushes that came with the last confirmations
+
+
+def _fail(call: Call, error: ImError) -> None:
+    try:
+        call.then(error)
+    except Exception:  # a bug costs the one call, not those behind it
+        log.exception("a failure could not be handled")
 
 
 def _outcome(reply: Reply) -> outcome.Outcome[Reply]:

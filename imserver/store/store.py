@@ -8,7 +8,7 @@ from imserver.errors import ImError, ServiceError, Unavailable
 from imserver.model import Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
-from imserver.store.calls import Appended, Attached, Bounds
+from imserver.store.calls import Appended, Attached, Bounds, Late
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.partitions import Hosting, UserKeys, channel_prefix, deployment_key, partition_of, user_keys
@@ -204,16 +204,22 @@ class Store:
         """
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
-        if not (link.up and self._leases[link].is_held):
-            raise Unavailable(f"the store is out of reach ({link.why_down or 'no lease'})")
+        self._check_lease(link)
         logins = await link.ask(calls.logins(keys, device), once=True)
+        self._check_lease(link)
         command = calls.attach(keys, self._hosting(keys), place, generations, logins)
         try:
             attached: Attached = await link.ask(command, calls.attached, once=True)
+        except Late:
+            raise
         except ServiceError:
             self.detach(user, place, None)  # it may have been done all the same
             raise
         return attached
+
+    def _check_lease(self, link: RedisLink) -> None:
+        if not (link.up and self._leases[link].is_held):
+            raise Unavailable(f"the store is out of reach ({link.why_down or 'no lease'})")
 
     def attach_again(
         self, user: UserId, place: Place, generations: str, then: Callable[[Attached | ImError], None]
@@ -268,6 +274,7 @@ class Store:
     # -- what the links say
 
     def on_up(self, link: RedisLink) -> None:
+        self._leases[link].renew(self._reactor.now)
         assert self._listener is not None
         self._listener.on_link_up(lambda user: self.link_of(user) is link)
 

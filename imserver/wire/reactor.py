@@ -93,6 +93,7 @@ class Reactor:
         if self._in_turn:
             self._links[link] = None
         else:
+            self._look_at_clock()
             link.flush()
 
     def touch(self, client: Flushable) -> None:
@@ -100,6 +101,7 @@ class Reactor:
         if self._in_turn:
             self._clients[client] = None
         else:
+            self._look_at_clock()
             client.flush()
 
     # -- turning
@@ -159,10 +161,14 @@ class Reactor:
         if self.now - before > self._longest_stop:
             self._on_stopped()
 
-    def _flush(self) -> None:
-        """The shards first: they work while clients are written to. Flushing may touch again: until nothing is left."""
+    def _look_at_clock(self) -> None:
+        """Before anything is written."""
         if time.monotonic() - self.now > self._longest_stop:
             self._on_stopped()
+
+    def _flush(self) -> None:
+        """The shards first: they work while clients are written to. Flushing may touch again: until nothing is left."""
+        self._look_at_clock()
         while self._links or self._clients:
             links, self._links = self._links, {}
             for link in links:

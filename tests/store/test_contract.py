@@ -508,7 +508,7 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         calls.clear(keys, hosting),
         calls.renew(leases, b"n", 1.0),
         calls.leave(leases, b"n"),
-        calls.take_dead(leases, 1.0),
+        calls.take_dead(leases, 1.0, 1.0),
         calls.append(keys, b"d", b"c", b"-"),
         calls.append_both(keys, keys, b"d", b"c", b"-"),
         calls.attach(keys, hosting, Place(b"d=n.1"), None, b"0"),

@@ -71,20 +71,26 @@ async def test_a_dead_node_is_given_to_one_who_clears_it_and_to_another_if_he_do
         for shard, link in zip(deployment.shards, node.store.links, strict=True):
             keys = lease_keys(shard.partitions[0])
             await link.ask(calls.renew(keys, b"dying", 0.001, b"info"), calls.renewed)
-            while (dead := await link.ask(calls.take_dead(keys, 60.0))) == []:
+            while (dead := await link.ask(calls.take_dead(keys, 60.0, 0.0))) == []:
                 pass
             assert dead == [b"dying"]
-            assert await link.ask(calls.take_dead(keys, 60.0)) == []
+            assert await link.ask(calls.take_dead(keys, 60.0, 0.0)) == []
             with pytest.raises(Dead):
                 await link.ask(calls.renew(keys, b"dying", 60.0), calls.renewed)
             await link.ask(calls.bury(keys, b"dying"))
             await link.ask(calls.renew(keys, b"late", 0.001, b"info"), calls.renewed)
-            while await link.ask(calls.take_dead(keys, 0.001)) == []:
+            while await link.ask(calls.take_dead(keys, 0.001, 0.0)) == []:
                 pass
-            while (dead := await link.ask(calls.take_dead(keys, 60.0))) == []:
+            while (dead := await link.ask(calls.take_dead(keys, 60.0, 0.0))) == []:
                 pass
             assert dead == [b"late"]
             await link.ask(calls.bury(keys, b"late"))
+
+
+def tick_leases(node: Node, ahead: float) -> None:
+    """As if it were so many seconds later; for the links it is not."""
+    for lease in node.store._leases.values():
+        lease.tick(node.reactor.now + ahead)
 
 
 @trio_test
@@ -97,10 +103,11 @@ async def test_the_sessions_of_a_dead_node_are_cleared_by_another(deployment: De
                 await dying.attach(user, "laptop", b"dying.1")
                 await alive.attach(user, "phone", b"alive.1")
         for share in (0.5, 1.0):  # of its own lease: it is renewed, and then others have had the time to renew theirs
-            alive.store.tick(alive.reactor.now + share * DEFAULTS["lease_seconds"])
+            tick_leases(alive, share * DEFAULTS["lease_seconds"])
             await alive.settle(name)
         with trio.fail_after(PATIENCE_SECONDS):
             while any(b"dying" in deployment.state(user)[b"on"] for user in users):
+                tick_leases(alive, DEFAULTS["lease_seconds"])
                 await alive.settle(name)
         assert {deployment.state(user)[b"on"] for user in users} == {b"phone=alive.1"}
         assert not alive.dead
@@ -110,7 +117,7 @@ async def test_the_sessions_of_a_dead_node_are_cleared_by_another(deployment: De
 async def test_a_node_that_was_taken_for_dead_hears_of_it(deployment: Deployment) -> None:
     async with opened(deployment.url, "late", lease_seconds=0.001) as late, opened(deployment.url, "other") as other:
         for shard, link in zip(deployment.shards, other.store.links, strict=True):
-            while b"late" not in await link.ask(calls.take_dead(lease_keys(shard.partitions[0]), 60.0)):
+            while b"late" not in await link.ask(calls.take_dead(lease_keys(shard.partitions[0]), 60.0, 0.0)):
                 pass
         late.store.tick(late.reactor.now)
         await late.wait_told(lambda: late.dead)
@@ -132,6 +139,47 @@ async def test_where_a_lease_can_not_be_renewed_its_users_are_sent_elsewhere_in_
             await link.ask(calls.pack(b"PING"))  # it is back
         with pytest.raises(Unavailable, match="no lease"):
             await node.attach(name, "laptop", b"node.1")
+        with trio.fail_after(PATIENCE_SECONDS):
+            while not all(lease.is_held for lease in node.store._leases.values()):
+                node.store.tick(node.reactor.now)
+                await node.settle(name)
+        await node.attach(name, "laptop", b"node.1")
+
+
+@trio_test
+async def test_a_suspect_that_renews_is_not_dead(deployment: Deployment) -> None:
+    async with opened(deployment.url, "node") as node:
+        for shard, link in zip(deployment.shards, node.store.links, strict=True):
+            keys = lease_keys(shard.partitions[0])
+            await link.ask(calls.renew(keys, b"slow", 0.001, b"info"), calls.renewed)
+            while await link.ask(calls.pack(b"HEXISTS", keys.infos, b"suspect slow")) == 0:
+                assert await link.ask(calls.take_dead(keys, 60.0, 3600.0)) == []
+            assert await link.ask(calls.take_dead(keys, 60.0, 3600.0)) == []
+            await link.ask(calls.renew(keys, b"slow", 60.0), calls.renewed)
+            assert await link.ask(calls.take_dead(keys, 60.0, 0.0)) == []
+            await link.ask(calls.leave(keys, b"slow"))
+
+
+@trio_test
+async def test_who_has_left_does_not_renew(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await node.store.leave()
         node.store.tick(node.reactor.now)
         await node.settle(name)
+        assert not node.dead
+
+
+@trio_test
+async def test_what_was_left_behind_when_a_lease_was_lost_is_cleared_when_it_is_there_again(
+    deployment: Deployment, name: str
+) -> None:
+    async with opened(deployment.url, "node", lease_seconds=5.0) as node:
+        await registered(node, name)
         await node.attach(name, "laptop", b"node.1")
+        node.store.tick(node.reactor.now + 5.0)  # all are sent away; that they left is never heard
+        assert node.lost_leases == len(node.store.links)
+        with trio.fail_after(PATIENCE_SECONDS):
+            while not all(lease.is_held for lease in node.store._leases.values()):
+                node.store.tick(node.reactor.now)
+                await node.settle(name)
+        assert b"on" not in deployment.state(name)

@@ -59,12 +59,19 @@ local function publish(on, prefix, message)
 end
 
 -- How far back a message is looked for that its sender sends again: bounds how long it holds up the store (1 ms).
-local LOOK_BACK = 1000
+local LOOK_BACK_ENTRIES, LOOK_BACK_BYTES, LOOK_BACK_PAGE = 1000, 1000000, 50
 
 -- Where an entry that begins with `head` stands among those that have left the dedupe index (up to `low`); or nil.
 local function stands_before(log, low, head)
-  for _, entry in ipairs(redis.call('XREVRANGE', log, low, '-', 'COUNT', LOOK_BACK)) do
-    if string.sub(entry[2][4], 1, #head) == head then return entry[1] end
+  local bytes, last = 0, low
+  for _ = 1, LOOK_BACK_ENTRIES / LOOK_BACK_PAGE do
+    local page = redis.call('XREVRANGE', log, last, '-', 'COUNT', LOOK_BACK_PAGE)
+    for _, entry in ipairs(page) do
+      if string.sub(entry[2][4], 1, #head) == head then return entry[1] end
+      bytes = bytes + #entry[2][4]
+    end
+    if #page < LOOK_BACK_PAGE or bytes > LOOK_BACK_BYTES then return nil end
+    last = '(' .. page[#page][1]
   end
 end
 
@@ -313,6 +320,7 @@ local function renew(keys, args)
   local node, info = args[1], args[3]
   if info == '' and not redis.call('ZSCORE', keys[1], node) then return { 'dead' } end
   redis.call('ZADD', keys[1], ms(now_ms() + args[2]), node)
+  redis.call('HDEL', keys[2], 'suspect ' .. node)
   if info ~= '' then redis.call('HSET', keys[2], node, info) end
   return { 'ok' }
 end
@@ -326,15 +334,22 @@ end
 
 -- take_dead: the caller is given the nodes whose leases have ended, to clear them; and those that whoever was given them
 -- before has not cleared in time. A node to be cleared is in the sorted set as "dead <node>", until then.
--- KEYS  1 nodes  2 infos   ARGV  1 time for clearing (ms)   Returns the nodes.
+-- A lease that has ended only makes its node suspect; the verdict is a later call's. For this instance may have stood
+-- still, or its clock may have been set: then all leases have ended, and each node has a renewal on its way.
+-- KEYS  1 nodes  2 infos   ARGV  1 time for clearing (ms)  2 time for the suspect (ms)   Returns the nodes.
 local function take_dead(keys, args)
   local now, dead = now_ms(), {}
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', keys[1], '-inf', ms(now))) do
-    local node = string.gsub(member, '^dead ', '')
-    redis.call('ZREM', keys[1], member)
-    redis.call('ZADD', keys[1], ms(now + args[1]), 'dead ' .. node)
-    redis.call('HDEL', keys[2], node)
-    dead[#dead + 1] = node
+    local node, was_dead = string.gsub(member, '^dead ', '')
+    local since = was_dead == 0 and redis.call('HGET', keys[2], 'suspect ' .. node)
+    if was_dead == 0 and not since then
+      redis.call('HSET', keys[2], 'suspect ' .. node, ms(now))
+    elseif was_dead == 1 or now - since >= tonumber(args[2]) then
+      redis.call('ZREM', keys[1], member)
+      redis.call('ZADD', keys[1], ms(now + args[1]), 'dead ' .. node)
+      redis.call('HDEL', keys[2], node, 'suspect ' .. node)
+      dead[#dead + 1] = node
+    end
   end
   return dead
 end
@@ -349,17 +364,23 @@ local function signing_keys(keys, args)
   return redis.call('HGETALL', keys[1])
 end
 
+-- What adds messages and accounts is refused where the store is full. All the rest is not: it keeps sessions alive, or makes
+-- room.
 redis.register_function('im_append_2', append)
 redis.register_function('im_append_both_2', append_both)
-redis.register_function('im_attach_2', attach)
-redis.register_function('im_ack_2', ack)
-redis.register_function('im_detach_2', detach)
-redis.register_function('im_trim_2', trim)
 redis.register_function('im_register_2', register)
-redis.register_function('im_revoke_2', revoke)
-redis.register_function('im_erase_2', erase)
-redis.register_function('im_signing_keys_2', signing_keys)
-redis.register_function('im_clear_2', clear)
-redis.register_function('im_renew_2', renew)
-redis.register_function('im_leave_2', leave)
-redis.register_function('im_take_dead_2', take_dead)
+local function register_always(name, callback)
+  redis.register_function{ function_name = name, callback = callback, flags = { 'allow-oom' } }
+end
+
+register_always('im_attach_2', attach)
+register_always('im_ack_2', ack)
+register_always('im_detach_2', detach)
+register_always('im_trim_2', trim)
+register_always('im_revoke_2', revoke)
+register_always('im_erase_2', erase)
+register_always('im_signing_keys_2', signing_keys)
+register_always('im_clear_2', clear)
+register_always('im_renew_2', renew)
+register_always('im_leave_2', leave)
+register_always('im_take_dead_2', take_dead)
