@@ -195,8 +195,6 @@ def wait_gone(pid: int, seconds: float = READY_SECONDS) -> None:
 def _exists(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    except NotADirectoryError:
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):  # the last one: it ended while it was read
         return False
     return state != "Z"

@@ -26,12 +26,12 @@ from contextlib import suppress
 from typing import Any
 
 import hiredis
-import outcome
 import trio
 
 from imserver.errors import ImError, Unavailable
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
+from imserver.store.answers import fail, ignore, outcome_of
 from imserver.store.calls import pack
 from imserver.store.held import PING, Call, Held, Item, changes, number_of_proof
 from imserver.store.link_roles import LinkOwner, LinkReactor
@@ -120,7 +120,7 @@ class RedisLink:
             nonlocal waiting
             if waiting:
                 waiting = False
-                trio.lowlevel.reschedule(task, _outcome(reply))
+                trio.lowlevel.reschedule(task, outcome_of(reply))
 
         def abort(_: Any) -> trio.lowlevel.Abort:
             nonlocal waiting
@@ -246,7 +246,7 @@ class RedisLink:
             if not self._witness.is_asking:
                 self._witness.ask()
         elif not self._calls:
-            self._calls.append(Call(PING, None, _ignore, self._reactor.now, once=False))
+            self._calls.append(Call(PING, None, ignore, self._reactor.now, once=False))
             self._out.append(PING)
 
     def _on_testimony(self, number: int, is_kept: bool) -> None:
@@ -301,14 +301,14 @@ class RedisLink:
         self._calls.clear()
         self._out.clear()
         for call in calls:
-            _fail(call, error)
+            fail(call, error)
         self._relieve()
 
     def probe(self) -> None:
         """Sends a probe along the way that entries come; the owner gets it back by `on_push` and says `proven`."""
         if self.up:
             channel = self._channels[0]
-            self.call(pack(b"SPUBLISH", channel, b"p " + self.url.encode()), _ignore)
+            self.call(pack(b"SPUBLISH", channel, b"p " + self.url.encode()), ignore)
 
     def proven(self) -> None:
         self.proven_at = self._reactor.now
@@ -344,7 +344,7 @@ class RedisLink:
         self._calls.clear()
         self._calls.extend(others)
         for call in late:
-            _fail(call, Unavailable(f"the store is out of reach ({self.why_down}); nobody knows whether this was done"))
+            fail(call, Unavailable(f"the store is out of reach ({self.why_down}); nobody knows whether this was done"))
 
     async def run(self) -> None:
         """Connects, and connects again whenever the link is lost, until cancelled."""
@@ -394,18 +394,3 @@ class RedisLink:
             self._reactor.touch_link(self)
             self._owner.on_up(self)
             self._receive()  # pushes that came with the last confirmations
-
-
-def _fail(call: Call, error: ImError) -> None:
-    try:
-        call.then(error)
-    except Exception:  # a bug costs the one call, not those behind it
-        log.exception("a failure could not be handled")
-
-
-def _outcome(reply: Reply) -> outcome.Outcome[Reply]:
-    return outcome.Error(reply) if isinstance(reply, ImError) else outcome.Value(reply)
-
-
-def _ignore(reply: Reply) -> None:
-    """The answer of a call that nobody waits for."""
