@@ -104,7 +104,8 @@ async def test_the_sessions_of_a_dead_node_are_cleared_by_another(deployment: De
                 await alive.attach(user, "phone", b"alive.1")
         for share in (0.5, 1.0):  # of its own lease: it is renewed, and then others have had the time to renew theirs
             tick_leases(alive, share * DEFAULTS["lease_seconds"])
-            await alive.settle(name)
+            for user in users:  # they lie on all shards
+                await alive.settle(user)
         with trio.fail_after(PATIENCE_SECONDS):
             while any(b"dying" in deployment.state(user)[b"on"] for user in users):
                 tick_leases(alive, DEFAULTS["lease_seconds"])
