@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import structlog
 import trio
 import trio.testing
 
@@ -310,6 +311,8 @@ def test_a_worker_that_never_gets_ready_is_killed(data: Path) -> None:
 
 
 def test_a_worker_that_can_not_be_run_says_why(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    structlog.reset_defaults()  # whatever a test before has configured
+
     async def main() -> None:
         nowhere = Launch(Settings(data=str(data)), [], [], "", (), ("/nonexistent/worker",))
         async with trio.open_nursery() as nursery:
