@@ -8,7 +8,7 @@ The path of a message, socket to socket:
     session.session.Session.handle           allowed in this state, at this rate?
     routing.messages.Messages.send           the rule: into the recipient's log, and into the sender's own
     store.store.Store.append_both            one function call; in a cluster `append`, for one log after the other
-      => Redis (store/functions/im.lua)      dedupe, append, publish to the nodes that host the owner's sessions
+      => Redis (store/functions/log.lua)     dedupe, append, publish to the nodes that host the owner's sessions
     store.redis_link.RedisLink.on_readable   replies and pushes on one link, in the order Redis made them
     routing.messages.Messages.on_entry       whose sessions are here?  (session.registry)
     session.tail.Tail.offer                  forward, duplicate or gap?  (session.cursor)

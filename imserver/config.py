@@ -138,7 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 10_000
     # Longer than a cluster takes to replace a primary, so that nobody has to move for that.
     lease_seconds: Annotated[
-        float, Meta(ge=3, le=600, description="a worker not heard of for so long is dead: its sessions are offline")
+        float, Meta(ge=4, le=600, description="a worker not heard of for so long is dead: its sessions are offline")
     ] = 20.0
     probe_seconds: Annotated[
         float, Meta(ge=0.1, le=60, description="how often a worker proves that delivery works; less than the lease")

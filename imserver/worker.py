@@ -56,6 +56,9 @@ log = observe_log.get_logger("worker")
 
 KEYS_SECONDS = 30.0  # how often rotated signing keys are looked for
 FIRST_READY_SECONDS = 30.0
+# After more, leases are looked at before anything is read. Less is no danger: renewals are at most a second older, and
+# no lease is shorter than 4 seconds, of which the store keeps 3.
+LONGEST_STOP_SECONDS = 1.5
 EXIT_DEAD = 3
 
 
@@ -163,7 +166,7 @@ class Worker:
             for link in self.store.links:
                 nursery.start_soon(link.run)
             await self._become_ready()
-            self.reactor.watch_for_stops(self.settings.lease_seconds, end_at_once)
+            self.reactor.watch_for_stops(LONGEST_STOP_SECONDS, self._after_a_stop)
             nursery.start_soon(self._every_second)
             self.listen(start.tcp_fds, start.http_fds)
             for listener in self.listeners:
@@ -187,6 +190,10 @@ class Worker:
                 await self.store.take_leases()
         except (trio.TooSlowError, ImError) as error:
             raise SetupError(f"the store can't be used: {self.why_not_ready() or error}") from None
+
+    def _after_a_stop(self) -> None:
+        if self.store.may_be_dead(time.monotonic()):
+            end_at_once()
 
     async def _every_second(self) -> None:
         next_keys = self.reactor.now

@@ -1,4 +1,4 @@
-"""The store's contract in plain Python: what `imserver/store/functions/im.lua` does to one user's data.
+"""The store's contract in plain Python: what `imserver/store/functions` do to one user's data.
 
 As plain as possible, and used by tests only; tests/test_model_store.py holds it against a real server.
 """

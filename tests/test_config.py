@@ -76,7 +76,7 @@ class TestRefusals:
 
     def test_from_the_environment(self) -> None:
         text = refusal(environ={"IMSERVER_LEASE_SECONDS": "nan"})
-        assert text == "lease_seconds = 'nan' (IMSERVER_LEASE_SECONDS): allowed is 3 to 600 seconds"
+        assert text == "lease_seconds = 'nan' (IMSERVER_LEASE_SECONDS): allowed is 4 to 600 seconds"
 
     def test_from_a_file(self, toml: Any) -> None:
         path = toml("registration = 'public'")
@@ -114,7 +114,7 @@ class TestRefusals:
         assert refusal(out_buffer_bytes="100000") == (
             "out_buffer_bytes = 100000: allowed is at least twice max_frame_bytes, 131072"
         )
-        assert "less than lease_seconds, 3.0" in refusal(lease_seconds="3", probe_seconds="4")
+        assert "less than lease_seconds, 4.0" in refusal(lease_seconds="4", probe_seconds="5")
         assert refusal(durability="replica").startswith("durability = replica: the embedded store has no replica")
         assert load([], HOME, {"durability": "replica", "redis": "redis://h"}).durability == "replica"
         assert refusal(http="127.0.0.1:7400").startswith("http = 127.0.0.1:7400: tcp listens there")

@@ -3,7 +3,7 @@
 A token is `<claims>.<signature>`, both base64url; the claims are JSON. The signing keys are the deployment's, kept in
 the store, and can be rotated: new tokens carry the new key, old ones stay good until they expire. Revoking works by
 generations: the claims carry the account's, and the store compares them in the same step in which it lets the session
-in (store/functions/im.lua, attach).
+in (store/functions/directory.lua, attach).
 """
 
 import base64

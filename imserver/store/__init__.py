@@ -7,5 +7,5 @@ partitions        user -> partition -> keys
 redis_link        one link to one shard; redis_handshake: how it begins
 shards            which instance holds which partitions
 embedded, keeper  the store that `imserver serve` runs itself
-functions/im.lua  what runs inside Redis
+functions/        what runs inside Redis: one library, of several parts
 """

@@ -16,6 +16,7 @@ from imserver.store.partitions import Hosting, LeaseKeys, UserKeys
 
 Packed = bytes
 
+_LIBRARY = ("head", "log", "directory", "accounts", "leases")
 
 # hiredis's own stub knows tuples of one element only.
 _pack: Callable[[tuple[bytes | str | int, ...]], Packed] = pack_command  # type: ignore[assignment]
@@ -31,8 +32,9 @@ def _call(function: bytes, keys: tuple[bytes, ...], *arguments: bytes | str | in
 
 
 def library() -> str:
-    """The source of the function library."""
-    return files("imserver.store").joinpath("functions/im.lua").read_text()
+    """The source of the function library: its parts, in one text."""
+    folder = files("imserver.store").joinpath("functions")
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text() for part in _LIBRARY)
 
 
 class Appended(msgspec.Struct, gc=False):

@@ -36,6 +36,7 @@ _MARGIN = 0.25  # of the lease
 _LONGEST_MARGIN_SECONDS = 1.5
 _CLAIM_SECONDS = 10.0  # for clearing a dead node; then another one tries
 _LONGEST_SUSPECT_SECONDS = 2.5  # a link is made again, and a renewal sent, in less
+_NODES_LOOK_EVERY_SECONDS = 1.0
 _PARTITIONS_AT_ONCE = 64
 
 
@@ -96,14 +97,18 @@ class Lease:
     def is_held(self) -> bool:
         return self._ends_at > 0
 
+    def may_be_dead(self, now: float) -> bool:
+        """Whether the store can have let go of this node; not asked of a lease that was lost: its sessions went."""
+        return self.is_held and now >= self._ends_at - _NODES_LOOK_EVERY_SECONDS
+
     async def take(self, now: float) -> None:
         """The first one. Raises ServiceError."""
         await self.link.ask(self._renewal(self._info), calls.renewed)
         self._ends_at, self._is_taken = now + self._seconds, True
 
     def _renewal(self, info: bytes = b"") -> calls.Packed:
-        # A second less: nodes look once a second.
-        return calls.renew(self._keys, self._node, max(0.0, self._seconds - self._suspect_seconds - 1.0), info)
+        in_store = max(0.0, self._seconds - self._suspect_seconds - _NODES_LOOK_EVERY_SECONDS)
+        return calls.renew(self._keys, self._node, in_store, info)
 
     async def leave(self) -> None:
         """Gives the lease back; no session of this node may be left in the directory. Raises ServiceError."""

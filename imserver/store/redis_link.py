@@ -3,7 +3,7 @@
 Calls are queued and written once per turn of the reactor, so they pipeline by themselves; replies come back in order.
 
 **Invariant: a call is answered exactly once, and calls reach Redis in the order they were made.** All functions of the
-store can be repeated (store/functions/im.lua), so when the link breaks, the calls without an answer are sent again, in
+store can be repeated (store/functions), so when the link breaks, the calls without an answer are sent again, in
 order, before any newer one. Their callers notice a delay. Only when the link stays away longer than `timeout` seconds
 do they all fail together, as Unavailable: the outcome is unknown. The few that must not come late (`once`) are not made
 while the link is away, and fail when it is lost.

@@ -245,6 +245,10 @@ class Store:
         for lease in self._leases.values():
             await lease.take(self._reactor.now)
 
+    def may_be_dead(self, now: float) -> bool:
+        """Whether others may have taken this node for dead; `now`: of time.monotonic()."""
+        return any(lease.may_be_dead(now) for lease in self._leases.values())
+
     async def leave(self) -> None:
         """When the last session has left. Raises ServiceError."""
         for lease in self._leases.values():

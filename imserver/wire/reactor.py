@@ -58,8 +58,8 @@ class Reactor:
     def watch_for_stops(self, longest_stop: float, on_stopped: Callable[[], None]) -> None:
         """`on_stopped` is told that nothing was done for `longest_stop` seconds: the process was stopped, or starved.
 
-        Before anything that came meanwhile is read, and before what was read before is passed on. From now on there
-        MUST be a turn more often than that.
+        Before anything that came meanwhile is read, and before what was read before is passed on. There MUST
+        be a turn more often than that.
         """
         self._move_clock()
         self._longest_stop, self._on_stopped = longest_stop, on_stopped

@@ -125,6 +125,15 @@ async def test_a_node_that_was_taken_for_dead_hears_of_it(deployment: Deployment
 
 
 @trio_test
+async def test_a_node_that_stood_still_knows_when_the_store_can_have_let_go_of_it(deployment: Deployment) -> None:
+    """The store counts from a renewal, not from the beginning of a stop; and has let go a second before it says so."""
+    async with opened(deployment.url, "still", lease_seconds=5.0) as node:
+        renewed_at = node.reactor.now
+        assert not node.store.may_be_dead(renewed_at + 3.9)
+        assert node.store.may_be_dead(renewed_at + 4.0)
+
+
+@trio_test
 async def test_where_a_lease_can_not_be_renewed_its_users_are_sent_elsewhere_in_time(
     deployment: Deployment, name: str
 ) -> None:

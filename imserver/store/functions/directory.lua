@@ -1,0 +1,94 @@
+-- The directory: which sessions are where, and what their devices have kept.
+
+-- Rewrites `on` without `device`; returns the other places and the device's former one, if any.
+local function without(on, device)
+  local rest, former = {}, nil
+  for place, name in string.gmatch(on or '', '(([^= ]+)=[^ ]+)') do
+    if name == device then former = place else rest[#rest + 1] = place end
+  end
+  return rest, former
+end
+
+-- attach: a session enters the directory and learns where the log stands, in one step: an entry is either before the
+-- position returned here, or it is published to this session's node.
+-- KEYS  1 state  2 account  3 users hosted by the node
+-- ARGV  1 place (device=node.session)  2 token's generations ("user.device"), or -
+--       3 "new": replaces another session of this device   "again": after a lost link; is it still there?
+--       4 with "new": the device's logins so far, as read just before
+-- Returns {'ok', last, cursor or false, generations}; or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
+-- the device has logged in since it was asked for (a call that a network held back must not push out that session); "again"
+-- also {'replaced'}, and {'cleared'} where its node was taken for dead: it MUST NOT put itself back, since nobody would
+-- clear it any more.
+local function attach(keys, args)
+  local place, device = args[1], device_at(args[1])
+  local state = redis.call('HMGET', keys[1], 'last', 'on', 'c:' .. device, 's:' .. device)
+  local account = redis.call('HMGET', keys[2], 'disabled', 'generation', 'generation:' .. device)
+  if not state[1] then return NOT_FOUND end
+  if account[1] then return { 'disabled' } end
+  local generations = (account[2] or '0') .. '.' .. (account[3] or '0')
+  if args[2] ~= '-' and args[2] ~= generations then return { 'revoked' } end
+  local rest, former = without(state[2], device)
+  if former ~= place then
+    if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end
+    if args[4] ~= (state[4] or '0') then return { 'late' } end
+    if former then expel(keys[1], former, 'replaced') end
+    rest[#rest + 1] = place
+    redis.call('HSET', keys[1], 'on', table.concat(rest, ' '), 's:' .. device, args[4] + 1)
+    redis.call('SADD', keys[3], user_of(keys[1]))
+  end
+  return { 'ok', state[1], state[3], generations }
+end
+
+local function keep_cursor(state, device, position)
+  local known = redis.call('HMGET', state, 'last', 'c:' .. device)
+  if known[1] and not newer(position, known[1]) and (not known[2] or newer(position, known[2])) then
+    redis.call('HSET', state, 'c:' .. device, position)
+  end
+end
+
+-- ack: a device's cursor moves forward, never back, and never past the log's end.
+-- KEYS  1 state   ARGV  1 device  2 position   Returns 1.
+local function ack(keys, args)
+  keep_cursor(keys[1], args[1], args[2])
+  return 1
+end
+
+local function set_places(state, places)
+  if #places > 0 then
+    redis.call('HSET', state, 'on', table.concat(places, ' '))
+  else
+    redis.call('HDEL', state, 'on')
+  end
+end
+
+-- detach: a session leaves the directory, unless another one has taken its device's place. Its cursor is kept.
+-- KEYS  1 state  2 users hosted by the node   ARGV  1 place (device=node.session)  2 position, or -   Returns 1.
+local function detach(keys, args)
+  local place, device = args[1], device_at(args[1])
+  if args[2] ~= '-' then keep_cursor(keys[1], device, args[2]) end
+  local on = redis.call('HGET', keys[1], 'on') or ''
+  local rest, former = without(on, device)
+  if former == place then
+    set_places(keys[1], rest)
+    on = table.concat(rest, ' ')
+  end
+  if not string.find(on, '=' .. node_at(place) .. '.', 1, true) then redis.call('SREM', keys[2], user_of(keys[1])) end
+  return 1
+end
+
+-- clear: a user has no session at a dead node any more.
+-- KEYS  1 state  2 users hosted by the node   ARGV  1 node   Returns 1.
+local function clear(keys, args)
+  local rest = {}
+  for place in string.gmatch(redis.call('HGET', keys[1], 'on') or '', '[^ ]+') do
+    if node_at(place) ~= args[1] then rest[#rest + 1] = place end
+  end
+  set_places(keys[1], rest)
+  redis.call('SREM', keys[2], user_of(keys[1]))
+  return 1
+end
+
+register_always('im_attach_2', attach)
+register_always('im_ack_2', ack)
+register_always('im_detach_2', detach)
+register_always('im_clear_2', clear)

@@ -1,0 +1,114 @@
+-- Logs: entries are appended once each, and leave when they are old.
+
+-- How far back a message is looked for that its sender sends again: bounds how long it holds up the store (1 ms).
+local LOOK_BACK_ENTRIES, LOOK_BACK_BYTES, LOOK_BACK_PAGE = 1000, 1000000, 50
+
+-- Where an entry that begins with `head` stands among those that have left the dedupe index (up to `low`); or nil.
+local function stands_before(log, low, head)
+  local bytes, last = 0, low
+  for _ = 1, LOOK_BACK_ENTRIES / LOOK_BACK_PAGE do
+    local page = redis.call('XREVRANGE', log, last, '-', 'COUNT', LOOK_BACK_PAGE)
+    for _, entry in ipairs(page) do
+      if string.sub(entry[2][4], 1, #head) == head then return entry[1] end
+      bytes = bytes + #entry[2][4]
+    end
+    if #page < LOOK_BACK_PAGE or bytes > LOOK_BACK_BYTES then return nil end
+    last = '(' .. page[#page][1]
+  end
+end
+
+-- One entry at the end of a log, unless it is there already. Returns {position, prev}, or {position} for a repeat:
+-- nothing is stored, the position is the first answer's; or {'not-found'} where the user does not exist.
+local function append_to(state, log, dedupe, content, origin, again)
+  local known = redis.call('HMGET', state, 'last', 'on', dedupe)
+  local prev, on = known[1], known[2]
+  if not prev then return NOT_FOUND end
+  if known[3] then return { known[3] } end
+  if again then
+    local low = redis.call('HGET', state, 'low')
+    local at = low and stands_before(log, low, string.sub(content, 1, again))
+    if at then return { at } end
+  end
+  local at = redis.call('XADD', log, '*', 'p', prev, 'e', content)
+  redis.call('HSET', state, 'last', at, dedupe, at)
+  -- Often nobody but the origin is there to be told of the sender's own copy.
+  if on and on ~= '' and on ~= origin then
+    local prefix, user = owner(state)
+    publish(on, prefix, 'e ' .. user .. ' ' .. at .. ' ' .. prev .. ' ' .. origin .. ' ' .. content)
+  end
+  return { at, prev }
+end
+
+-- append: one entry at the end of a user's log.
+-- KEYS  1 state  2 log
+-- ARGV  1 dedupe field  2 content  3 origin (place of the session whose reply stands for the entry, or -)
+--       4 if given: the first so many bytes of the content are looked for among the entries that left the index
+-- Returns {position, prev}; {position} for a repeat; {'not-found'}.
+-- Atomic, since dedupe, order and `prev` hold only if nothing comes between reading `last` and writing it.
+local function append(keys, args)
+  return append_to(keys[1], keys[2], args[1], args[2], args[3], args[4])
+end
+
+-- append_both: a message into the recipient's log and into the sender's own; both in one slot, or no cluster.
+-- The same as two calls of `append`, the recipient's first; half as dear.
+-- KEYS  1 state  2 log, of the recipient  3 state  4 log, of the sender
+-- ARGV  1 dedupe field  2 content  3 origin  4 as for append
+-- Returns what `append` to the sender's log returns; {'not-found'} where the recipient does not exist: nothing is stored;
+-- or where the sender does not any more: the recipient has it.
+local function append_both(keys, args)
+  local received = append_to(keys[1], keys[2], args[1], args[2], '-', args[4])
+  if received == NOT_FOUND then return received end
+  return append_to(keys[3], keys[4], args[1], args[2], args[3], args[4])
+end
+
+-- The dedupe field of an entry, from its content; nil where it has none. Only the head is parsed: a body can be of any
+-- size and depth.
+local function dedupe_field(content)
+  local head = string.match(content, '^(.-),"body":')
+  if not head then return nil end
+  local entry = cjson.decode(head .. '}')
+  return entry.from .. '/' .. entry.device .. '/' .. entry.id
+end
+
+-- The first position that can come after this one.
+local function behind(position)
+  local milliseconds, counter = string.match(position, '^(%d+)-(%d+)$')
+  return milliseconds .. '-' .. string.format('%.0f', counter + 1)
+end
+
+-- trim: the log and its dedupe index are cut to their bounds. Called now and then, after an append.
+-- The index covers a suffix of the log: an entry's field goes before the entry does, so no field is ever orphaned.
+-- KEYS  1 state  2 log
+-- ARGV  1 now (ms)  2 most entries  3 longest age (ms)  4 dedupe window (ms)  5 most steps
+-- Returns the number of entries that left the index.
+local function trim(keys, args)
+  local now, most, age, window, steps = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+  local low = redis.call('HGET', keys[1], 'low') or '0-0'
+  local surplus = redis.call('XLEN', keys[2]) - most
+  local surplus_end = '0-0'
+  if surplus > 0 then
+    local oldest = redis.call('XRANGE', keys[2], '-', '+', 'COUNT', math.min(surplus, steps))
+    if #oldest > 0 then surplus_end = oldest[#oldest][1] end
+  end
+  -- Only what leaves the index is read: mostly nothing, and reading a log that stays as it is would be the larger cost.
+  local last = string.format('%.0f', math.max(0, now - window - 1))
+  if newer(surplus_end, last .. '-0') then last = surplus_end end
+  local passed = 0
+  for _, entry in ipairs(redis.call('XRANGE', keys[2], '(' .. low, last, 'COUNT', steps)) do
+    local field = dedupe_field(entry[2][4])
+    if field then redis.call('HDEL', keys[1], field) end
+    low = entry[1]
+    passed = passed + 1
+  end
+  if passed > 0 then redis.call('HSET', keys[1], 'low', low) end
+  local cut = string.format('%.0f', now - age) .. '-0'
+  if newer(surplus_end, cut) then cut = behind(surplus_end) end
+  if newer(cut, low) then cut = behind(low) end
+  redis.call('XTRIM', keys[2], 'MINID', cut)
+  return passed
+end
+
+-- Refused where the store is full.
+redis.register_function('im_append_2', append)
+redis.register_function('im_append_both_2', append_both)
+register_always('im_trim_2', trim)
