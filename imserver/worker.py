@@ -18,7 +18,6 @@ import gc
 import os
 import socket
 import sys
-import time
 from functools import partial
 from typing import Any
 
@@ -49,7 +48,7 @@ from imserver.store.store import Store, StoreOptions
 from imserver.wire.connection import Connection
 from imserver.wire.http import HttpConnection
 from imserver.wire.listener import Listener
-from imserver.wire.reactor import Reactor
+from imserver.wire.reactor import Reactor, clock
 from imserver.wire.site import Site, web_folder
 
 log = observe_log.get_logger("worker")
@@ -192,7 +191,7 @@ class Worker:
             raise SetupError(f"the store can't be used: {self.why_not_ready() or error}") from None
 
     def _after_a_stop(self) -> None:
-        if self.store.may_be_dead(time.monotonic()):
+        if self.store.may_be_dead(clock()):
             end_at_once()
 
     async def _every_second(self) -> None:
@@ -225,7 +224,7 @@ class Worker:
     # -- what others ask
 
     def why_not_ready(self) -> str:
-        return "draining" if self.context.draining else self.store.why_not_ready(time.monotonic())
+        return "draining" if self.context.draining else self.store.why_not_ready(clock())
 
     def statistics(self) -> Statistics:
         sessions = len(self.context.registry)

@@ -246,7 +246,7 @@ class Store:
             await lease.take(self._reactor.now)
 
     def may_be_dead(self, now: float) -> bool:
-        """Whether others may have taken this node for dead; `now`: of time.monotonic()."""
+        """Whether others may have taken this node for dead; `now`: reactor time."""
         return any(lease.may_be_dead(now) for lease in self._leases.values())
 
     async def leave(self) -> None:
