@@ -20,8 +20,8 @@ if sys.platform != "linux":
 
 from imswarm.cli import main
 from imswarm.evidence import Evidence
+from imswarm.faults.catalogue import FAULTS, possible
 from imswarm.faults.figures import Injury, figures_of
-from imswarm.faults.injuries import FAULTS, possible
 from imswarm.faults.mistakes import Mistake
 from imswarm.faults.plan import MISTAKES
 from imswarm.faults.proxy import StoreProxy, owner_of

@@ -1,4 +1,4 @@
-"""The faults: each a context that begins with the injury and ends when it is mended.
+"""How each fault is done: a context that begins with the injury and ends when it is mended. `catalogue` lists them.
 
 What was killed is mended by the server itself; the context ends when it is back. A context MUST leave
 nothing behind, however it is left.
@@ -18,7 +18,7 @@ from imswarm.deployment import DeploymentError
 from imswarm.faults.crew import Crew
 from imswarm.faults.plan import Reset, Restart
 from imswarm.faults.readers import slow_reader, stuck_reader
-from imswarm.faults.victim import LEASE_SECONDS, PATIENCE_SECONDS, Victim
+from imswarm.faults.victim import Victim
 
 _SHARE = 0.4
 _TINY_BYTES = 1
@@ -55,10 +55,16 @@ def freeze_worker(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def kill_store(scene: Scene) -> Iterator[None]:
+    """The server starts its own again by itself; of any other the operator takes care."""
     victim, killed = scene.victim, _store_of(scene.victim)
     os.kill(killed, signal.SIGKILL)
-    yield
-    victim.wait_until(lambda: victim.store not in (killed, None), "the store")
+    try:
+        yield
+    finally:
+        victim.wait_until(lambda: victim.store != killed, "the end of the store")
+        if victim.external is not None:
+            victim.external.start()
+    victim.wait_until(lambda: victim.store is not None, "the store")
 
 
 @contextmanager
@@ -131,7 +137,7 @@ def read_nothing(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
-def replace_workers(scene: Scene) -> Iterator[None]:
+def restart_rolling(scene: Scene) -> Iterator[None]:
     victim, old = scene.victim, set(scene.victim.workers)
     victim.signal_supervisor(signal.SIGHUP)
     yield
@@ -145,8 +151,10 @@ def restart_server(scene: Scene) -> Iterator[None]:
     if server is None:
         raise DeploymentError("only a server that was started here can be started again")
     server.stop()
-    yield
-    server.start()
+    try:
+        yield
+    finally:
+        server.start()
 
 
 @contextmanager
@@ -161,49 +169,5 @@ def _stopped(pid: int) -> Iterator[None]:
 
 def _store_of(victim: Victim) -> int:
     if victim.store is None:
-        raise DeploymentError("the store is not the server's own")
+        raise DeploymentError("the store was not started here")
     return victim.store
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A kind of fault; it lasts `seconds` before it is mended. `needs`: what the server must be."""
-
-    name: str
-    inflict: Inflict
-    seconds: float
-    needs: frozenset[str] = frozenset()
-
-
-_STORE, _OWN, _PROXY = frozenset({"store"}), frozenset({"own"}), frozenset({"proxy"})
-
-FAULTS = {
-    fault.name: fault
-    for fault in (
-        Fault("kill-worker", kill_worker, 0.0),
-        Fault("freeze-worker", freeze_worker, PATIENCE_SECONDS * 0.4),
-        Fault("freeze-worker-long", freeze_worker, PATIENCE_SECONDS * 1.5),
-        Fault("kill-store", kill_store, 0.0, _STORE),
-        Fault("freeze-store", freeze_store, 1.0, _STORE),
-        Fault("freeze-store-long", freeze_store, 3.5, _STORE),
-        Fault("cut-links", cut_links, 0.0),
-        Fault("cut-off-worker", cut_off_worker, 1.0, _PROXY),
-        Fault("cut-off-worker-long", cut_off_worker, LEASE_SECONDS * 1.4, _PROXY),
-        Fault("cut-off-worker-at-login", cut_off_worker_at_login, LEASE_SECONDS * 1.4, _PROXY),
-        Fault("full-store", fill_store, 1.0),
-        Fault("reset-clients", reset_clients, 0.0),
-        Fault("restart-clients", restart_clients, 0.0),
-        Fault("slow-reader", read_slowly, 2.0),
-        Fault("stuck-reader", read_nothing, 3.0),
-        Fault("replace-workers", replace_workers, 0.0),
-        Fault("restart-server", restart_server, 0.0, _OWN),
-    )
-}
-
-
-def possible(victim: Victim) -> list[str]:
-    """The faults that this server can be given, by name."""
-    has = {"own"} if victim.own is not None else set()
-    has |= {"store"} if victim.store is not None else set()
-    has |= {"proxy"} if victim.proxy is not None else set()
-    return [fault.name for fault in FAULTS.values() if fault.needs <= has]
