@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import trio
 
@@ -34,7 +33,11 @@ _HEALTH = b"GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n"
 
 @dataclass
 class Probes:
-    """What they met. `connects`: how many connections were tried; `entry`: from the attempt to the answer."""
+    """What they met.
+
+    `connects`: how many connections were tried; `entry`: from the attempt to the answer, without what the probe
+    itself hesitated.
+    """
 
     connects: int = 0
     sent_elsewhere: int = 0
@@ -82,18 +85,20 @@ class _Prober:
             number = 0
             while not self._is_over.is_set():
                 hesitation = _HESITATION_SECONDS[number % len(_HESITATION_SECONDS)]
-                nursery.start_soon(self._probe, "probe over TCP", self._log_in, hesitation, *self._logins[number])
-                nursery.start_soon(self._probe, "probe over HTTP", self._ask_health, hesitation)
+                nursery.start_soon(self._probe, "probe over TCP", hesitation, self._log_in, *self._logins[number])
+                nursery.start_soon(self._probe, "probe over HTTP", hesitation, self._ask_health)
                 number = (number + 1) % len(self._logins)
                 due += EVERY_SECONDS
                 await trio.sleep_until(due)
 
-    async def _probe(self, who: str, attempt: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    async def _probe(
+        self, who: str, hesitation: float, attempt: Callable[..., Awaitable[None]], *arguments: str
+    ) -> None:
         began = time.monotonic()
         try:
             with trio.fail_after(_PATIENCE_SECONDS):
-                await attempt(*arguments)
-            self._found.entry.record(int((time.monotonic() - began) * 1e9))
+                await attempt(hesitation, *arguments)
+            self._found.entry.record(int((time.monotonic() - began - hesitation) * 1e9))
         except _Met as met:
             self._found.incidents.append(Incident(began, met.kind, who, str(met)))
         except trio.TooSlowError:
@@ -148,9 +153,9 @@ async def _say(stream: trio.SocketStream, data: bytes) -> None:
 async def _first_line(stream: trio.SocketStream, request: bytes, hesitation: float) -> bytes:
     """The first line of the answer to this request. Raises _Met where the connection is reset or closed before it."""
     data = b""
+    await trio.sleep(hesitation)
+    await _say(stream, request)  # what was said to it meanwhile is there to be read, even if nobody listens any more
     try:
-        await trio.sleep(hesitation)
-        await stream.send_all(request)
         while b"\n" not in data:
             more = await stream.receive_some(_CHUNK)
             if not more:
