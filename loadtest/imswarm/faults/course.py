@@ -42,24 +42,25 @@ class Limit:
 
 
 class _UnderWay:
-    """A fault that has begun. `mend` ends it."""
+    """A fault that has begun. It MUST be closed, which mends it; then it is waited for."""
 
     def __init__(self, scene: Scene, kind: str) -> None:
+        self._victim = scene.victim
         self._context = ExitStack()
         self._kind, self._begin = kind, time.monotonic()
-        self._context.enter_context(FAULTS[kind].inflict(scene))
+        self._is_back = self._context.enter_context(FAULTS[kind].inflict(scene))
 
     @property
     def seconds_left(self) -> float:
         return max(self._begin + FAULTS[self._kind].seconds - time.monotonic(), 0.0)
 
-    def mend(self) -> Injury:
-        self._context.close()
-        return Injury(self._kind, self._begin, time.monotonic())
-
     def close(self) -> None:
-        """However it is left."""
         self._context.close()
+
+    def wait_back(self) -> Injury:
+        """Raises DeploymentError if the server does not come back."""
+        self._victim.wait_until(self._is_back, f"what {self._kind} broke")
+        return Injury(self._kind, self._begin, time.monotonic())
 
 
 class Course:
@@ -82,21 +83,16 @@ class Course:
 
     def _take(self, step: Step) -> list[Injury]:
         with ExitStack() as stack:
-            first = self._begin(stack, step.kinds[0])
-            if len(step.kinds) == 1:
-                return [self._finish(first)]
-            self._let_run(first.seconds_left * step.after)
-            second = self._begin(stack, step.kinds[1])
-            if step.is_nested:
-                inner = self._finish(second)
-                return [self._finish(first), inner]
-            return [self._finish(first), self._finish(second)]
+            under_way = [self._begin(stack, step.kinds[0])]
+            for kind in step.kinds[1:]:
+                self._let_run(under_way[0].seconds_left * step.after)
+                under_way.append(self._begin(stack, kind))
+            for fault in reversed(under_way) if step.is_nested else under_way:
+                self._let_run(fault.seconds_left)
+                fault.close()
+        return [fault.wait_back() for fault in under_way]
 
     def _begin(self, stack: ExitStack, kind: str) -> _UnderWay:
         fault = _UnderWay(self._scene, kind)
         stack.callback(fault.close)
         return fault
-
-    def _finish(self, fault: _UnderWay) -> Injury:
-        self._let_run(fault.seconds_left)
-        return fault.mend()

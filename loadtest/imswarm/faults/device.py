@@ -211,7 +211,8 @@ class TalkingDevice:
             self._meet(CUT if was_inside else TURNED_AWAY, event.why)
 
     def _meet(self, kind: str, why: str) -> None:
-        self._incidents.append(Incident(time.monotonic(), kind, str(self.seat.device), why))
+        now = time.monotonic()
+        self._incidents.append(Incident(now, now, kind, str(self.seat.device), why))
 
     # -- what comes
 

@@ -24,8 +24,9 @@ _AFTERMATH_SECONDS = 1.0
 
 
 class Incident(NamedTuple):
-    """`time`: of the machine's monotonic clock, in seconds; `who`: a device, or a probe."""
+    """`begin`: of the attempt, `time`: of its failure, by the monotonic clock; `who`: a device, or a probe."""
 
+    begin: float
     time: float
     kind: str
     who: str
@@ -45,13 +46,13 @@ def unexcused(incidents: Iterable[Incident], injuries: Sequence[Injury], excuses
 
 
 def _excuses(injury: Injury, incident: Incident, excuses: Excuses) -> bool:
-    return incident.kind in excuses[injury.kind] and is_around(injury, incident.time)
+    return incident.kind in excuses[injury.kind] and is_around(injury, incident)
 
 
-def is_around(injury: Injury, time: float) -> bool:
-    """While it lasts, and in its aftermath; if traffic never came back, that has no end."""
+def is_around(injury: Injury, incident: Incident) -> bool:
+    """Whether some of it happened in the fault's time or aftermath; if traffic never came back, that has no end."""
     back = float("inf") if injury.back_seconds is None else injury.back_seconds
-    return injury.begin <= time <= injury.mended + back + _AFTERMATH_SECONDS
+    return injury.begin <= incident.time and incident.begin <= injury.mended + back + _AFTERMATH_SECONDS
 
 
 def count(incidents: Iterable[Incident]) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """How each fault is done: a context that begins with the injury and ends when it is mended. `catalogue` lists them.
 
-What was killed is mended by the server itself; the context ends when it is back. A context MUST leave
-nothing behind, however it is left.
+It gives a test by which is known that the server is back: it is asked when all that was injured at the time is
+mended, since one part may wait for another. What was killed, the server mends itself. A context MUST leave nothing
+behind, however it is left.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from imswarm.faults.victim import Victim
 
 _SHARE = 0.4
 _TINY_BYTES = 1
+_REPLACED_SECONDS = 10.0  # longer than it takes to replace all workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,132 +37,147 @@ class Scene:
     extras: Iterator[tuple[str, str]]
 
 
-Inflict = Callable[[Scene], AbstractContextManager[None]]
+IsBack = Callable[[], bool]
+Inflict = Callable[[Scene], AbstractContextManager[IsBack]]
+
+
+def at_once() -> bool:
+    """What is mended is back."""
+    return True
 
 
 @contextmanager
-def kill_worker(scene: Scene) -> Iterator[None]:
+def kill_worker(scene: Scene) -> Iterator[IsBack]:
     victim = scene.victim
     killed = scene.chance.choice(victim.workers)
-    os.kill(killed, signal.SIGKILL)
-    yield
-    victim.wait_until(lambda: killed not in victim.workers, "a worker")
+    with suppress(ProcessLookupError):  # another fault was faster
+        os.kill(killed, signal.SIGKILL)
+    yield lambda: killed not in victim.workers
 
 
 @contextmanager
-def freeze_worker(scene: Scene) -> Iterator[None]:
+def freeze_worker(scene: Scene) -> Iterator[IsBack]:
     """It holds its connections and says nothing; then it goes on as if nothing had been."""
     with _stopped(scene.chance.choice(scene.victim.workers)):
-        yield
+        yield at_once
 
 
 @contextmanager
-def kill_store(scene: Scene) -> Iterator[None]:
+def kill_store(scene: Scene) -> Iterator[IsBack]:
     """The server starts its own again by itself; of any other the operator takes care."""
     victim, killed = scene.victim, _store_of(scene.victim)
     os.kill(killed, signal.SIGKILL)
     try:
-        yield
+        yield lambda: victim.store not in (killed, None)
     finally:
-        victim.wait_until(lambda: victim.store != killed, "the end of the store")
         if victim.external is not None:
             victim.external.start()
-    victim.wait_until(lambda: victim.store is not None, "the store")
 
 
 @contextmanager
-def freeze_store(scene: Scene) -> Iterator[None]:
+def freeze_store(scene: Scene) -> Iterator[IsBack]:
     with _stopped(_store_of(scene.victim)):
-        yield
+        yield at_once
 
 
 @contextmanager
-def cut_links(scene: Scene) -> Iterator[None]:
+def cut_links(scene: Scene) -> Iterator[IsBack]:
     """The workers' links to the store, which are subscribers, too."""
     with scene.victim.store_client() as store:
         store.client_kill_filter(_type="pubsub")
-    yield
+    yield at_once
 
 
 @contextmanager
-def cut_off_worker(scene: Scene) -> Iterator[None]:
+def cut_off_worker(scene: Scene) -> Iterator[IsBack]:
     """What it says to the store waits, and so do the answers."""
     if scene.victim.proxy is None:
         raise DeploymentError("the store is not behind a proxy")
     with scene.victim.proxy.cut_off(scene.chance.choice(scene.victim.workers)):
-        yield
+        yield at_once
 
 
 @contextmanager
-def cut_off_worker_at_login(scene: Scene) -> Iterator[None]:
+def cut_off_worker_at_login(scene: Scene) -> Iterator[IsBack]:
     """While clients come back: their logins are among what waits, and take effect when they are in elsewhere."""
     with cut_off_worker(scene):
         scene.crew.order(Reset(_SHARE, scene.chance.getrandbits(32)))
-        yield
+        yield at_once
 
 
 @contextmanager
-def fill_store(scene: Scene) -> Iterator[None]:
+def fill_store(scene: Scene) -> Iterator[IsBack]:
     """All memory that it may use is used."""
     with scene.victim.store_client() as store:
         before = store.config_get("maxmemory")["maxmemory"]
         store.config_set("maxmemory", _TINY_BYTES)
         try:
-            yield
+            yield at_once
         finally:
             store.config_set("maxmemory", before)
 
 
 @contextmanager
-def reset_clients(scene: Scene) -> Iterator[None]:
+def reset_clients(scene: Scene) -> Iterator[IsBack]:
     scene.crew.order(Reset(_SHARE, scene.chance.getrandbits(32)))
-    yield
+    yield at_once
 
 
 @contextmanager
-def restart_clients(scene: Scene) -> Iterator[None]:
+def restart_clients(scene: Scene) -> Iterator[IsBack]:
     scene.crew.order(Restart(_SHARE, scene.chance.getrandbits(32)))
-    yield
+    yield at_once
 
 
 @contextmanager
-def read_slowly(scene: Scene) -> Iterator[None]:
+def read_slowly(scene: Scene) -> Iterator[IsBack]:
     token, device = next(scene.extras)
     with slow_reader(Address(*scene.victim.run["tcp"]), token, device):
-        yield
+        yield at_once
 
 
 @contextmanager
-def read_nothing(scene: Scene) -> Iterator[None]:
+def read_nothing(scene: Scene) -> Iterator[IsBack]:
     token, device = next(scene.extras)
     with stuck_reader(Address(*scene.victim.run["tcp"]), token, device):
-        yield
+        yield at_once
 
 
 @contextmanager
-def restart_rolling(scene: Scene) -> Iterator[None]:
+def restart_rolling(scene: Scene) -> Iterator[IsBack]:
+    """Where the store is away a replacement fails, the present workers stay, and the operator asks again."""
     victim, old = scene.victim, set(scene.victim.workers)
-    victim.signal_supervisor(signal.SIGHUP)
-    yield
-    victim.wait_until(lambda: not old & set(victim.workers), "every worker")
+    asked_until = 0.0
+
+    def is_back() -> bool:
+        nonlocal asked_until
+        is_replaced = not old & set(victim.workers)
+        if not is_replaced and time.monotonic() > asked_until:
+            victim.signal_supervisor(signal.SIGHUP)
+            asked_until = time.monotonic() + _REPLACED_SECONDS
+        return is_replaced
+
+    is_back()
+    yield is_back
 
 
 @contextmanager
-def restart_server(scene: Scene) -> Iterator[None]:
+def restart_server(scene: Scene) -> Iterator[IsBack]:
     """As a new version is installed: drained, stopped, started on the same data and ports."""
     server = scene.victim.own
     if server is None:
         raise DeploymentError("only a server that was started here can be started again")
     server.stop()
     try:
-        yield
+        yield at_once
     finally:
         server.start()
 
 
 @contextmanager
 def _stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
+    with suppress(ProcessLookupError):  # another fault was faster
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:

@@ -95,7 +95,7 @@ def _told(injury: Injury, outcome: Outcome) -> dict[str, Any]:
         "at_s": injury.begin - _begin(outcome),
         "lasted_s": injury.mended - injury.begin,
         "back_after_s": injury.back_seconds,
-        **count(each for each in outcome.incidents if is_around(injury, each.time)),
+        **count(each for each in outcome.incidents if is_around(injury, each)),
     }
 
 

@@ -100,9 +100,10 @@ class _Prober:
                 await attempt(hesitation, *arguments)
             self._found.entry.record(int((time.monotonic() - began - hesitation) * 1e9))
         except _Met as met:
-            self._found.incidents.append(Incident(began, met.kind, who, str(met)))
+            self._found.incidents.append(Incident(began, time.monotonic(), met.kind, who, str(met)))
         except trio.TooSlowError:
-            self._found.incidents.append(Incident(began, TURNED_AWAY, who, f"no answer in {_PATIENCE_SECONDS:g} s"))
+            why = f"no answer in {_PATIENCE_SECONDS:g} s"
+            self._found.incidents.append(Incident(began, time.monotonic(), TURNED_AWAY, who, why))
 
     # -- what they do
 

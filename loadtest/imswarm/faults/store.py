@@ -36,7 +36,9 @@ class ExternalStore:
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     def start(self) -> None:
-        """Returns when it answers. Raises DeploymentError."""
+        """Returns when it answers; one that was killed has left the port. Raises DeploymentError."""
+        if self._process is not None:
+            self._process.wait()
         with (self._directory / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
