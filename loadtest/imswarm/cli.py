@@ -30,6 +30,7 @@ from imswarm.login import run_login
 from imswarm.options import DIRECTORY, FLOOR, JSON, POSITIVE, SECONDS, SIZE, TARGET, names_of, option, with_options
 from imswarm.processes import CannotMeasure, Cores, run_on, split_cores
 from imswarm.report import Progress, Report, print_json, print_table
+from imswarm.rolling import RollingOptions, run_rolling
 from imswarm.stamps import STAMP_BYTES
 
 _FAILURES = (AccountsError, FloorError, DeploymentError, CannotMeasure, SwarmError)
@@ -131,6 +132,26 @@ def faults(as_json: bool, html: Path | None, **values: Any) -> None:
         outcome = run_faults(_pick(FaultOptions, values), progress)
     show_outcome(outcome, html, as_json=as_json)
     if not outcome.is_good:
+        sys.exit(1)
+
+
+@main.command()
+@option("--rate", type=click.FloatRange(min=1.0), default=5000.0, help="Messages a second in all, in an open loop.")
+@option("--pairs", type=POSITIVE, default=200, help="Pairs of sessions that talk.")
+@option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=74)
+@option("--restarts", type=POSITIVE, default=2, help="How many times all workers are replaced.")
+@option("--calm-seconds", type=SECONDS, default=5.0, help="Measured before, to compare with.")
+@option("--workers", type=POSITIVE, default=2)
+@option("--processes", type=click.IntRange(1, 64), default=1, help="Client processes.")
+@option("--drain-seconds", type=SECONDS, default=2.0, help="Of the server: clients come back over half of it.")
+@JSON
+def rolling(as_json: bool, **values: Any) -> None:
+    """Replace all workers under a steady load: who is refused, what is lost, how long messages take meanwhile."""
+    progress = Progress()
+    with _failures_reported(progress), _terminable():
+        report = run_rolling(_pick(RollingOptions, values), progress)
+    _print(report, as_json)
+    if any(report[name] for name in _WRONG) or report["probes"]["incidents"]:
         sys.exit(1)
 
 
