@@ -246,6 +246,7 @@ class Worker:
     async def drain(self, seconds: float) -> None:
         """No new clients; what is on its way is finished; everybody is told to come back elsewhere."""
         self._stop_listening()
+        self._send_newcomers_elsewhere()
         with trio.move_on_after(seconds):
             for session in self.context.registry:
                 session.hold()
@@ -255,6 +256,7 @@ class Worker:
 
     async def _say_bye(self, code: str, text: str, spread: float) -> None:
         """Tells the sessions to come back over `spread` seconds, and waits until the directory knows that they left."""
+        self._send_newcomers_elsewhere()  # WebSockets that have been opened meanwhile
         sessions = list(self.context.registry)
         step = spread / max(1, len(sessions))
         with self.reactor.batch():
@@ -267,6 +269,12 @@ class Worker:
         with trio.move_on_after(1.0):
             while self.reactor.sockets > sum(link.sockets for link in self.store.links):  # noqa: ASYNC110
                 await trio.sleep(0.01)  # until the clients have seen the end, or they would miss the last replies
+
+    def _send_newcomers_elsewhere(self) -> None:
+        """They were accepted here a moment ago, and have not logged in."""
+        with self.reactor.batch():
+            for session in list(self.context.newcomers):
+                session.send_elsewhere()
 
     def _stop_listening(self) -> None:
         self.context.draining = True

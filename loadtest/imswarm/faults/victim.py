@@ -17,7 +17,8 @@ from typing import Any
 import redis
 
 from imswarm.deployment import DeploymentError, OwnServer, serve_options
-from imswarm.faults.proxy import StoreProxy, store_behind_proxy
+from imswarm.faults.proxy import StoreProxy
+from imswarm.faults.store import ExternalStore, external_store
 
 HEAL_SECONDS = 30.0
 _POLL_SECONDS = 0.02
@@ -38,15 +39,26 @@ PATIENCE_SECONDS = 4.0
 """So long a client waits for a sign of life: twice the ping time."""
 
 
+EMBEDDED, EXTERNAL, PROXIED = STORES = ("embedded", "external", "proxied")
+"""The server's own store; a redis-server that is started here; the same, behind a proxy."""
+
+
 class Victim:
     """A running server, known by its data directory.
 
-    `own`: if it was started here; `proxy`: if its store is behind one.
+    `own`: if it was started here; `external`: its store, if that was; `proxy`: if its store is behind one.
     """
 
-    def __init__(self, data: Path, own: OwnServer | None = None, proxy: StoreProxy | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        own: OwnServer | None = None,
+        external: ExternalStore | None = None,
+        proxy: StoreProxy | None = None,
+    ) -> None:
         self.data = data
         self.own = own
+        self.external = external
         self.proxy = proxy
 
     # -- where it is
@@ -66,7 +78,9 @@ class Victim:
 
     @property
     def store(self) -> int | None:
-        """The process of the embedded store; None without one."""
+        """The process of the store, if it is the server's own or was started here; None also while it does not run."""
+        if self.external is not None:
+            return self.external.pid
         pid: int | None = self.run["redis_pid"]
         return pid
 
@@ -88,21 +102,27 @@ class Victim:
 
 
 @contextmanager
-def own_victim(directory: Path, workers: int, *, behind_proxy: bool) -> Iterator[Victim]:
-    """A server that is started, and can be started again on the same ports. Raises DeploymentError."""
-    first, second, third, *others = free_ports(5)
+def own_victim(directory: Path, workers: int, store: str) -> Iterator[Victim]:
+    """A server that is started, and can be started again on the same ports. `store`: one of STORES.
+
+    Raises DeploymentError.
+    """
+    ports = free_ports(5)
     data = directory / "server"
     data.mkdir()
     with ExitStack() as stack:
-        proxy = None
-        store: list[str] = []
-        if behind_proxy:
-            proxy = stack.enter_context(store_behind_proxy(directory / "store", (others[0], others[1])))
-            store = ["--redis", proxy.url]
-        server = OwnServer(data, [*serve_options(workers, (first, second, third)), *store], SETTINGS)
+        external, proxy, options = None, None, serve_options(workers, (ports[0], ports[1], ports[2]))
+        if store != EMBEDDED:
+            external = stack.enter_context(external_store(directory / "store", ports[3]))
+            options += ["--redis", external.url]
+        if store == PROXIED and external is not None:
+            proxy = StoreProxy(ports[4], external.port)
+            stack.callback(proxy.close)
+            options[-1] = proxy.url
+        server = OwnServer(data, options, SETTINGS)
         stack.callback(server.stop)
         server.start()
-        yield Victim(data, server, proxy)
+        yield Victim(data, server, external, proxy)
 
 
 def free_ports(count: int) -> list[int]:
