@@ -1,4 +1,4 @@
-"""Which instance holds which partitions, as it stands when a worker starts."""
+"""Which instance holds which partitions: at the start. How a cluster changes later: cluster_watch.py, links.py."""
 
 from typing import Any, NamedTuple
 
@@ -8,13 +8,14 @@ from redis.retry import Retry
 
 from imserver.config import Durability
 from imserver.errors import SetupError
+from imserver.store.cluster_map import ClusterMap, parse_map
 from imserver.store.partitions import PARTITIONS, slot_of_partition
 
 OLDEST_VERSION = (7, 0)
 
 
 class Shard(NamedTuple):
-    """One instance, or one primary of a cluster, and the partitions it holds."""
+    """One instance, or one primary of a cluster, and the partitions it holds, in order."""
 
     url: str
     partitions: list[int]
@@ -31,7 +32,8 @@ def find_shards(url: str, patience_seconds: float = 10.0) -> list[Shard]:
         _check_version(url, info)
         if not info.get("cluster_enabled"):
             return [Shard(url, list(range(PARTITIONS)), clustered=False)]
-        return _of_cluster(url, client)
+        slots: Any = client.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
+        return _of_cluster(url, parse_map(url, slots, b""))
     except redis.RedisError as error:
         raise SetupError(f"redis: {url} can't be used: {error}") from error
     finally:
@@ -44,22 +46,8 @@ def _check_version(url: str, info: dict[str, Any]) -> None:
         raise SetupError(f"redis: {url} is version {version}; 7.0 or newer is needed (functions, sharded pub/sub)")
 
 
-def _of_cluster(url: str, client: "redis.Redis") -> list[Shard]:
-    """From CLUSTER SLOTS: rows of (first slot, last slot, [host, port, id], replicas...)."""
-    credentials = url.partition("://")[2].rpartition("@")[0]
-    host_of: dict[int, str] = {}
-    rows = client.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
-    for first, last, primary, *_ in rows:
-        address = f"redis://{credentials + '@' if credentials else ''}{_text(primary[0])}:{primary[1]}"
-        host_of.update(dict.fromkeys(range(first, last + 1), address))
-    shards: dict[str, list[int]] = {}
-    for partition in range(PARTITIONS):
-        slot = slot_of_partition(partition)
-        if slot not in host_of:
-            raise SetupError(f"redis: the cluster at {url} does not serve slot {slot}")
-        shards.setdefault(host_of[slot], []).append(partition)
-    return [Shard(address, partitions, clustered=True) for address, partitions in shards.items()]
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _of_cluster(url: str, found: ClusterMap) -> list[Shard]:
+    if not found.is_complete:
+        missing = next(partition for partition in range(PARTITIONS) if partition not in found.holders)
+        raise SetupError(f"redis: the cluster at {url} does not serve slot {slot_of_partition(missing)}")
+    return [Shard(primary, partitions, clustered=True) for primary, partitions in found.shards().items()]
