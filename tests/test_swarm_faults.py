@@ -145,6 +145,9 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
         "cut-off-worker",
         "cut-off-worker-long",
         "cut-off-worker-at-login",
+        "failover",
+        "failover-asked",
+        "move-slots",
     }
 
 

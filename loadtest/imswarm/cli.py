@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
+from imserver.config import Durability
 from imswarm.accounts import AccountsError
 from imswarm.bench import Bench, Floors, SwarmSize, Talk
 from imswarm.chat import ChatOptions, run_chat
@@ -110,11 +111,15 @@ def login(rounds: int, **values: Any) -> None:
 @option("--data", type=DIRECTORY, help="Attach to the running server that has this data directory.")
 @option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Leave histories and logs there.")
 @option("--behind-proxy", is_flag=True, help="Not the embedded store, but one from which a worker can be cut off.")
+@option("--cluster", is_flag=True, help="Not the embedded store, but a cluster: three primaries, three replicas.")
+@option("--durability", type=click.Choice(get_args(Durability)), default="process", help="Of the server started here.")
 @option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Draw the run into this file.")
 @option("--mistake", type=click.Choice(MISTAKES), help="Falsify one delivery on purpose: the run must fail.")
 @JSON
 def faults(as_json: bool, html: Path | None, **values: Any) -> None:
     """Break one thing after the other while users talk; then judge what every device saw."""
+    if values["cluster"] and values["behind_proxy"]:
+        raise click.UsageError("--cluster and --behind-proxy: give one of them")
     progress = Progress()
     with _failures_reported(progress), _terminable():
         outcome = run_faults(_pick(FaultOptions, values), progress)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from imswarm.connection import Address
 from imswarm.deployment import DeploymentError
+from imswarm.faults.cluster_injuries import failover, failover_asked, move_slots
 from imswarm.faults.crew import Crew
 from imswarm.faults.plan import Reset, Restart
 from imswarm.faults.readers import slow_reader, stuck_reader
@@ -176,6 +177,7 @@ class Fault:
 
 
 _STORE, _OWN, _PROXY = frozenset({"store"}), frozenset({"own"}), frozenset({"proxy"})
+_CLUSTER = frozenset({"cluster"})
 
 FAULTS = {
     fault.name: fault
@@ -190,6 +192,9 @@ FAULTS = {
         Fault("cut-off-worker", cut_off_worker, 1.0, _PROXY),
         Fault("cut-off-worker-long", cut_off_worker, LEASE_SECONDS * 1.4, _PROXY),
         Fault("cut-off-worker-at-login", cut_off_worker_at_login, LEASE_SECONDS * 1.4, _PROXY),
+        Fault("failover", failover, 1.0, _CLUSTER),
+        Fault("failover-asked", failover_asked, 0.0, _CLUSTER),
+        Fault("move-slots", move_slots, 0.0, _CLUSTER),
         Fault("full-store", fill_store, 1.0),
         Fault("reset-clients", reset_clients, 0.0),
         Fault("restart-clients", restart_clients, 0.0),
@@ -206,4 +211,5 @@ def possible(victim: Victim) -> list[str]:
     has = {"own"} if victim.own is not None else set()
     has |= {"store"} if victim.store is not None else set()
     has |= {"proxy"} if victim.proxy is not None else set()
+    has |= {"cluster"} if victim.cluster is not None else set()
     return [fault.name for fault in FAULTS.values() if fault.needs <= has]

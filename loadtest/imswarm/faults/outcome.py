@@ -23,8 +23,7 @@ def show_outcome(outcome: Outcome, html: Path | None, *, as_json: bool) -> None:
     """The report on standard output, the page in its file, and what is wrong on standard error."""
     if html is not None:
         table = [(name, readable(value)) for name, value in flat(summary(outcome))]
-        count = outcome.verdict.counts.total() + len(outcome.missing) + len(outcome.troubles)
-        html.write_text(page(outcome.figures, table, complaints(outcome), count), encoding="utf-8")
+        html.write_text(page(outcome.figures, table, complaints(outcome), outcome.wrong), encoding="utf-8")
     for text in complaints(outcome):
         click.echo(text, err=True)
     if as_json:
@@ -53,6 +52,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "unknown": figures.unknown,
         "deliveries": figures.deliveries,
         **{kind: counts[kind] for kind in KINDS},
+        "tolerated": ", ".join(sorted(outcome.tolerated)) or "nothing",
         "missing": len(outcome.missing),
         "troubles": len(outcome.troubles),
         "delay_ms": figures.delay.summary_ms(),

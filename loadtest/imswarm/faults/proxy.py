@@ -128,13 +128,17 @@ def store_behind_proxy(directory: Path, ports: tuple[int, int]) -> Iterator[Stor
         store.wait()
 
 
-def _store_command(directory: Path, port: int) -> list[str]:
+def server_program() -> Path:
+    """Of the store that the server would start itself. Raises DeploymentError."""
     try:
-        program = find_server().path
+        return Path(find_server().path)
     except SetupError as error:
         raise DeploymentError(str(error)) from error
+
+
+def _store_command(directory: Path, port: int) -> list[str]:
     keep = ["--appendonly", "yes", "--appendfsync", "no", "--save", "", "--maxmemory-policy", "noeviction"]
-    return [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), *keep]
+    return [str(server_program()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), *keep]
 
 
 def _wait_answer(store: subprocess.Popen[bytes], port: int) -> None:

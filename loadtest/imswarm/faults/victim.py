@@ -16,8 +16,9 @@ from typing import Any
 
 import redis
 
+from imswarm.cluster import PORTS, Cluster, running_cluster
 from imswarm.deployment import DeploymentError, OwnServer, serve_options
-from imswarm.faults.proxy import StoreProxy, store_behind_proxy
+from imswarm.faults.proxy import StoreProxy, server_program, store_behind_proxy
 
 HEAL_SECONDS = 30.0
 _POLL_SECONDS = 0.02
@@ -41,13 +42,20 @@ PATIENCE_SECONDS = 4.0
 class Victim:
     """A running server, known by its data directory.
 
-    `own`: if it was started here; `proxy`: if its store is behind one.
+    `own`: if it was started here; `proxy`: if its store is behind one; `cluster`: if its store is one.
     """
 
-    def __init__(self, data: Path, own: OwnServer | None = None, proxy: StoreProxy | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        own: OwnServer | None = None,
+        proxy: StoreProxy | None = None,
+        cluster: Cluster | None = None,
+    ) -> None:
         self.data = data
         self.own = own
         self.proxy = proxy
+        self.cluster = cluster
 
     # -- where it is
 
@@ -88,21 +96,27 @@ class Victim:
 
 
 @contextmanager
-def own_victim(directory: Path, workers: int, *, behind_proxy: bool) -> Iterator[Victim]:
+def own_victim(
+    directory: Path, workers: int, *, behind_proxy: bool, clustered: bool = False, durability: str = "process"
+) -> Iterator[Victim]:
     """A server that is started, and can be started again on the same ports. Raises DeploymentError."""
-    first, second, third, *others = free_ports(5)
+    first, second, third, *others = free_ports(3 + PORTS)
     data = directory / "server"
     data.mkdir()
     with ExitStack() as stack:
-        proxy = None
+        proxy, cluster = None, None
         store: list[str] = []
         if behind_proxy:
             proxy = stack.enter_context(store_behind_proxy(directory / "store", (others[0], others[1])))
             store = ["--redis", proxy.url]
-        server = OwnServer(data, [*serve_options(workers, (first, second, third)), *store], SETTINGS)
+        elif clustered:
+            cluster = stack.enter_context(running_cluster(server_program(), directory / "store", others))
+            store = ["--redis", cluster.nodes[0].url]
+        settings = {**SETTINGS, "IMSERVER_DURABILITY": durability}
+        server = OwnServer(data, [*serve_options(workers, (first, second, third)), *store], settings)
         stack.callback(server.stop)
         server.start()
-        yield Victim(data, server, proxy)
+        yield Victim(data, server, proxy, cluster)
 
 
 def free_ports(count: int) -> list[int]:
