@@ -18,17 +18,22 @@ from imserver.store.redis_handshake import HandshakeFailed, conversation_with
 log = get_logger("store")
 
 _LOOK_EVERY_SECONDS = 30.0  # without cause: to know the replicas that are new, before they are needed
-_PAUSE_SECONDS = 0.1  # between two looks, while a link is in doubt
+_PAUSE_SECONDS = 0.2  # between two looks, while a link is in doubt
 _ANSWER_SECONDS = 0.5  # a node that is away may swallow what it is asked
-_MOST_ASKED = 8
+_MOST_ASKED = 4  # at once; each time others
 
 
 class ClusterWatch:
     """Of one node. `run` MUST be running."""
 
-    def __init__(self, seeds: Iterable[str], *, on_map: Callable[[ClusterMap], None]) -> None:
-        """`seeds`: URLs of nodes that were there at the start. `on_map` gets every complete map, changed or not."""
-        self._seeds, self._on_map = frozenset(seeds), on_map
+    def __init__(
+        self, seeds: Iterable[str], *, on_map: Callable[[ClusterMap], None], are_up: Callable[[], bool]
+    ) -> None:
+        """`seeds`: URLs of nodes that were there at the start. `on_map` gets every complete map, changed or not.
+
+        `are_up`: whether all links are; while they are not, the map is looked at again and again.
+        """
+        self._seeds, self._on_map, self._are_up = frozenset(seeds), on_map, are_up
         self._nodes = self._seeds  # of the newest map
         self._epoch = 0
         self._doubted = trio.Event()
@@ -43,8 +48,9 @@ class ClusterWatch:
             self._doubted = trio.Event()
             await self._look()
             await trio.sleep(_PAUSE_SECONDS)
-            with trio.move_on_after(_LOOK_EVERY_SECONDS):
-                await self._doubted.wait()
+            if self._are_up():
+                with trio.move_on_after(_LOOK_EVERY_SECONDS):
+                    await self._doubted.wait()
 
     async def _look(self) -> None:
         known = sorted(self._nodes | self._seeds)

@@ -105,7 +105,7 @@ class Store:
         self.links, self._leases = self._links.all, self._links.leases
         self._by_partition = self._links.by_partition
         seeds = [shard.url for shard in shards if shard.clustered]
-        self._watch = ClusterWatch(seeds, on_map=self._on_map) if seeds else None
+        self._watch = ClusterWatch(seeds, on_map=self._on_map, are_up=self._are_up) if seeds else None
 
     def start(self) -> None:
         """Spawns what MUST be running for anything to happen."""
@@ -297,6 +297,9 @@ class Store:
     def on_down(self, link: RedisLink) -> None:
         if self._watch is not None:
             self._watch.doubt()
+
+    def _are_up(self) -> bool:
+        return all(link.up for link in self.links)
 
     def _on_map(self, found: ClusterMap) -> None:
         with self._reactor.batch():
