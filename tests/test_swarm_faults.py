@@ -20,11 +20,13 @@ if sys.platform != "linux":
 
 from imswarm.cli import main
 from imswarm.evidence import Evidence
+from imswarm.faults.cluster_injuries import tolerated
 from imswarm.faults.figures import Injury, figures_of
 from imswarm.faults.injuries import FAULTS, possible
 from imswarm.faults.mistakes import Mistake
 from imswarm.faults.plan import MISTAKES
 from imswarm.faults.proxy import StoreProxy, owner_of
+from imswarm.faults.run import Outcome
 from imswarm.faults.schedule import schedule
 from imswarm.faults.timeline import page
 from imswarm.faults.victim import Victim, free_ports
@@ -151,6 +153,17 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
     }
 
 
+def test_a_run_may_show_what_was_not_promised_and_nothing_else() -> None:
+    assert tolerated("process", {"failover", "kill-worker"}) == {"lost", "doubled", "diverged"}
+    assert tolerated("process", {"failover-asked", "move-slots"}) == frozenset()
+    assert tolerated("replica", {"failover"}) == frozenset()
+    verdict = judge({**HISTORY, BOB: HISTORY[BOB][:2]})
+    figures = figures_of(Evidence(HISTORY), [])
+    assert not Outcome(1.0, figures, verdict, [], []).is_good
+    assert Outcome(1.0, figures, verdict, [], [], frozenset({"lost"})).is_good
+    assert not Outcome(1.0, figures, verdict, [], ["a trouble"], frozenset({"lost"})).is_good
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -158,6 +171,8 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
         (["--users", "1"], "1 is not in the range"),
         (["--data", "."], "it has no run.json"),
         (["--keep", "tests"], "tests is not empty"),
+        (["--cluster", "--behind-proxy"], "give one of them"),
+        (["--only", "failover"], "can't be given: failover"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[str], complaint: str) -> None:

@@ -1,17 +1,20 @@
 """Which instance holds which partitions: at the start. How a cluster changes later: cluster_watch.py, links.py."""
 
+import time
 from typing import Any, NamedTuple
 
 import redis
-from redis.backoff import ConstantBackoff
+from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from imserver.config import Durability
+from imserver.endpoints import hide_password
 from imserver.errors import SetupError
 from imserver.store.cluster_map import ClusterMap, parse_map
 from imserver.store.partitions import PARTITIONS, slot_of_partition
 
 OLDEST_VERSION = (7, 0)
+_PAUSE_SECONDS = 0.25
 
 
 class Shard(NamedTuple):
@@ -24,18 +27,36 @@ class Shard(NamedTuple):
 
 
 def find_shards(url: str, patience_seconds: float = 10.0) -> list[Shard]:
-    """Asks the instance at `url` (blocking). Raises SetupError where it can't be reached or can't be used."""
-    attempts = max(1, int(patience_seconds / 0.25))
-    client = redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.25), attempts), socket_timeout=5)
+    """Asks the instance at `url` (blocking); where several nodes of a cluster are named there, the first that answers.
+
+    Raises SetupError where none can be reached, or what is reached can't be used.
+    """
+    urls = url.split(",")
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        for each in urls:
+            try:
+                return _ask(each, alone=len(urls) == 1)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                if time.monotonic() >= deadline:
+                    raise SetupError(f"redis: {hide_password(each)} can't be used: {error}") from error
+            except redis.RedisError as error:
+                raise SetupError(f"redis: {hide_password(each)} can't be used: {error}") from error
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _ask(url: str, *, alone: bool) -> list[Shard]:
+    """Raises redis.RedisError and SetupError."""
+    client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=5)
     try:
         info: dict[str, Any] = client.info()
         _check_version(url, info)
-        if not info.get("cluster_enabled"):
-            return [Shard(url, list(range(PARTITIONS)), clustered=False)]
-        slots: Any = client.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
-        return _of_cluster(url, parse_map(url, slots, b""))
-    except redis.RedisError as error:
-        raise SetupError(f"redis: {url} can't be used: {error}") from error
+        if info.get("cluster_enabled"):
+            slots: Any = client.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
+            return _of_cluster(url, parse_map(url, slots, b""))
+        if not alone:
+            raise SetupError(f"redis: several stores are named, and {hide_password(url)} is not one of a cluster")
+        return [Shard(url, list(range(PARTITIONS)), clustered=False)]
     finally:
         client.close()
 

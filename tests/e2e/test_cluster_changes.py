@@ -35,7 +35,7 @@ def test_nothing_acknowledged_dies_with_a_primary(cluster: Cluster, tmp_path_fac
         cluster.wait_healed()
 
     data = tmp_path_factory.mktemp("server") / "data"
-    with Server(data, "--redis", cluster.nodes[-1].url, durability="replica", **QUICK) as server:
+    with Server(data, "--redis", ",".join(node.url for node in cluster.nodes), durability="replica", **QUICK) as server:
         assert_survived(server, kill_and_start)
         assert "the cluster has changed" in server.log
 

@@ -75,6 +75,8 @@ async def test_a_primary_is_killed_and_its_replica_takes_its_place(
         answers.append(100)
         primary.kill()
         answers.append(100)
+        members = ",".join(it.url for it in (primary, *cluster.nodes))
+        assert {it.url for it in find_shards(members)} >= {shard.url for shard in shards if shard.url != primary.url}
         await trio.to_thread.run_sync(cluster.wait_replaced, primary)
         primary.start()  # with `replica`, nothing is acknowledged before it is back
         await trio.to_thread.run_sync(cluster.wait_healed)

@@ -1,6 +1,7 @@
 """The map of a cluster, and what becomes of calls when it changes. Nothing is sent."""
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +23,11 @@ from imserver.store.partitions import (
     user_keys,
 )
 from imserver.store.redis_link import RedisLink
-from imserver.store.shards import Shard
+from imserver.store.shards import Shard, find_shards
 from imserver.store.shards import _of_cluster as shards_of
+from tests.conftest import required
 from tests.store.node import Node
+from tests.store.redis_process import RedisProcess, free_ports, running
 
 URL = "redis://me:secret@10.0.0.1:7000"
 
@@ -57,6 +60,15 @@ def test_a_cluster_that_does_not_serve_everything_can_not_be_used() -> None:
     assert not found.is_complete
     with pytest.raises(SetupError, match="does not serve slot"):
         shards_of(URL, found)
+
+
+def test_the_store_is_found_by_any_node_that_answers(tmp_path: Path) -> None:
+    (nobody,) = free_ports(1)
+    with running(RedisProcess(required("redis-server"), tmp_path)) as single:
+        with pytest.raises(SetupError, match="not one of a cluster"):
+            find_shards(f"redis://127.0.0.1:{nobody},{single.url}")
+        with pytest.raises(SetupError, match="can't be used"):
+            find_shards(f"redis://127.0.0.1:{nobody}", patience_seconds=0)
 
 
 ALICE = user_keys("alice")

@@ -79,7 +79,8 @@ class Victim:
         return pid
 
     def store_client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.run["redis"])
+        """Of the store, or of one node of a cluster."""
+        return redis.Redis.from_url(self.run["redis"].partition(",")[0])
 
     # -- what is done to it
 
@@ -111,7 +112,7 @@ def own_victim(
             store = ["--redis", proxy.url]
         elif clustered:
             cluster = stack.enter_context(running_cluster(server_program(), directory / "store", others))
-            store = ["--redis", cluster.nodes[0].url]
+            store = ["--redis", ",".join(node.url for node in cluster.nodes)]
         settings = {**SETTINGS, "IMSERVER_DURABILITY": durability}
         server = OwnServer(data, [*serve_options(workers, (first, second, third)), *store], settings)
         stack.callback(server.stop)
