@@ -20,7 +20,7 @@ log = get_logger("store")
 _LOOK_EVERY_SECONDS = 30.0  # without cause: to know the replicas that are new, before they are needed
 _PAUSE_SECONDS = 0.2  # between two looks, while a link is in doubt
 _ANSWER_SECONDS = 0.5  # a node that is away may swallow what it is asked
-_MOST_ASKED = 4  # at once; each time others
+_MOST_ASKED = 8  # at once; each time others
 
 
 class ClusterWatch:

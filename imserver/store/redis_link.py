@@ -20,7 +20,6 @@ busy session would see gaps that are none.
 
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -28,12 +27,13 @@ from typing import Any
 import hiredis
 import trio
 
-from imserver.errors import ImError, Unavailable
+from imserver.errors import Unavailable
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
-from imserver.store.answers import answer_of, fail, give_on, ignore
+from imserver.store.answers import answer_of, give_on, ignore
+from imserver.store.backlog import Backlog
 from imserver.store.calls import pack
-from imserver.store.held import PING, Call, Held, Item, number_of_proof
+from imserver.store.held import PING, Call, Item, number_of_proof
 from imserver.store.link_life import LinkLife
 from imserver.store.link_roles import LinkOwner, LinkReactor
 from imserver.store.partitions import channel_prefix
@@ -50,11 +50,10 @@ Parse = Callable[[Any], Any]  # makes a type, or an ImError, of a reply
 
 _CHUNK = 65536  # a larger one costs a system call more: malloc would map memory for each
 _Push, _Refusal = hiredis.PushNotification, hiredis.ReplyError  # looked up with every reply
-_SILENT_SECONDS = 1.0
 _AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, no time
 
 
-class RedisLink:
+class RedisLink(Backlog):
     """Calls and pushes of one shard. `life.run` MUST be running for anything to happen."""
 
     def __init__(
@@ -68,26 +67,24 @@ class RedisLink:
         timeout: float,
         most_calls: int,
     ) -> None:
+        super().__init__(most_calls)
+        self._node = node.encode()
         self.shard = shard
+        self.channels = self._channels_of(shard)
         self.life = LinkLife(self, f"imserver-{node}")
         self.up = False
         self.up_since = 0.0  # reactor time
         self.why_down = "not connected yet"
         self.proven_at = 0.0  # when the last probe came back; reactor time
-        self._node = node.encode()
         self._owner, self._reactor, self._counters = owner, reactor, counters
-        self._timeout, self._most_calls = timeout, most_calls
+        self._timeout = timeout
         self._sock: socket.socket | None = None
         self._reader = hiredis.Reader(notEnoughData=MORE)
-        self._calls: deque[Call] = deque()  # those without a reply
-        self._held = Held()
         self._received = 0  # replies on this connection
         self._is_synchronized = shard.durability == "disk"  # before it replies
         self._witness: Witness | None = None  # of an up link whose answers wait for a replica
         self._out: list[bytes] = []
         self._blocked = False  # the socket took less than was offered
-        self._saturated = False
-        self._waiters: list[Callable[[], None]] = []
         self._lost = trio.Event()
         self._was_up = trio.Event()
 
@@ -95,10 +92,9 @@ class RedisLink:
     def url(self) -> str:
         return self.shard.url
 
-    @property
-    def channels(self) -> list[bytes]:
+    def _channels_of(self, shard: Shard) -> list[bytes]:
         """On which is published what concerns this node."""
-        return [channel_prefix(partition) + self._node for partition in self.shard.partitions]
+        return [channel_prefix(partition) + self._node for partition in shard.partitions]
 
     async def wait_up(self) -> None:
         """Until the link has been up once, or is not needed any more."""
@@ -134,14 +130,6 @@ class RedisLink:
     def sockets(self) -> int:
         """How many it has in the reactor."""
         return (self._sock is not None) + (self._witness is not None)
-
-    @property
-    def in_flight(self) -> int:
-        return len(self._calls) + len(self._held)
-
-    def when_relieved(self, wake: Callable[[], None]) -> None:
-        """Calls `wake` once half of the calls that saturated the link have been answered."""
-        self._waiters.append(wake)
 
     # -- the reactor's side
 
@@ -261,44 +249,16 @@ class RedisLink:
         if answered is not None:  # one sample a turn: all the calls of a turn waited alike
             self._counters.store_call_seconds.observe(self._reactor.now - answered.since)
 
-    def _relieve_if_half_done(self) -> None:
-        if self._saturated and self.in_flight < self._most_calls // 2:
-            self._relieve()
-
-    def _relieve(self) -> None:
-        self._saturated = False
-        self._owner.on_relieved(self)
-        waiters, self._waiters = self._waiters, []
-        for wake in waiters:
-            wake()
-
     # -- time
 
     def tick(self, now: float) -> None:
         """Once a second: a link on which Redis does not answer in time is broken, whatever the socket says."""
-        oldest = self._oldest()
-        if oldest is None or now - oldest.since < self._timeout:
+        if not self.waits_longer(now, self._timeout):
             return
         if self.up:
             self._lose(f"no answer in {self._timeout:g} s")
-        self._fail_all(Unavailable(f"the store does not answer ({self.why_down}); send again with the same id"))
-
-    def is_silent(self, now: float) -> bool:
-        """Whether a call waits for longer than a Redis that is well takes."""
-        oldest = self._oldest()
-        return oldest is not None and now - oldest.since > _SILENT_SECONDS
-
-    def _oldest(self) -> Call | None:
-        return self._held.oldest() or (self._calls[0] if self._calls else None)
-
-    def _fail_all(self, error: ImError) -> None:
-        """All at once: were an older call to fail and a newer one to succeed, messages would change places."""
-        calls = list(self._calls)
-        self._calls.clear()
         self._out.clear()
-        for call in calls:
-            fail(call, error)
-        self._relieve()
+        self._fail_all(Unavailable(f"the store does not answer ({self.why_down}); send again with the same id"))
 
     def probe(self) -> None:
         """Sends a probe along the way that entries come; the owner gets it back by `on_push` and says `proven`."""
@@ -357,15 +317,6 @@ class RedisLink:
         self.why_down = why
         self._owner.on_down(self)
 
-    def fail_what_must_not_be_late(self) -> None:
-        """What is to be made `once`, and was on its way when the link was lost."""
-        late = [call for call in self._calls if call.once]
-        others = [call for call in self._calls if not call.once]
-        self._calls.clear()
-        self._calls.extend(others)
-        for call in late:
-            fail(call, Unavailable(f"the store is out of reach ({self.why_down}); nobody knows whether this was done"))
-
     # -- the shard, when a cluster changes: links.py
 
     def take_calls(self, why: str) -> list[Call]:
@@ -378,7 +329,7 @@ class RedisLink:
 
     def lead_to(self, shard: Shard, calls: Iterable[Call]) -> None:
         """From now on to this shard, with these calls first. The link MUST be down, and have no calls."""
-        self.shard = shard
+        self.shard, self.channels = shard, self._channels_of(shard)
         self._calls.extend(calls)
         self._relieve_if_half_done()
         self.life.begin_anew()

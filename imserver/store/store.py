@@ -28,6 +28,7 @@ NOBODY = b"-"  # the origin of an entry whose reply stands on no session
 # Appending calls of one worker between two trims, of whatever log the last one was to. Odd: in a cluster a message
 # takes two of them, and an even number would always meet the same side.
 _TRIM_EVERY = 61
+_SILENT_SECONDS = 1.0  # longer than a Redis that is well takes
 _UNPROVEN_PROBES = 5  # a subscription that lost so many probes in a row is made anew
 
 
@@ -348,7 +349,7 @@ class Store:
         for link in self.links:
             link.tick(now)
             self._leases[link].tick(now)
-            if link.is_silent(now):
+            if link.waits_longer(now, _SILENT_SECONDS):
                 self.on_down(link)
         if now < self._next_probe:
             return
