@@ -9,6 +9,7 @@ The nursery tree:
     |-- serving
     |   |-- reactor        all sockets: clients, listeners, the links
     |   |-- link (each shard)   connects, and connects again
+    |   |-- watch          of a cluster: who holds what now
     |   |-- every_second   time-outs, cursors to store, probes, leases
     |   `-- rare commands  one short-lived task each
     `-- drain              once asked to: no new clients, finish, say bye, then cancel `serving`
@@ -162,8 +163,7 @@ class Worker:
         async with trio.open_nursery() as nursery:
             self._serving = nursery
             nursery.start_soon(self.reactor.run)
-            for link in self.store.links:
-                nursery.start_soon(link.run)
+            self.store.start()
             await self._become_ready()
             self.reactor.watch_for_stops(LONGEST_STOP_SECONDS, self._after_a_stop)
             nursery.start_soon(self._every_second)
@@ -183,8 +183,7 @@ class Worker:
         """Every link is up (which includes its subscriptions), the signing keys are known. Raises SetupError."""
         try:
             with trio.fail_after(FIRST_READY_SECONDS):
-                for link in self.store.links:
-                    await link.wait_up()
+                await self.store.wait_up()
                 await self.accounts.load_keys()
                 await self.store.take_leases()
         except (trio.TooSlowError, ImError) as error:

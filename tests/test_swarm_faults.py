@@ -22,12 +22,14 @@ from imswarm.cli import main
 from imswarm.connection import Address
 from imswarm.evidence import Evidence
 from imswarm.faults.catalogue import FAULTS, excuses, may_overlap, possible
+from imswarm.faults.cluster_injuries import tolerated
 from imswarm.faults.figures import Injury, figures_of
 from imswarm.faults.incidents import CUT, REFUSED, TURNED_AWAY, Incident, unexcused
 from imswarm.faults.mistakes import Mistake
 from imswarm.faults.plan import MISTAKES
-from imswarm.faults.probe import probing
+from imswarm.faults.probe import Probes, probing
 from imswarm.faults.proxy import StoreProxy, owner_of
+from imswarm.faults.run import Outcome
 from imswarm.faults.schedule import schedule, steps
 from imswarm.faults.timeline import page
 from imswarm.faults.victim import Victim, free_ports
@@ -210,7 +212,25 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
         "cut-off-worker",
         "cut-off-worker-long",
         "cut-off-worker-at-login",
+        "failover",
+        "failover-asked",
+        "move-slots",
     }
+
+
+def test_a_run_may_show_what_was_not_promised_and_nothing_else() -> None:
+    assert tolerated("process", {"failover", "kill-worker"}) == {"lost", "doubled", "diverged"}
+    assert tolerated("process", {"failover-asked", "move-slots"}) == frozenset()
+    assert tolerated("replica", {"failover"}) == frozenset()
+    verdict = judge({**HISTORY, BOB: HISTORY[BOB][:2]})
+    figures = figures_of(Evidence(HISTORY), [])
+
+    def outcome(troubles: tuple[str, ...] = (), tolerated: frozenset[str] = frozenset()) -> Outcome:
+        return Outcome(1.0, 0, figures, verdict, Probes(), (), (), (), troubles, tolerated)
+
+    assert not outcome().is_good
+    assert outcome(tolerated=frozenset({"lost"})).is_good
+    assert not outcome(("a trouble",), frozenset({"lost"})).is_good
 
 
 @pytest.mark.parametrize(
@@ -220,6 +240,7 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
         (["--users", "1"], "1 is not in the range"),
         (["--data", "."], "it has no run.json"),
         (["--keep", "tests"], "tests is not empty"),
+        (["--only", "failover"], "can't be given: failover"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[str], complaint: str) -> None:

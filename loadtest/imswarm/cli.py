@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
+from imserver.config import Durability
 from imswarm.accounts import AccountsError
 from imswarm.bench import Bench, Floors, SwarmSize, Talk
 from imswarm.chat import ChatOptions, run_chat
@@ -117,8 +118,9 @@ def login(rounds: int, **values: Any) -> None:
     "--store",
     type=click.Choice(STORES),
     default=EMBEDDED,
-    help="Of the server started here: its own; a redis-server of the run's; one behind a proxy.",
+    help="Of the server started here: its own; a redis-server of the run's; one behind a proxy; a cluster, 3 and 3.",
 )
+@option("--durability", type=click.Choice(get_args(Durability)), default="process", help="Of the server started here.")
 @option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Draw the run into this file.")
 @option("--mistake", type=click.Choice(MISTAKES), help="Falsify one delivery on purpose: the run must fail.")
 @JSON

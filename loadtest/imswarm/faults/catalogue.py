@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from imswarm.faults import cluster_injuries as cluster
 from imswarm.faults import injuries as how
 from imswarm.faults.incidents import CUT, REFUSED, TURNED_AWAY
 from imswarm.faults.victim import LEASE_SECONDS, PATIENCE_SECONDS, Victim
@@ -57,6 +58,9 @@ FAULTS = {
             _RUDE,
             _set("proxy"),
         ),
+        Fault("failover", cluster.failover, 1.0, _set("store", "supervisor"), _LATE, _set("cluster")),
+        Fault("failover-asked", cluster.failover_asked, 0.0, _set("store", "supervisor"), _LATE, _set("cluster")),
+        Fault("move-slots", cluster.move_slots, 0.0, _set("store", "supervisor"), _LATE, _set("cluster")),
         # A new worker does not start while the store is full: that is no time for a restart.
         Fault("full-store", how.fill_store, 1.0, _set("store", "supervisor"), _LATE),
         Fault("reset-clients", how.reset_clients, 0.0, _set("clients")),
@@ -71,7 +75,7 @@ FAULTS = {
 
 def possible(victim: Victim) -> list[str]:
     """The faults that this server can be given, by name."""
-    parts = {"own": victim.own, "store": victim.store, "proxy": victim.proxy}
+    parts = {"own": victim.own, "store": victim.store, "proxy": victim.proxy, "cluster": victim.cluster}
     has = {part for part, there in parts.items() if there is not None}
     return [fault.name for fault in FAULTS.values() if fault.needs <= has]
 

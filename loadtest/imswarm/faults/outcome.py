@@ -67,6 +67,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "deliveries": figures.deliveries,
         **{kind: counts[kind] for kind in KINDS},
         "unexcused": count(outcome.unspared),
+        "tolerated": ", ".join(sorted(outcome.tolerated)) or "nothing",
         "missing": len(outcome.missing),
         "troubles": len(outcome.troubles),
         "delay_ms": figures.delay.summary_ms(),

@@ -20,6 +20,14 @@ _POLL_SECONDS = 0.02
 _KEEP = ("--appendonly", "yes", "--appendfsync", "no", "--save", "", "--maxmemory-policy", "noeviction")
 
 
+def server_program() -> str:
+    """The path of that which the server would start itself. Raises DeploymentError."""
+    try:
+        return find_server().path
+    except SetupError as error:
+        raise DeploymentError(str(error)) from error
+
+
 class ExternalStore:
     """A redis-server on a port of this machine; what it has answered it has when it is started again."""
 
@@ -52,11 +60,16 @@ class ExternalStore:
             self._process.wait()
 
     def _command(self) -> list[str]:
-        try:
-            program = find_server().path
-        except SetupError as error:
-            raise DeploymentError(str(error)) from error
-        return [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", os.fspath(self._directory), *_KEEP]
+        return [
+            server_program(),
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            os.fspath(self._directory),
+            *_KEEP,
+        ]
 
     def _wait_answer(self, process: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + _START_SECONDS
