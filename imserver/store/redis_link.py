@@ -139,6 +139,11 @@ class RedisLink:
     def in_flight(self) -> int:
         return len(self._calls) + len(self._held)
 
+    def oldest_call_seconds(self, now: float) -> float:
+        """Since when the first call without an answer waits; 0: there is none."""
+        oldest = self._held.oldest() or (self._calls[0] if self._calls else None)
+        return 0.0 if oldest is None else now - oldest.since
+
     def when_relieved(self, wake: Callable[[], None]) -> None:
         """Calls `wake` once half of the calls that saturated the link have been answered."""
         self._waiters.append(wake)
@@ -288,8 +293,7 @@ class RedisLink:
 
     def tick(self, now: float) -> None:
         """Once a second: a link on which Redis does not answer in time is broken, whatever the socket says."""
-        oldest = self._held.oldest() or (self._calls[0] if self._calls else None)
-        if oldest is None or now - oldest.since < self._timeout:
+        if self.oldest_call_seconds(now) < self._timeout:
             return
         if self.up:
             self._lose(f"no answer in {self._timeout:g} s")

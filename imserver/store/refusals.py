@@ -5,6 +5,9 @@ from imserver.observe.log import get_logger
 
 log = get_logger("store")
 
+# Somebody may make room at any moment; a client that is refused again and again waits longer each time by itself.
+FULL_RETRY_SECONDS = 1.0
+
 # Redis can't do it now but will soon, or not before its functions are loaded again: reconnect and repeat.
 _PASSING = (
     "LOADING",
@@ -30,6 +33,6 @@ def is_unwritten(text: str) -> bool:
 def error_of(text: str) -> ImError:
     """What the caller of a refused call gets."""
     if text.startswith("OOM"):
-        return Overloaded("the store is full; reading still works")
+        return Overloaded("the store is full; reading still works", FULL_RETRY_SECONDS)
     log.error("the store refused a call", error=text)
     return Unavailable("the store could not do this")

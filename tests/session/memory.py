@@ -133,6 +133,11 @@ class MemoryReactor:
         """Whether the server takes bytes of this client now."""
         return self._wanted.get(wire.server.fileno(), (False, False))[0]
 
+    def reset(self, wire: Wire) -> None:
+        """The connection breaks: the kernel tells even of a socket that is not read from."""
+        wire.hang_up()
+        self._handlers[wire.server.fileno()].drop("reset")
+
     def turn(self) -> bool:
         """All ready sockets, then one flush. False: none was ready."""
         ready = [fd for fd in self._handlers if self._readiness(fd) != (False, False)]

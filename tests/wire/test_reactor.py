@@ -159,7 +159,9 @@ def test_a_socket_can_be_given_to_another_handler(scene: Scene) -> None:
 def listening(scene: Scene, most: int, opened: list[tuple[socket.socket, bool]]) -> tuple[Listener, tuple[str, int]]:
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    listener = Listener(sock, scene.reactor, lambda *client: opened.append(client), most_sockets=most)
+    listener = Listener(
+        sock, scene.reactor, lambda *client: opened.append(client), most_sockets=most, counters=Counters()
+    )
     listener.start()
     return listener, sock.getsockname()
 
