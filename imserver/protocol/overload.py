@@ -47,6 +47,8 @@ _STEPS = (
     (Level.TYPING, Strain(0.2, 0.25, 0.2, 0.2)),
 )
 
+_LONGEST_DELAY_SECONDS = 4.0  # of what is counted on; most of a long one is over soon after its cause is
+
 
 def level_of(strain: Strain) -> Level:
     """The highest level that one of the measures has reached."""
@@ -61,4 +63,4 @@ def retry_after(strain: Strain, random: float) -> float:
 
     `random` (0 to 1) spreads those who were refused together.
     """
-    return round((0.5 + strain.oldest + strain.lag) * (1 + random), 3)
+    return round((0.5 + min(strain.oldest + strain.lag, _LONGEST_DELAY_SECONDS)) * (1 + random), 3)
