@@ -113,12 +113,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     logins_at_once: Annotated[
         int, Meta(ge=1, le=10_000, description="logins under way at once, per worker and shard; others wait in line")
     ] = 64
+    # To wait is cheaper than to come back, but clients have a patience, of 30 s or more, and the time is an estimate.
     login_wait_seconds: Annotated[
         float, Meta(ge=0.1, le=60, description="who would wait longer in line is told when to come back")
-    ] = 5.0
+    ] = 10.0
     login_retry_seconds: Annotated[
         float, Meta(ge=1, le=3600, description="the longest time after which a refused login is told to come back")
-    ] = 60.0
+    ] = 30.0
     sessions_max: Annotated[
         int, Meta(ge=0, le=10_000_000, description="sessions of one worker; 0: as many as descriptors allow")
     ] = 0

@@ -1,9 +1,14 @@
 """A line before the entrance: who comes in now, who waits, who is to come back, and when. Pure: time is an argument.
 
 A bounded number is let in at once; whoever has come in makes room for the next. So the rate is what the store (or the
-threads that hash passwords) can do, without being set: if it slows down, fewer come in. Those who would wait
-too long are turned away with a *ticket*: the time at which their turn would have come. So they come back at the rate at
-which the line moves, not all at once, and while they are away they cost nothing.
+threads that hash passwords) can do, without being set: if it slows down, fewer come in. Those who would wait too long
+are turned away with a *ticket*: when to come back, one after the other, at the rate at which the line moves. While they
+are away they cost nothing.
+
+The rate is an estimate, and the two mistakes differ: who returns too early costs one more refusal, who returns too late
+waits at home while the line runs dry. So all is done on the early side: a rate that falls is believed slowly (while all
+arrive, much of the worker's time goes into that alone), the first returns when half of the line has gone, and two
+return for each who comes in.
 """
 
 from collections import deque
@@ -14,6 +19,8 @@ from imserver.errors import Overloaded
 
 _WINDOW_SECONDS = 0.5  # over which the rate is measured
 _LEAST_RATE = 1.0
+_DOUBT = 0.1  # so much of a fall of the rate is believed after each window
+_RETURNS_PER_PLACE = 2
 _TICKET_JITTER = 0.1
 
 T = TypeVar("T")
@@ -93,12 +100,13 @@ class Line(Generic[T]):
             return
         seconds = now - self._window_began
         if seconds >= _WINDOW_SECONDS:
-            self.rate = max(_LEAST_RATE, (self.rate + self._done / seconds) / 2)
+            measured = self._done / seconds
+            self.rate = max(_LEAST_RATE, measured, self.rate + _DOUBT * (measured - self.rate))
             self._window_began, self._done = now, 0
 
     def _ticket(self, now: float) -> float:
-        """Behind those who wait and those who were turned away before, one for each place that becomes free."""
-        self._booked_until = max(self._booked_until, now + self.wait) + 1 / self.rate
+        """Behind those who were turned away before."""
+        self._booked_until = max(self._booked_until, now + self.wait / 2) + 1 / (_RETURNS_PER_PLACE * self.rate)
         seconds = self._booked_until - now
         if seconds > self._longest_retry:  # too far away to be exact: anywhere in the later half
             self._booked_until = now + self._longest_retry

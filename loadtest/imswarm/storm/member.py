@@ -19,7 +19,7 @@ FIRST_SECONDS, MOST_SECONDS = 1.0, 30.0
 """Full jitter: anything from 0 to a bound that doubles from the first to the last."""
 LOGIN_SECONDS = 30.0
 """So long a client waits for the answer to its login."""
-_JITTER = 0.25
+_JITTER = 0.1
 """Added to what the server says, at most."""
 _LOGIN = "login"
 
