@@ -29,6 +29,8 @@ EVENTS = ("kill-worker", "kill-store")
 _POLL_SECONDS = 0.01
 _LOGIN_SECONDS = 120.0
 _STATUS_SECONDS = 10.0
+_NEWS_UNTIL_SEEN = 3
+"""One may be on its way, and one about to be told by a process that has not looked at its sockets since."""
 _FRESH_NS = 500_000_000
 """A message that is missing for a shorter time is under way."""
 
@@ -135,7 +137,7 @@ class _Storm:
         self._wait(lambda: False, self._options.before_seconds)
         self._progress.stage(self._options.event)
         killed, answered = self._kill(data)
-        self._news.clear()  # what was told before
+        self._wait_news()
         if not self._wait(self._all_well, self._options.longest_seconds):
             raise SwarmError(
                 f"after {self._options.longest_seconds:g} s {self._live} of {self._size.sessions} sessions are live, "
@@ -160,6 +162,8 @@ class _Storm:
             pid = max(_status(data)["workers"], key=lambda worker: worker["gauges"].get("sessions", 0))["pid"]
             killed = time.monotonic_ns()
             os.kill(pid, signal.SIGKILL)
+            if not self._wait(lambda: not Path(f"/proc/{pid}").exists(), self._options.longest_seconds):
+                raise DeploymentError(f"process {pid} was killed and is not gone")
             return killed, None
         run = json.loads((data / "run.json").read_text())
         if run["redis_pid"] is None:
@@ -171,6 +175,13 @@ class _Storm:
         return killed, time.monotonic_ns()
 
     # -- how it stands
+
+    def _wait_news(self) -> None:
+        """From each process, of a time at which it has seen what happened before this call."""
+        for _ in range(_NEWS_UNTIL_SEEN):
+            self._news.clear()
+            while len(self._news) < len(self._children.pipes):
+                self._hear()
 
     def _order(self, order: object) -> None:
         for pipe in self._children.pipes:
