@@ -53,6 +53,7 @@ class Accounts:
         session.reply(command.ref, EMPTY)
 
     async def _login(self, session: Session, command: Login) -> None:
+        self._refuse_if_draining()
         device = parse_device(command.device)
         session.enter()
         try:
@@ -75,7 +76,7 @@ class Accounts:
         if session.is_closed or context.draining:
             context.store.detach(user, place, None)
             if not session.is_closed:
-                raise Unavailable("this server is being replaced; come in elsewhere")
+                self._refuse_if_draining()
             return
         identity = Identity(user, device, place, attached.generations)
         new_device = since is None and attached.cursor is None
@@ -86,6 +87,10 @@ class Accounts:
             return
         assert session.tail is not None
         session.tail.begin()
+
+    def _refuse_if_draining(self) -> None:
+        if self._context.draining:
+            raise Unavailable("this server is being replaced; come in elsewhere")
 
     async def _attach(
         self, session: Session, user: UserId, device: DeviceId, place: Place, generations: str | None

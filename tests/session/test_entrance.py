@@ -128,6 +128,20 @@ def test_who_has_gone_meanwhile_is_passed_over() -> None:
     assert names(node) == []
 
 
+def test_who_waits_in_a_server_that_is_being_replaced_is_told_without_asking_the_store() -> None:
+    node = node_of(logins_at_once=1)
+    peers = crowd(node)
+    node.context.draining = True
+    calls: list[str] = []
+    while node.store.links[0].calls:
+        calls += names(node)[:1]
+        node.store.links[0].execute()
+        node.deliver(0)
+        run_tasks(node)
+    assert calls == ["logins", "attach", "detach"]  # of the one that was under way
+    assert [events(peer.hear()) for peer in peers] == [["err 1 unavailable"]] * 30
+
+
 def test_a_shard_that_stands_still_holds_up_no_other() -> None:
     node = ServerNode(world_of(*USERS, shards=2), "n1", logins_at_once=1)
     crowd(node)
