@@ -148,11 +148,12 @@ class Worker:
     def _open_tcp(self, sock: socket.socket, is_local: bool) -> None:
         framing = LineFraming(self.settings.max_frame_bytes)
         connection = Connection(sock, framing, self.context, self.reactor, is_local=is_local)
-        self.reactor.add(sock.fileno(), connection)
+        self.reactor.add(sock.fileno(), connection, outside=True)
 
     def _open_http(self, sock: socket.socket, is_local: bool) -> None:
         upgrade = partial(self._open_websocket, is_local)
-        self.reactor.add(sock.fileno(), HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade))
+        connection = HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade)
+        self.reactor.add(sock.fileno(), connection, outside=True)
 
     def _open_websocket(self, is_local: bool, sock: socket.socket, trailing: bytes) -> None:
         framing = WebSocketFraming(self.settings.max_frame_bytes, ConnectionType.SERVER)

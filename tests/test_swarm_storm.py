@@ -90,6 +90,7 @@ def test_what_the_figures_count() -> None:
         live={0: (1 * SECOND, 12 * SECOND)},
         flows=(stayed, moved),
         attempts=5,
+        lag=0.5,
         refusals=Counter({"login: overloaded": 1}),
         errors=Counter(),
     )
@@ -102,6 +103,7 @@ def test_what_the_figures_count() -> None:
     assert figures["delay_ms"]["during_both_moved"]["p50"] is None
     assert (figures["store_away_s"], figures["traffic_back_s"], figures["lost"]) == (1.0, 1.0, 1)
     assert figures["refusals"] == {"login: overloaded": 1}
+    assert figures["client_lag_ms"] == 500.0
 
 
 @pytest.mark.parametrize(

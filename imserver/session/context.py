@@ -46,6 +46,9 @@ class Channel(Protocol):
         """Stops taking commands, which wait in the client's and the kernel's buffers."""
 
     def resume(self) -> None: ...
+    def admitted(self) -> None:
+        """The client has logged in: it is one of those who are inside."""
+
     def stuck_seconds(self, now: float) -> float:
         """For how long the client has taken nothing of what is kept for it."""
 

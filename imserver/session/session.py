@@ -219,6 +219,7 @@ class Session:
         self.state = advance(SESSION, self.state, Event.WELCOMED)
         self.identity = identity
         self.tail = Tail(self, identity.user, position, end, new_device=new_device)
+        self.channel.admitted()
         self.context.registry.add(identity.user, self)
         self.context.counters.logins += 1
         log.debug("session opened", user=identity.user, device=identity.device)

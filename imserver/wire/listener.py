@@ -40,7 +40,7 @@ class Listener:
         self._listening = False
 
     def start(self) -> None:
-        self._reactor.add(self._sock.fileno(), self, EXCLUSIVE)
+        self._reactor.add(self._sock.fileno(), self, EXCLUSIVE, outside=True)
         self._listening = True
 
     def stop(self) -> None:

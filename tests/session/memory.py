@@ -113,6 +113,9 @@ class MemoryReactor:
     def add(self, fd: int, handler: Handler) -> None:
         self._handlers[fd], self._wanted[fd] = handler, (True, False)
 
+    def admit(self, fd: int, *, read: bool, write: bool) -> None:
+        """Here all are alike."""
+
     def replace(self, fd: int, handler: Handler) -> None:
         self._handlers[fd] = handler
 

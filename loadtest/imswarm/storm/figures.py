@@ -46,6 +46,7 @@ def storm_figures(records: Sequence[Record], moments: Moments) -> Report:
             "after": _summary(_delays(flows, lambda due, end: due > moments.recovered)),
         },
         **_report_store(flows, moments),
+        "client_lag_ms": 1000 * max(record.lag for record in records),
         "messages": sum(len(flow.due) for flow in flows),
         "lost": sum(flow.lost for flow in flows),
         "duplicated": sum(flow.duplicated for flow in flows),

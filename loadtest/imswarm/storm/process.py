@@ -66,13 +66,15 @@ class News:
 class Record:
     """What everybody saw, in nanoseconds of the machine's monotonic clock.
 
-    `lost`, `live`: for each member that was ever lost, when that happened, and when it was live (again).
+    `lost`, `live`: for each member that was ever lost, when that happened, and when it was live (again). `lag`: the
+    longest time, in seconds, for which this process itself had no look at its sockets while messages fell due.
     """
 
     lost: dict[int, tuple[int, ...]]
     live: dict[int, tuple[int, ...]]
     flows: tuple[FlowRecord, ...]
     attempts: int
+    lag: float
     refusals: Counter[str]
     errors: Counter[str]
 
@@ -103,6 +105,7 @@ class StormProcess:
         self._interval_ns = 1e9 / plan.rate_per_second
         self._next_due: float | None = None  # None: quiet
         self._turn = 0
+        self._lag = 0.0
         self._entering: set[Member] = set()
         self._outside: Iterator[Member] = iter(())
         self._running = True
@@ -117,8 +120,11 @@ class StormProcess:
     def run(self) -> None:
         self.loop.register(self._pipe.fileno(), select.EPOLLIN, self._on_order)
         self.loop.every(_NEWS_SECONDS, self._tell_news)
+        looked = time.monotonic()
         while self._running:
             self.loop.step(_STEP_SECONDS)
+            before, looked = looked, time.monotonic()
+            self._lag = max(self._lag, looked - before)
             self._wake_members()
             self._let_fall_due()
 
@@ -153,6 +159,7 @@ class StormProcess:
                 gc.collect()
                 gc.freeze()  # what is there now stays; to look at it again and again would be seen as delay
                 self._next_due = float(time.monotonic_ns())
+                self._lag = 0.0
             case Quiet():
                 self._next_due = None
             case Settle():
@@ -197,6 +204,7 @@ class StormProcess:
             live={member.number: tuple(member.live_ns) for member in lost},
             flows=tuple(flow.record() for flow, _ in self._flows),
             attempts=sum(member.attempts for member in self._members),
+            lag=self._lag,
             refusals=self.refusals,
             errors=self.errors,
         )
