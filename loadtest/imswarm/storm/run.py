@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from imswarm.bench import SwarmSize
 from imswarm.children import Children, SwarmError
 from imswarm.deployment import Deployment, DeploymentError, OwnServer, attached, serve_options
 from imswarm.population import Account, Crowd
+from imswarm.processes import CannotMeasure, cpu_seconds
 from imswarm.report import Progress, Report
 from imswarm.storm.figures import Moments, storm_figures
 from imswarm.storm.process import Connect, News, Plan, Quiet, Record, Settle, Talk, client_main
@@ -74,6 +75,7 @@ def run_storm(options: StormOptions, size: SwarmSize, progress: Progress) -> Rep
         "pairs": options.pairs,
         "rate_per_s": options.rate,
         **figures,
+        "cpu_s": storm.cpu_s,
         "logins_refused": _sums(status, "logins_refused"),
         "shed": _sums(status, "shed"),
     }
@@ -120,6 +122,7 @@ class _Storm:
         self._children = Children(client_main, plans)
         self._news: dict[Any, News] = {}
         self._records: dict[Any, Record] = {}
+        self.cpu_s: dict[str, float] = {}
 
     def stop(self) -> None:
         self._children.stop()
@@ -137,6 +140,7 @@ class _Storm:
         self._wait(lambda: False, self._options.before_seconds)
         self._progress.stage(self._options.event)
         killed, answered = self._kill(data)
+        before = self._cpu_seconds(data)
         self._wait_news()
         if not self._wait(self._all_well, self._options.longest_seconds):
             raise SwarmError(
@@ -144,6 +148,7 @@ class _Storm:
                 f"and a message is missing since {self._missing_seconds:.1f} s; see {data}/server.log"
             )
         recovered = time.monotonic_ns()
+        self.cpu_s = {what: spent - before.get(what, 0.0) for what, spent in self._cpu_seconds(data).items()}
         self._progress.stage("looking whether it stays so")
         self._wait(lambda: False, self._options.after_seconds)
         return Moments(killed, answered, recovered)
@@ -175,6 +180,18 @@ class _Storm:
         return killed, time.monotonic_ns()
 
     # -- how it stands
+
+    def _cpu_seconds(self, data: Path) -> dict[str, float]:
+        """Of each process so far; one that is not listed yet has spent nothing, and one that is gone is not listed."""
+        run = json.loads((data / "run.json").read_text())
+        pids = {f"worker {worker['number']}": worker["pid"] for worker in run["workers"]}
+        pids |= {"store": run["redis_pid"]} if run["redis_pid"] else {}
+        pids |= {f"clients {number}": pid for number, pid in enumerate(self._children.pids)}
+        seconds = {}
+        for name, pid in pids.items():
+            with suppress(CannotMeasure):
+                seconds[name] = cpu_seconds(pid)
+        return seconds
 
     def _wait_news(self) -> None:
         """From each process, of a time at which it has seen what happened before this call."""
