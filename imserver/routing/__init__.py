@@ -3,4 +3,5 @@
 messages   send, ack, and what happens to a published entry
 accounts   register, login, logout
 history    reading a conversation back
+returning  what sessions do when a lost link is back
 """

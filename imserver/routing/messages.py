@@ -10,13 +10,15 @@ done and completes it; a client that gets no answer repeats.
 from collections.abc import Callable
 from random import random
 
-from imserver.errors import ExpiredToken, ImError, NotFound
+from imserver.errors import ImError, NotFound
 from imserver.model import Entry, Place, UserId, parse_address, parse_message_id, parse_position
 from imserver.protocol.commands import Ack, Ping, Send
 from imserver.protocol.pushes import EMPTY
+from imserver.routing.returning import Returning
 from imserver.session.context import Context
 from imserver.session.session import Session
-from imserver.store.calls import Appended, Attached, Replaced
+from imserver.store.calls import Appended
+from imserver.store.redis_link import RedisLink
 from imserver.store.store import NOBODY, Store
 
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
@@ -76,7 +78,7 @@ class Messages:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._returning: set[Session] = set()  # they ask whether they are still in the directory
+        self._returning: dict[RedisLink, Returning] = {}
 
     # -- commands
 
@@ -137,32 +139,13 @@ class Messages:
 
     def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
         """What was published while a shard was out of reach never came: its sessions read from where they are."""
-        for session in self._context.registry:
-            if holds(session.user):
-                self._return_to_directory(session)
+        sessions = [session for session in self._context.registry if holds(session.user)]
+        if sessions:
+            link = self._context.store.link_of(sessions[0].user)
+            self._returning.setdefault(link, Returning(self._context)).begin(sessions)
 
     def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
         """Other workers may reach the shard; each client waits a little, so that they do not all come at once."""
         for session in self._context.registry:
             if holds(session.user):
                 session.expel("unavailable", "the store is out of reach", reconnect=True, after=round(random() * 2, 3))
-
-    def _return_to_directory(self, session: Session) -> None:
-        if session in self._returning:
-            return  # the question is repeated with all others: a link that comes and goes must not add one each time
-        self._returning.add(session)
-
-        def attached(result: object) -> None:
-            self._returning.discard(session)
-            if isinstance(result, Replaced):
-                session.expelled("replaced")
-            elif isinstance(result, ExpiredToken):
-                session.expelled("revoked")
-            elif isinstance(result, ImError):
-                session.expel("unavailable", "this session can't go on", reconnect=True, after=1.0)
-            elif isinstance(result, Attached) and session.tail is not None:
-                session.tail.ends_at(result.last)
-
-        identity = session.identity
-        assert identity is not None
-        self._context.store.attach_again(identity.user, identity.place, identity.generations, attached)

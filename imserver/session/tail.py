@@ -6,6 +6,7 @@ from its position until it has reached the end, and is LIVE again. Calls, replie
 over one link in the order in which they happened, so what is published behind the last page read is not lost.
 """
 
+from random import random
 from typing import TYPE_CHECKING
 
 from imserver.errors import ImError
@@ -136,7 +137,9 @@ class Tail:
         if self._session.is_closed:
             return
         if isinstance(page, ImError):
-            self._session.expel("unavailable", "the log can't be read now", reconnect=True, after=1.0)
+            self._session.expel(
+                "unavailable", "the log can't be read now", reconnect=True, after=round(1 + random(), 3)
+            )
             return
         if page:
             self._tell_if_cut(page[0])

@@ -33,6 +33,7 @@ from imswarm.processes import CannotMeasure, Cores, run_on, split_cores
 from imswarm.report import Progress, Report, print_json, print_table
 from imswarm.rolling import RollingOptions, run_rolling
 from imswarm.stamps import STAMP_BYTES
+from imswarm.storm.run import EVENTS, StormOptions, run_storm
 
 _FAILURES = (AccountsError, FloorError, DeploymentError, CannotMeasure, SwarmError)
 _WRONG = ("lost", "duplicated", "reordered", "errors")
@@ -154,6 +155,30 @@ def rolling(as_json: bool, **values: Any) -> None:
         report = run_rolling(_pick(RollingOptions, values), progress)
     _print(report, as_json)
     if any(report[name] for name in _WRONG) or report["probes"]["incidents"]:
+        sys.exit(1)
+
+
+@main.command()
+@with_options(SIZE)
+@option("--event", type=click.Choice(EVENTS), default="kill-worker", help="What is killed, with SIGKILL.")
+@option("--pairs", type=POSITIVE, default=200, help="Pairs of sessions that talk.")
+@option("--rate", type=click.FloatRange(min=1.0), default=400.0, help="Messages a second in all, in an open loop.")
+@option("--body-bytes", type=click.IntRange(1, 60_000), default=80)
+@option("--before-seconds", type=SECONDS, default=3.0, help="Talk before the event.")
+@option("--after-seconds", type=SECONDS, default=3.0, help="Talk after all is well again.")
+@option("--longest-seconds", type=SECONDS, default=90.0, help="Longest wait for all to be well again.")
+@option("--workers", type=POSITIVE, default=2, help="Workers of the server started here.")
+@option("--data", type=DIRECTORY, help="Attach to the running server that has this data directory.")
+@JSON
+def storm(as_json: bool, **values: Any) -> None:
+    """Kill a worker, or the store, while everybody is connected, and see how all come back."""
+    if 2 * values["pairs"] > values["sessions"]:
+        raise click.UsageError(f"--sessions {values['sessions']} is too few for --pairs {values['pairs']}")
+    progress = Progress()
+    with _failures_reported(progress), _terminable():
+        report = run_storm(_pick(StormOptions, values), _size(values), progress)
+    _print(report, as_json)
+    if any(report[name] for name in _WRONG):
         sys.exit(1)
 
 
