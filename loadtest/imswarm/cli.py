@@ -40,10 +40,17 @@ _WRONG = ("lost", "duplicated", "reordered", "errors")
 _OWN_DESCRIPTORS = 50
 """What a client process needs beside its sessions."""
 
+_STORM_SESSIONS = 18_000
+
 Values = dict[str, Any]
 """The values of a command's options, by name."""
 
 T = TypeVar("T")
+
+
+def _room() -> int:
+    """How many sessions a client process can hold."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _OWN_DESCRIPTORS
 
 
 @click.group()
@@ -159,7 +166,8 @@ def rolling(as_json: bool, **values: Any) -> None:
 
 
 @main.command()
-@with_options(SIZE)
+@option("--sessions", type=POSITIVE, default=min(_STORM_SESSIONS, _room()), help="As far as descriptors allow.")
+@with_options(SIZE[1:])
 @option("--event", type=click.Choice(EVENTS), default="kill-worker", help="What is killed, with SIGKILL.")
 @option("--pairs", type=POSITIVE, default=200, help="Pairs of sessions that talk.")
 @option("--rate", type=click.FloatRange(min=1.0), default=400.0, help="Messages a second in all, in an open loop.")
@@ -217,7 +225,7 @@ def _pick(kind: Callable[..., T], values: Values) -> T:
 
 def _size(values: Values) -> SwarmSize:
     size = _pick(SwarmSize, values)
-    room = resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _OWN_DESCRIPTORS
+    room = _room()
     if size.sessions > room * size.processes:
         needed = -(-size.sessions // room)
         raise click.UsageError(
