@@ -1,7 +1,7 @@
 """`imswarm stuck`: what clients that read nothing cost the server's memory and everybody else's delay.
 
 Pairs talk at a steady rate; after a while as many devices as told log in as their users, are sent all that was ever
-said and all that is said now, and take none of it. The same load is measured before and with them.
+said and all that is said now, and take none of it. The same load is measured before, while they arrive, and with them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from imswarm.client_process import Connect, Drain, Mark, ResumingPlan, Settle, S
 from imswarm.deployment import Deployment, started
 from imswarm.faults.readers import stuck_reader
 from imswarm.population import Account
-from imswarm.processes import total_memory_bytes
+from imswarm.processes import CpuMeter, total_memory_bytes
 from imswarm.report import Progress, Report
 from imswarm.resuming import ResumingPairs
 from imswarm.stats import Tally
@@ -43,12 +43,14 @@ class _Span:
     tally: Tally
     seconds: float
     most_bytes: int
+    server_cpu_s: float
 
     def report(self) -> Report:
         return {
             "deliveries_per_s": self.tally.delivered / self.seconds,
             "delay_ms": self.tally.latency.summary_ms(),
             "server_mb": self.most_bytes / 1e6,
+            "server_core_percent": 100 * self.server_cpu_s / self.seconds,
         }
 
 
@@ -71,9 +73,10 @@ def run_stuck(options: StuckOptions, progress: Progress) -> Report:
         progress.stage(f"talking, with {options.readers} readers that are stuck")
         for login in logins:
             stack.enter_context(stuck_reader(target, login.token, login.device))
+        arriving = _watch(swarm, deployment, options.seconds)  # as much of the log as is kept for them is read
         with_them = _watch(swarm, deployment, options.seconds)
         swarm.order(Drain(_DRAIN_SECONDS))
-        return _report(options, without, with_them, swarm.order(Settle()), swarm)
+        return _report(options, (without, arriving, with_them), swarm.order(Settle()), swarm)
 
 
 def _logins(options: StuckOptions, deployment: Deployment, accounts: Sequence[Account]) -> list[Account]:
@@ -83,23 +86,26 @@ def _logins(options: StuckOptions, deployment: Deployment, accounts: Sequence[Ac
 
 
 def _watch(swarm: Swarm, deployment: Deployment, seconds: float) -> _Span:
+    meter = CpuMeter({"server": deployment.workers})
     begin, most = time.monotonic(), 0
     while time.monotonic() < begin + seconds:
         swarm.let_run(_SAMPLE_SECONDS)
         most = max(most, total_memory_bytes(deployment.workers))
     tally = swarm.order(Mark())
-    return _Span(tally, time.monotonic() - begin, most)
+    return _Span(tally, time.monotonic() - begin, most, meter.spent()["server"])
 
 
-def _report(options: StuckOptions, without: _Span, with_them: _Span, outcome: Tally, swarm: Swarm) -> Report:
+def _report(options: StuckOptions, spans: tuple[_Span, _Span, _Span], outcome: Tally, swarm: Swarm) -> Report:
+    without, arriving, with_them = spans
     return {
         "scenario": "stuck",
         "readers": options.readers,
         "rate_per_second": options.rate,
         "body_bytes": options.body_bytes,
         "without": without.report(),
+        "arriving": arriving.report(),
         "with": with_them.report(),
-        "server_growth_mb": (with_them.most_bytes - without.most_bytes) / 1e6,
+        "server_growth_mb": (max(arriving.most_bytes, with_them.most_bytes) - without.most_bytes) / 1e6,
         "lost": outcome.lost,
         "duplicated": outcome.duplicated,
         "reordered": outcome.reordered,
