@@ -29,7 +29,6 @@ class Channel(Protocol):
     """The way to one client, whatever it is made of. Nothing here waits: what can't be sent yet is kept."""
 
     out_bytes: int  # kept for a client that has not taken it yet
-    blocked: bool  # the client takes less than it is sent
     is_local: bool  # the client is on this machine
 
     @property

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from imserver.session.session import Session
 
 
-# Who has not even taken what the kernel keeps may read nothing at all: the log keeps the rest just as well. With all
-# of `out_buffer_bytes`, 300 of them would take 75 MB.
-BLOCKED_BYTES = 32 * 1024
-
 _LIVE, _FORWARD = TailState.LIVE, Verdict.FORWARD  # looked up with every message
 
 
@@ -95,8 +91,7 @@ class Tail:
         self.position = entry.at
         context.counters.messages_out += 1
         channel.forward(entry)
-        most = context.settings.out_buffer_bytes
-        if channel.out_bytes > (min(most, BLOCKED_BYTES) if channel.blocked else most):
+        if channel.out_bytes > context.settings.out_buffer_bytes:
             self.state = advance(TAIL, self.state, Event.OVERFLOWED)
 
     # -- what is read

@@ -25,6 +25,7 @@ class Connection:
     """The `Channel` of a session."""
 
     __slots__ = (
+        "_blocked",
         "_closing",
         "_framing",
         "_held",
@@ -35,7 +36,6 @@ class Connection:
         "_session",
         "_sock",
         "_stuck_since",
-        "blocked",
         "is_local",
         "out_bytes",
     )
@@ -51,7 +51,7 @@ class Connection:
         self.out_bytes = 0
         self._out: list[bytes] | None = None
         self._held: list[bytes] | None = None  # frames that wait until the session takes commands again
-        self.blocked = False  # the socket took less than was offered
+        self._blocked = False  # the socket took less than was offered
         self._held_up = False  # the session is held until the client has taken what is kept for it
         self._paused = False
         self._closing = False
@@ -121,7 +121,7 @@ class Connection:
 
     def _update_interest(self) -> None:
         if self._sock.fileno() >= 0:
-            self._reactor.want(self._sock.fileno(), read=not self._paused, write=self.blocked)
+            self._reactor.want(self._sock.fileno(), read=not self._paused, write=self._blocked)
 
     # -- out
 
@@ -142,7 +142,7 @@ class Connection:
 
     def _queue(self, data: bytes) -> None:
         self.out_bytes += len(data)
-        if self.blocked:
+        if self._blocked:
             self._hold_up_if_full()
         if self._out is not None:
             self._out.append(data)
@@ -159,7 +159,7 @@ class Connection:
     def flush(self) -> None:
         """Sends what is queued: once per turn."""
         out = self._out
-        if out is None or self.blocked:
+        if out is None or self._blocked:
             return
         data = out[0] if len(out) == 1 else b"".join(out)
         try:
@@ -182,7 +182,7 @@ class Connection:
         if sent or self._stuck_since is None:
             self._stuck_since = self._reactor.now
         self._out, self.out_bytes = [data[sent:]], len(data) - sent
-        self.blocked = True
+        self._blocked = True
         self._reactor.want(self._sock.fileno(), read=not self._paused, write=True)
         self._hold_up_if_full()
 
@@ -197,7 +197,7 @@ class Connection:
         self._session.on_drained()
 
     def on_writable(self) -> None:
-        self.blocked = False
+        self._blocked = False
         self.flush()
 
     @property
