@@ -34,6 +34,7 @@ from imswarm.report import Progress, Report, print_json, print_table
 from imswarm.rolling import RollingOptions, run_rolling
 from imswarm.stamps import STAMP_BYTES
 from imswarm.storm.run import EVENTS, StormOptions, run_storm
+from imswarm.stuck import StuckOptions, run_stuck
 
 _FAILURES = (AccountsError, FloorError, DeploymentError, CannotMeasure, SwarmError)
 _WRONG = ("lost", "duplicated", "reordered", "errors")
@@ -185,6 +186,24 @@ def storm(as_json: bool, **values: Any) -> None:
     progress = Progress()
     with _failures_reported(progress), _terminable():
         report = run_storm(_pick(StormOptions, values), _size(values), progress)
+    _print(report, as_json)
+    if any(report[name] for name in _WRONG):
+        sys.exit(1)
+
+
+@main.command()
+@option("--readers", type=POSITIVE, default=300, help="Sessions that take nothing of what they are sent.")
+@option("--pairs", type=POSITIVE, default=10, help="Pairs of sessions that talk; the readers are their users', too.")
+@option("--rate", type=click.FloatRange(min=1.0), default=500.0, help="Messages a second in all, in an open loop.")
+@option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=100)
+@option("--seconds", type=SECONDS, default=15.0, help="Measured without them, and with them.")
+@option("--workers", type=POSITIVE, default=2)
+@JSON
+def stuck(as_json: bool, **values: Any) -> None:
+    """Clients that read nothing: what they cost the server's memory, and everybody else's delay."""
+    progress = Progress()
+    with _failures_reported(progress), _terminable():
+        report = run_stuck(_pick(StuckOptions, values), progress)
     _print(report, as_json)
     if any(report[name] for name in _WRONG):
         sys.exit(1)
