@@ -148,6 +148,7 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
         "cut-off-worker-long",
         "cut-off-worker-at-login",
         "failover",
+        "failover-behind",
         "failover-asked",
         "move-slots",
     }

@@ -9,26 +9,45 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from imswarm.cluster import Cluster
+from imswarm.cluster import Cluster, ClusterNode
 from imswarm.deployment import DeploymentError
 
 if TYPE_CHECKING:
     from imswarm.faults.injuries import Scene
 
 _MOVED_PARTITIONS = 8
+_BEHIND_SECONDS = 0.4  # less than the node time-out
 
 
 @contextmanager
 def failover(scene: Scene) -> Iterator[None]:
     """A primary is killed; its replica is elected; then the killed one comes back."""
+    primary = scene.chance.choice(_cluster_of(scene).primaries())
+    primary.kill()
+    with _replaced(scene, primary):
+        yield
+
+
+@contextmanager
+def failover_behind(scene: Scene) -> Iterator[None]:
+    """The same; the replica lacks what the primary answered in the last moment before."""
     cluster = _cluster_of(scene)
     primary = scene.chance.choice(cluster.primaries())
-    primary.kill()
+    with cluster.left_behind(primary):
+        scene.crew.let_run(_BEHIND_SECONDS)
+        primary.kill()
+    with _replaced(scene, primary):
+        yield
+
+
+@contextmanager
+def _replaced(scene: Scene, killed: ClusterNode) -> Iterator[None]:
+    cluster = _cluster_of(scene)
     try:
-        cluster.wait_replaced(primary)
+        cluster.wait_replaced(killed)
         yield
     finally:
-        primary.start()
+        killed.start()
     cluster.wait_healed()
 
 
@@ -63,6 +82,6 @@ def tolerated(durability: str, faults: Iterable[str]) -> frozenset[str]:
     A replica that is elected may lack the last of what its primary had answered: some of it was seen by some
     devices, and what is sent again is not recognized. Pure.
     """
-    if durability != "replica" and "failover" in faults:
+    if durability != "replica" and {"failover", "failover-behind"} & set(faults):
         return frozenset({"lost", "doubled", "diverged"})
     return frozenset()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from imswarm.connection import Address
 from imswarm.deployment import DeploymentError
-from imswarm.faults.cluster_injuries import failover, failover_asked, move_slots
+from imswarm.faults.cluster_injuries import failover, failover_asked, failover_behind, move_slots
 from imswarm.faults.crew import Crew
 from imswarm.faults.plan import Reset, Restart
 from imswarm.faults.readers import slow_reader, stuck_reader
@@ -193,6 +193,7 @@ FAULTS = {
         Fault("cut-off-worker-long", cut_off_worker, LEASE_SECONDS * 1.4, _PROXY),
         Fault("cut-off-worker-at-login", cut_off_worker_at_login, LEASE_SECONDS * 1.4, _PROXY),
         Fault("failover", failover, 1.0, _CLUSTER),
+        Fault("failover-behind", failover_behind, 1.0, _CLUSTER),
         Fault("failover-asked", failover_asked, 0.0, _CLUSTER),
         Fault("move-slots", move_slots, 0.0, _CLUSTER),
         Fault("full-store", fill_store, 1.0),
