@@ -21,8 +21,9 @@ class Talk:
 
     def __init__(self, victim: Victim, users: int, devices: int) -> None:
         """Makes the accounts. Raises DeploymentError and AccountsError."""
-        prefix = f"f{secrets.token_hex(3)}-"
-        self._users = [f"{prefix}{number}" for number in range(users)]
+        run_id = secrets.token_hex(3)
+        # The number first: names that differ only at the end lie in partitions side by side, and so on one shard.
+        self._users = [f"f{number}-{run_id}" for number in range(users)]
         self._names = [f"d{number}" for number in range(devices)]
         talking = [Device(user, name) for user in self._users for name in self._names]
         extras = [Device(self._users[number % users], f"extra{number}") for number in range(_EXTRAS)]
