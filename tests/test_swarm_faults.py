@@ -155,7 +155,7 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
 
 
 def test_a_run_may_show_what_was_not_promised_and_nothing_else() -> None:
-    assert tolerated("process", {"failover", "kill-worker"}) == {"lost", "doubled", "diverged"}
+    assert tolerated("process", {"failover", "kill-worker"}) == {"lost", "doubled", "diverged", "truncated"}
     assert tolerated("process", {"failover-asked", "move-slots"}) == frozenset()
     assert tolerated("replica", {"failover"}) == frozenset()
     verdict = judge({**HISTORY, BOB: HISTORY[BOB][:2]})
@@ -163,6 +163,7 @@ def test_a_run_may_show_what_was_not_promised_and_nothing_else() -> None:
     assert not Outcome(1.0, figures, verdict, [], []).is_good
     assert Outcome(1.0, figures, verdict, [], [], frozenset({"lost"})).is_good
     assert not Outcome(1.0, figures, verdict, [], ["a trouble"], frozenset({"lost"})).is_good
+    assert Outcome(1.0, figures, verdict, [], ["truncated at 1-0"], frozenset({"lost", "truncated"})).is_good
 
 
 @pytest.mark.parametrize(

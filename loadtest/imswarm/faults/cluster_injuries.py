@@ -77,11 +77,11 @@ def _cluster_of(scene: Scene) -> Cluster:
 
 
 def tolerated(durability: str, faults: Iterable[str]) -> frozenset[str]:
-    """The kinds of violation that the run may show, since nothing else was promised.
+    """The kinds of violation and trouble that the run may show, since nothing else was promised.
 
     A replica that is elected may lack the last of what its primary had answered: some of it was seen by some
-    devices, and what is sent again is not recognized. Pure.
+    devices, and what is sent again is not recognized; who reads on may be told of a gap. Pure.
     """
     if durability != "replica" and {"failover", "failover-behind"} & set(faults):
-        return frozenset({"lost", "doubled", "diverged"})
+        return frozenset({"lost", "doubled", "diverged", "truncated"})
     return frozenset()
