@@ -19,6 +19,7 @@ import os
 import socket
 import sys
 from functools import partial
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
@@ -47,7 +48,7 @@ from imserver.store.shards import find_shards
 from imserver.store.store import Store, StoreOptions
 from imserver.wire.connection import Connection
 from imserver.wire.http import HttpConnection
-from imserver.wire.listener import Listener
+from imserver.wire.listener import Listener, is_loopback
 from imserver.wire.reactor import Reactor, clock
 from imserver.wire.site import Site, web_folder
 
@@ -134,18 +135,20 @@ class Worker:
 
     def listen(self, tcp_fds: list[int], http_fds: list[int]) -> None:
         most = sessions_per_worker(self.settings)
+        proxies = [ip_network(network) for network in self.settings.proxy_protocol_from]
         for fd, opener in [(fd, self._open_tcp) for fd in tcp_fds] + [(fd, self._open_http) for fd in http_fds]:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
-            self.listeners.append(Listener(sock, self.reactor, opener, most_sockets=most))
+            listener = Listener(sock, self.reactor, self.context.wheel, opener, most_sockets=most, proxies=proxies)
+            self.listeners.append(listener)
 
-    def _open_tcp(self, sock: socket.socket, is_local: bool) -> None:
+    def _open_tcp(self, sock: socket.socket, host: str) -> None:
         framing = LineFraming(self.settings.max_frame_bytes)
-        connection = Connection(sock, framing, self.context, self.reactor, is_local=is_local)
+        connection = Connection(sock, framing, self.context, self.reactor, is_local=is_loopback(host))
         self.reactor.add(sock.fileno(), connection)
 
-    def _open_http(self, sock: socket.socket, is_local: bool) -> None:
-        upgrade = partial(self._open_websocket, is_local)
+    def _open_http(self, sock: socket.socket, host: str) -> None:
+        upgrade = partial(self._open_websocket, is_loopback(host))
         self.reactor.add(sock.fileno(), HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade))
 
     def _open_websocket(self, is_local: bool, sock: socket.socket, trailing: bytes) -> None:

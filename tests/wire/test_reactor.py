@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from imserver.observe.metrics import Counters
-from imserver.wire.listener import Listener
+from imserver.session.keepalive import TimerWheel
+from imserver.wire.listener import Listener, is_loopback
 from imserver.wire.poller import READ, WRITE, new_poller
 from imserver.wire.reactor import Reactor
 from tests.wire.host import at_end, received
@@ -156,20 +157,21 @@ def test_a_socket_can_be_given_to_another_handler(scene: Scene) -> None:
 # -- the listener
 
 
-def listening(scene: Scene, most: int, opened: list[tuple[socket.socket, bool]]) -> tuple[Listener, tuple[str, int]]:
+def listening(scene: Scene, most: int, opened: list[tuple[socket.socket, str]]) -> tuple[Listener, tuple[str, int]]:
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    listener = Listener(sock, scene.reactor, lambda *client: opened.append(client), most_sockets=most)
+    wheel = TimerWheel(scene.reactor.now)
+    listener = Listener(sock, scene.reactor, wheel, lambda *client: opened.append(client), most_sockets=most)
     listener.start()
     return listener, sock.getsockname()
 
 
-def test_new_clients_are_taken_and_known_to_be_local(scene: Scene) -> None:
-    opened: list[tuple[socket.socket, bool]] = []
+def test_new_clients_are_taken_with_their_addresses(scene: Scene) -> None:
+    opened: list[tuple[socket.socket, str]] = []
     listener, address = listening(scene, 10, opened)
     clients = [socket.create_connection(address) for _ in range(3)]
     scene.turn()
-    assert [is_local for _, is_local in opened] == [True] * 3
+    assert [host for _, host in opened] == ["127.0.0.1"] * 3
     assert all(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for sock, _ in opened)
     assert not any(sock.getblocking() for sock, _ in opened)
     listener.stop()
@@ -179,8 +181,25 @@ def test_new_clients_are_taken_and_known_to_be_local(scene: Scene) -> None:
         sock.close()
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("128.0.0.1", False),
+        ("::1:2:3", False),
+        ("1.127.0.0", False),
+        ("", False),
+    ],
+)
+def test_who_is_on_this_machine(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
 def test_a_full_server_says_so_and_when_to_come_back(scene: Scene) -> None:
-    opened: list[tuple[socket.socket, bool]] = []
+    opened: list[tuple[socket.socket, str]] = []
     listener, address = listening(scene, 1, opened)
     with socket.create_connection(address) as client:
         scene.turn()
