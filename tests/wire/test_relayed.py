@@ -1,5 +1,6 @@
 """Connections from a load balancer's networks, on real sockets: whose they are, and what becomes of the rest."""
 
+import gc
 import json
 import socket
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from imserver.observe.metrics import Counters
 from imserver.session.keepalive import TimerWheel
 from imserver.wire.listener import Listener
 from imserver.wire.reactor import Reactor
-from imserver.wire.relayed import HEADER_SECONDS
+from imserver.wire.relayed import HEADER_SECONDS, Relayed
 from tests.protocol.test_proxy_protocol import line, relayed, v2
 from tests.wire.host import at_end
 
@@ -154,6 +155,14 @@ def test_a_client_that_has_come_in_is_not_timed_out(front: Front) -> None:
     front.send(client, relayed(CLIENT))
     front.wheel.sweep(front.reactor.now + 2 * HEADER_SECONDS)
     assert not at_end(client)
+
+
+def test_nothing_of_it_is_left_behind(front: Front) -> None:
+    for _ in range(5):
+        front.send(front.connect(PROXY), relayed(CLIENT))
+    front.wheel.sweep(front.reactor.now + 2 * HEADER_SECONDS)
+    assert len(front.opened) == 5
+    assert [it for it in gc.get_objects() if isinstance(it, Relayed)] == []
 
 
 def test_who_came_is_logged_for_those_who_ask(front: Front, logged: Log) -> None:
