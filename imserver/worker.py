@@ -142,14 +142,13 @@ class Worker:
             listener = Listener(sock, self.reactor, self.context.wheel, opener, most_sockets=most, proxies=proxies)
             self.listeners.append(listener)
 
-    def _open_tcp(self, sock: socket.socket, host: str) -> None:
+    def _open_tcp(self, sock: socket.socket, host: str) -> Connection:
         framing = LineFraming(self.settings.max_frame_bytes)
-        connection = Connection(sock, framing, self.context, self.reactor, is_local=is_loopback(host))
-        self.reactor.add(sock.fileno(), connection)
+        return Connection(sock, framing, self.context, self.reactor, is_local=is_loopback(host))
 
-    def _open_http(self, sock: socket.socket, host: str) -> None:
+    def _open_http(self, sock: socket.socket, host: str) -> HttpConnection:
         upgrade = partial(self._open_websocket, is_loopback(host))
-        self.reactor.add(sock.fileno(), HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade))
+        return HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade)
 
     def _open_websocket(self, is_local: bool, sock: socket.socket, trailing: bytes) -> None:
         framing = WebSocketFraming(self.settings.max_frame_bytes, ConnectionType.SERVER)

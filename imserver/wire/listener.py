@@ -9,7 +9,7 @@ from imserver.protocol import codec
 from imserver.protocol.pushes import Bye
 from imserver.session.keepalive import TimerWheel
 from imserver.wire.poller import EXCLUSIVE
-from imserver.wire.reactor import Reactor
+from imserver.wire.reactor import Handler, Reactor
 from imserver.wire.relayed import Network, Open, Relayed, is_within
 
 log = get_logger("listener")
@@ -84,9 +84,10 @@ class Listener:
         host = address[0] if isinstance(address, tuple) else "127.0.0.1"
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._proxies and is_within(host, self._proxies):
-            Relayed(client, host, self._reactor, self._wheel, self._open)
+            handler: Handler = Relayed(client, host, self._reactor, self._wheel, self._open)
         else:
-            self._open(client, host)
+            handler = self._open(client, host)
+        self._reactor.add(client.fileno(), handler)
 
     def _refuse(self, client: socket.socket) -> None:
         try:

@@ -12,14 +12,14 @@ from imserver.errors import FramingError
 from imserver.observe.log import get_logger
 from imserver.protocol.proxy_protocol import MOST_HEADER_BYTES, parse_proxy_header
 from imserver.session.keepalive import TimerWheel
-from imserver.wire.reactor import Reactor
+from imserver.wire.reactor import Handler, Reactor
 
 log = get_logger("relayed")
 
 HEADER_SECONDS = 5.0  # load balancers send it at once
 
 Network = IPv4Network | IPv6Network
-Open = Callable[[socket.socket, str], None]  # a socket that is not in the reactor, and the client's address
+Open = Callable[[socket.socket, str], Handler]  # makes a client's connection, of its socket and its address
 
 
 def is_within(host: str, networks: Sequence[Network]) -> bool:
@@ -28,7 +28,7 @@ def is_within(host: str, networks: Sequence[Network]) -> bool:
 
 
 class Relayed:
-    """Takes a socket that is not in the reactor yet, and gives it to `open_connection`, or closes it."""
+    """Gives its socket, and its place in the reactor, to what `open_connection` makes; or closes it."""
 
     __slots__ = ("_begin", "_open", "_proxy", "_reactor", "_sock")
 
@@ -41,7 +41,6 @@ class Relayed:
         self._reactor = reactor
         self._open = open_connection
         self._begin = b""  # of the header, taken out of the socket
-        reactor.add(sock.fileno(), self)
         wheel.add(self, reactor.now + HEADER_SECONDS)
 
     def on_readable(self) -> None:
@@ -68,9 +67,8 @@ class Relayed:
     def _pass_on(self, client: str) -> None:
         sock, self._sock = self._sock, None
         assert sock is not None
-        self._reactor.remove(sock.fileno())
         log.debug("client", address=client, proxy=self._proxy)
-        self._open(sock, client)
+        self._reactor.replace(sock.fileno(), self._open(sock, client))
 
     def on_writable(self) -> None:
         """Never asked for."""
