@@ -250,6 +250,21 @@ def test_sessions_that_do_not_leave(haproxy: HAProxy) -> None:
     assert haproxy.drain("--back", "im2").returncode == 0
 
 
+def test_a_host_may_have_several_lines(haproxy: HAProxy, behind: Site) -> None:
+    host, port = behind.hosts["im1"].tcp
+    haproxy.ask(f"add server im_tcp/im1.2 {host}:{port} send-proxy-v2 source 127.0.0.2")
+    try:
+        assert haproxy.drain("--back", "im1").returncode == 0
+        assert haproxy.servers()["im_tcp/im1.2"]["status"] == "no check"
+        assert haproxy.drain("im1").returncode == 0
+        assert {haproxy.servers()[f"im_tcp/{name}"]["status"] for name in ("im1", "im1.2")} == {"DRAIN"}
+    finally:
+        haproxy.drain("--back", "im1")
+        haproxy.ask("set server im_tcp/im1.2 state maint")
+        haproxy.ask("del server im_tcp/im1.2")
+    assert haproxy.is_up("im1", "im2")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "error"),
     [
