@@ -91,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     login_timeout_seconds: Annotated[int, Meta(ge=1, le=600, description="how long a client may take to log in")] = 10
     # Home routers and mobile networks forget an idle connection after minutes. A load balancer's own idle timeout
-    # (HAProxy: `timeout client`, `timeout tunnel`) must be longer than this.
+    # (`timeout tunnel` in ops/haproxy.cfg) must be longer than twice this.
     ping_seconds: Annotated[
         int, Meta(ge=1, le=3600, description="a session idle for so long is pinged; silent for twice that, closed")
     ] = 60

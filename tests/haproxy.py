@@ -182,7 +182,7 @@ def site(directory: Path, **settings: object) -> Iterator[Site]:
                 workers=1,
                 host=address,
                 ports=ports,
-                **{"proxy_protocol_from": "127.0.0.1", "probe_seconds": 0.3, "drain_seconds": 1, **settings},
+                **{"proxy_protocol_from": "127.0.0.1", "drain_seconds": 1, **settings},
             )
             hosts[name] = stack.enter_context(server)
         yield Site(redis, hosts, ports)
