@@ -115,12 +115,15 @@ def test_tls_is_needed_unless_told_otherwise(behind: Site, tmp_path: Path) -> No
 
 
 def test_the_web_client_over_tls(haproxy: HAProxy) -> None:
-    connection = http.client.HTTPSConnection(*haproxy.https, timeout=10, context=trusting())
+    host, port = haproxy.https
+    connection = http.client.HTTPSConnection(host, port, timeout=10, context=trusting())
     connection.request("GET", "/")
     response = connection.getresponse()
     assert response.status == 200
     assert b"imserver" in response.read()
     assert response.headers["strict-transport-security"] == "max-age=31536000"
+    connection.request("GET", "/readyz")
+    assert connection.getresponse().status == 404, "for the load balancer alone"
     connection.close()
 
 
