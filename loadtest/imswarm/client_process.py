@@ -16,12 +16,23 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 
 from imswarm.client_loop import ClientLoop
-from imswarm.population import Crowd, Population
+from imswarm.population import Crowd, Population, Session
 from imswarm.stats import Tally
-from imswarm.traffic import Conversation, Traffic
+from imswarm.traffic import Conversation, Talker, Traffic
 
 _PROGRESS_SECONDS = 0.5
 _DRAIN_CHECK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the sessions of a server log in and talk."""
+
+    session: type[Session] = Session
+    talker: type[Talker] = Talker
+
+
+IMSERVER = Dialect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,7 @@ class Plan:
     conversation: Conversation
     cores: frozenset[int] | None
     """Where it may run; None: anywhere."""
+    dialect: Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +105,8 @@ class ClientProcess:
         self._pipe = pipe
         self._tally = Tally()
         self._loop = ClientLoop()
-        self._population = Population(self._loop, plan.crowd, self._tally)
-        self._traffic = Traffic(self._population, plan.conversation, self._tally)
+        self._population = Population(self._loop, plan.crowd, self._tally, plan.dialect.session)
+        self._traffic = Traffic(self._population, plan.conversation, self._tally, plan.dialect.talker)
         self._drain_until = 0.0
         self._running = True
 
