@@ -6,6 +6,7 @@ one after the other, and the median of the rounds' ratios is what counts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
@@ -32,6 +33,7 @@ _MEASURED = (
     "latency_p99_ms",
 )
 _COMPARED = ("messages_per_cpu_s", "bytes_per_session", "logins_per_cpu_s", "latency_p50_ms", "latency_p99_ms")
+_TABLE_WIDTH = 130
 _WRONG = ("lost", "duplicated", "reordered")
 
 
@@ -66,16 +68,19 @@ def _report(contender: Contender, rounds: Rounds) -> Report:
         "version": contender.version,
         "keeps": contender.keeps,
         **{name: _spread([getattr(figures, name) for figures in mine]) for name in _MEASURED},
-        "imserver_to_it": {name: _spread(_ratios(rounds, contender.name, name)) for name in _COMPARED},
-        "error_kinds": dict(sum((figures.errors for figures in mine), mine[0].errors - mine[0].errors)),
+        "imserver_to_it": compared(rounds[IMSERVER], mine),
+        "error_kinds": dict(sum((figures.errors for figures in mine), Counter())),
         "rounds": [asdict(figures) for figures in mine],
     }
 
 
-def _ratios(rounds: Rounds, name: str, figure: str) -> list[float | None]:
-    """Imserver's figure divided by this contender's, round by round."""
-    pairs = zip(rounds[IMSERVER], rounds[name], strict=True)
-    return [ratio(getattr(ours, figure), getattr(theirs, figure)) for ours, theirs in pairs]
+def compared(ours: Sequence[Figures], theirs: Sequence[Figures]) -> Report:
+    """Our figures divided by theirs, round by round; the spread of these ratios."""
+    rounds = list(zip(ours, theirs, strict=True))
+    return {
+        name: _spread([ratio(getattr(mine, name), getattr(other, name)) for mine, other in rounds])
+        for name in _COMPARED
+    }
 
 
 def _spread(values: Sequence[float | None]) -> Report | None:
@@ -84,35 +89,35 @@ def _spread(values: Sequence[float | None]) -> Report | None:
 
 
 def print_comparison(report: Report) -> None:
-    """One row for each contender: the median, the spread, and imserver's figure divided by it."""
+    """One row for each contender: medians and spreads, and imserver's figures divided by its."""
     title = (
-        f"{report['rounds']} rounds, {report['pairs']} pairs of {report['sessions']} sessions, "
-        f"window {report['window']}, bodies of {report['body_bytes']} bytes; "
+        f"{len(report['contenders'][IMSERVER]['rounds'])} rounds; {report['pairs']} pairs of {report['sessions']} "
+        f"sessions; window {report['window']}; bodies of {report['body_bytes']} bytes; "
         f"latency at {report['rate_per_second']:,.0f} messages a second"
     )
-    table = Table(title=title, caption="median (least - most); x: imserver's figure divided by this one")
-    for name in ("", "messages / CPU s", "x", "KB / session", "x", "logins / CPU s", "x", "p50 ms", "p99 ms", "keeps"):
-        table.add_column(name, justify="left" if name in ("", "keeps") else "right")
+    table = Table(title=title, caption="Median, least - most. x: imserver's figure divided by this one.")
+    for name in ("", "messages /\nCPU s", "x", "KB /\nsession", "x", "logins /\nCPU s", "x", "p50 ms", "p99 ms"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name, figures in report["contenders"].items():
         table.add_row(*_row(name, figures))
     console = Console()
+    console.width = max(console.width, _TABLE_WIDTH)
     console.print(table)
-    console.print(_notes(report))
+    console.print(_notes(report), soft_wrap=True)
 
 
 def _row(name: str, figures: Report) -> list[str]:
-    compared = figures["imserver_to_it"]
+    compared = {} if name == IMSERVER else figures["imserver_to_it"]
     return [
-        f"{name} {figures['version']}",
+        name,
         _shown(figures["messages_per_cpu_s"]),
-        _shown(compared["messages_per_cpu_s"]),
+        _shown(compared.get("messages_per_cpu_s")),
         _shown(figures["bytes_per_session"], lambda count: count / 1000),
-        _shown(compared["bytes_per_session"]),
+        _shown(compared.get("bytes_per_session")),
         _shown(figures["logins_per_cpu_s"]),
-        _shown(compared["logins_per_cpu_s"]),
+        _shown(compared.get("logins_per_cpu_s")),
         _shown(figures["latency_p50_ms"]),
         _shown(figures["latency_p99_ms"]),
-        figures["keeps"],
     ]
 
 
@@ -120,11 +125,14 @@ def _shown(spread: Report | None, unit: Callable[[float], float] = float) -> str
     if spread is None:
         return "-"
     middle, least, most = (readable(unit(spread[name])) for name in ("median", "min", "max"))
-    return f"{middle} ({least} - {most})"
+    return f"{middle}\n{least} - {most}"
 
 
 def _notes(report: Report) -> str:
-    by_password = _shown(report["contenders"][IMSERVER]["password_logins_per_cpu_s"])
+    """What the table compares with what, what went wrong, and who could not be measured."""
+    contenders = report["contenders"]
+    keeps = [f"{name} {one['version']} keeps a message {one['keeps']}." for name, one in contenders.items()]
+    by_password = contenders[IMSERVER]["password_logins_per_cpu_s"]["median"]
+    logins = f"Logins: imserver's by token (by password, argon2id: {readable(by_password)}), the peers' by SASL PLAIN."
     wrong = ", ".join(f"{report[name]} {name}" for name in (*_WRONG, "errors"))
-    notes = [f"imserver's logins are by token; by password (argon2id): {by_password}. The peers': SASL PLAIN.", wrong]
-    return "\n".join(notes + report["missing"])
+    return "\n".join([*keeps, logins, f"{wrong}.", *report["missing"]])

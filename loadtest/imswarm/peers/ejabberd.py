@@ -16,7 +16,7 @@ auth_password_format: plain
 disable_sasl_mechanisms: [digest-md5, scram-sha-1, x-oauth2]
 registration_timeout: infinity
 listen:
-  - {{ port: {port}, ip: "127.0.0.1", module: ejabberd_c2s, max_stanza_size: 262144 }}
+  - {{ port: {port}, ip: "127.0.0.1", module: ejabberd_c2s, backlog: 1024 }}
 access_rules:
   everybody: {{ allow: all }}
 modules:
@@ -58,6 +58,6 @@ EJABBERD = Peer(
     program="ejabberdctl",
     package="ejabberd",
     configure=_configure,
-    keeps="nothing once delivered",
-    archives="both users' copies in Mnesia tables on disk, not synced",
+    keeps="until it is delivered, in memory",
+    archives="in both users' archives: Mnesia tables on disk, not synced",
 )
