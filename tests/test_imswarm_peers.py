@@ -1,6 +1,7 @@
 """`imswarm peers`: a client's side of XMPP, byte by byte; how rounds are compared; a run against a real peer."""
 
 import sys
+import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 if sys.platform != "linux":
     pytest.skip("imswarm needs Linux: epoll and /proc", allow_module_level=True)
 
+from imswarm.client_loop import ClientLoop
+from imswarm.connection import Address
 from imswarm.deployment import DeploymentError
 from imswarm.framing import FramingError
 from imswarm.peers.comparison import compared
@@ -21,27 +24,27 @@ from imswarm.peers.ejabberd import EJABBERD
 from imswarm.peers.launch import Launch, Peer, launched
 from imswarm.peers.prosody import PROSODY
 from imswarm.peers.round import Figures
+from imswarm.peers.sessions import XMPP
 from imswarm.peers.xmpp import Login, LoginRefused, StanzaFraming, message_template, open_stream, register_request
+from imswarm.population import Account, Crowd, Population
 from imswarm.stamps import FIRST_REF, STAMP_BYTES, flow_prefix
+from imswarm.stats import Tally
+from imswarm.traffic import Conversation, Pair, Traffic
 
 from tests.swarm import imswarm
+from tests.xmpp_server import (
+    BIND,
+    BOUND,
+    HEADER,
+    MECHANISMS,
+    PRESENCE,
+    ROSTER,
+    SUCCESS,
+    Mistake,
+    XmppServer,
+    serving,
+)
 
-HEADER = (
-    b"<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:client'"
-    b" from='localhost' id='1' version='1.0'>"
-)
-MECHANISMS = (
-    b"<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
-    b"<mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism></mechanisms></stream:features>"
-)
-SUCCESS = b"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"
-BIND = b"<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></stream:features>"
-BOUND = (
-    b"<iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
-    b"<jid>alice@localhost/pad</jid></bind></iq>"
-)
-PRESENCE = b"<presence from='alice@localhost/pad' to='alice@localhost/pad'/>"
-ROSTER = b"<iq type='result' id='roster'><query xmlns='jabber:iq:roster'/></iq>"
 MESSAGE = (
     b"<message from='bob@localhost/pad' type='chat'>"
     b"<body>1 &lt; 2 /> <em/> \xc3\xa4</body><x a='>' b=\"/>\"/></message>"
@@ -152,6 +155,62 @@ def test_a_registration() -> None:
 
 
 ACCOUNT = {"username": "alice", "password": "correct horse"}
+
+
+# ---- what a conversation detects, against a server that makes one mistake with what ann sends
+
+FIFTH = 5
+
+
+def talk(mistake: Mistake) -> Tally:
+    """Let ann and ben talk until 40 messages have come, or none comes any more; the count."""
+    loop, tally = ClientLoop(), Tally()
+    with serving(XmppServer(mistake)) as port:
+        accounts = tuple(Account(user, "pad", "secret") for user in ("ann", "ben"))
+        crowd = Crowd("tcp", Address("127.0.0.1", port), accounts, 0, 1)
+        population = Population(loop, crowd, tally, XMPP.session)
+        conversation = Conversation((Pair(0, 0, 1),), window=3, body_bytes=40, ack=False)
+        traffic = Traffic(population, conversation, tally, XMPP.talker)
+        settled: list[bool] = []
+        population.connect(lambda: settled.append(True))
+        run(loop, traffic, lambda: bool(settled))
+        traffic.start(None)
+        run(loop, traffic, lambda: tally.delivered >= 40)
+        traffic.stop()
+        run(loop, traffic, lambda: traffic.outstanding == 0, seconds=0.3)
+        traffic.settle()
+        population.close()
+    assert tally.logged_in == 2
+    assert tally.delivered >= 40
+    return tally
+
+
+def run(loop: ClientLoop, traffic: Traffic, until: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not until() and time.monotonic() < end:
+        loop.step(0.01)
+        traffic.pacer.pump()
+
+
+def test_a_server_that_makes_no_mistake() -> None:
+    tally = talk(lambda number, message: [message])
+    assert (tally.duplicated, tally.reordered, tally.errors) == (0, 0, Counter())
+
+
+def test_a_message_that_never_comes_is_an_error() -> None:
+    tally = talk(lambda number, message: [message] if number != FIFTH else [])
+    assert tally.errors == {"sent and never answered": 1}
+
+
+def test_a_message_that_comes_twice() -> None:
+    tally = talk(lambda number, message: [message] * (2 if number == FIFTH else 1))
+    assert (tally.duplicated, tally.errors) == (1, Counter())
+
+
+def test_a_refused_message_is_told() -> None:
+    refusal = b"<message type='error' from='ben@localhost'><error type='cancel'/></message>"
+    tally = talk(lambda number, message: [message] if number != FIFTH else [message, refusal])
+    assert tally.errors == {refusal.decode(): 1}
 
 
 # ---- comparing

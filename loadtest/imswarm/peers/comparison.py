@@ -33,7 +33,7 @@ _MEASURED = (
     "latency_p99_ms",
 )
 _COMPARED = ("messages_per_cpu_s", "bytes_per_session", "logins_per_cpu_s", "latency_p50_ms", "latency_p99_ms")
-_TABLE_WIDTH = 130
+_TABLE_WIDTH = 150
 _WRONG = ("lost", "duplicated", "reordered")
 
 
