@@ -19,13 +19,24 @@ from typing import Protocol
 
 from imswarm.client_loop import ClientLoop
 from imswarm.pacing import Pacer
-from imswarm.population import Crowd, Population
+from imswarm.population import Crowd, Population, Session
 from imswarm.resuming import ResumingPairs, ResumingSwarm
 from imswarm.stats import Tally
-from imswarm.traffic import Conversation, Traffic
+from imswarm.traffic import Conversation, Talker, Traffic
 
 _PROGRESS_SECONDS = 0.5
 _DRAIN_CHECK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the sessions of a server log in and talk."""
+
+    session: type[Session] = Session
+    talker: type[Talker] = Talker
+
+
+IMSERVER = Dialect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,7 @@ class Plan:
     conversation: Conversation
     cores: frozenset[int] | None
     """Where it may run; None: anywhere."""
+    dialect: Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +142,8 @@ def _crowd(plan: Plan | ResumingPlan, loop: ClientLoop, tally: Tally) -> tuple[S
     if isinstance(plan, ResumingPlan):
         swarm = ResumingSwarm(loop, plan.pairs, tally)
         return swarm, swarm
-    population = Population(loop, plan.crowd, tally)
-    return population, Traffic(population, plan.conversation, tally)
+    population = Population(loop, plan.crowd, tally, plan.dialect.session)
+    return population, Traffic(population, plan.conversation, tally, plan.dialect.talker)
 
 
 class ClientProcess:
