@@ -26,13 +26,17 @@ class Register(Command, tag="register"):
 
 
 class Login(Command, tag="login"):
-    """By `user` and `password`, or by `token`. `since` overrules the device's stored cursor."""
+    """By `user` and `password`, or by `token`. `since` overrules the device's stored cursor.
+
+    `resend`: the client keeps what was confirmed, and sends it again when it is asked to.
+    """
 
     device: Name
     user: Name | None = None
     password: Secret | None = None
     token: Annotated[str, Meta(max_length=1024)] | None = None
     since: PositionText | dict[str, PositionText] | None = None
+    resend: bool = False
 
 
 class Send(Command, tag="send"):
@@ -42,6 +46,10 @@ class Send(Command, tag="send"):
     to: str
     body: msgspec.Raw
     again: bool = False
+
+
+class Resend(Command, tag="resend"):
+    """From here on this client sends again what it was asked for, before anything newer."""
 
 
 class Ack(Command, tag="ack"):
@@ -90,6 +98,7 @@ COMMANDS: dict[type[Command], Row] = {
         Row(Register, OUTSIDE,          False, 10),
         Row(Login,    OUTSIDE,          False, 10),
         Row(Send,     INSIDE,           True,  1),
+        Row(Resend,   INSIDE,           True,  0.5),
         Row(Ack,      INSIDE,           True,  0.5),
         Row(History,  INSIDE,           False, 10),
         Row(Ping,     OUTSIDE + INSIDE, True,  0.5),

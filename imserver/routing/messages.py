@@ -5,14 +5,18 @@ is told. Where one call reaches both logs it goes into both at once. In a cluste
 the recipient's comes first: were it the other way round, a worker that dies in between would leave a message
 that its sender's devices show as sent and nobody received. This way a repeat of the send (same id) finds the first half
 done and completes it; a client that gets no answer repeats.
+
+**Invariant: nothing newer overtakes what is sent again.** When a shard may have lost its newest entries, each session
+is asked to send again what was confirmed. From then on its sends are refused until it says that it does so; those half
+done are, too. Dedupe makes this harmless for what was not lost, in either of the two logs.
 """
 
 from collections.abc import Callable
 from random import random
 
-from imserver.errors import ExpiredToken, ImError, NotFound
+from imserver.errors import ExpiredToken, ImError, NotFound, Unavailable
 from imserver.model import Entry, Place, UserId, parse_address, parse_message_id, parse_position
-from imserver.protocol.commands import Ack, Ping, Send
+from imserver.protocol.commands import Ack, Ping, Resend, Send
 from imserver.protocol.pushes import EMPTY
 from imserver.session.context import Context
 from imserver.session.session import Session
@@ -46,7 +50,7 @@ class Sending:
 class SendingInSteps(Sending):
     """The same where no call reaches both logs."""
 
-    __slots__ = ("_again", "_content", "_dedupe", "_store")
+    __slots__ = ("_again", "_asked", "_content", "_dedupe", "_store")
 
     def __init__(
         self, session: Session, command: Send, store: Store, dedupe: bytes, content: bytes, again: int
@@ -56,6 +60,7 @@ class SendingInSteps(Sending):
         self._dedupe = dedupe
         self._content = content
         self._again = again
+        self._asked = session.asked
 
     def deliver(self, to: str) -> None:
         """Into the recipient's log."""
@@ -66,13 +71,16 @@ class SendingInSteps(Sending):
         if isinstance(result, ImError):
             self.on_stored(result)
             return
+        if self._asked != self._session.asked:  # older messages may be missing in the sender's log
+            self.on_stored(Unavailable("half stored; send again with the same id"))
+            return
         identity = self._session.identity
         assert identity is not None
         self._store.append(identity.user, self._dedupe, self._content, identity.place, self.on_stored, self._again)
 
 
 class Messages:
-    """Handlers of `send`, `ack` and `ping`, and the listener of the store."""
+    """Handlers of `send`, `resend`, `ack` and `ping`, and the listener of the store."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -82,6 +90,8 @@ class Messages:
     def send(self, session: Session, command: Send) -> None:
         context, identity = self._context, session.identity
         assert identity is not None
+        if session.asked != session.resent:
+            raise Unavailable("what was confirmed last has to be sent again first: say `resend`")
         to, message_id = parse_address(command.to), parse_message_id(command.id)
         if to[0] == "#":
             raise NotFound(f"to: there is no group {to}")
@@ -99,6 +109,10 @@ class Messages:
             SendingInSteps(session, command, store, dedupe, content, again).deliver(to)
         if store.saturated:
             store.hold_while_saturated(session)
+
+    def resend(self, session: Session, command: Resend) -> None:
+        session.begin_resend()
+        session.reply(command.ref, EMPTY)
 
     def ack(self, session: Session, command: Ack) -> None:
         """With `ref` it is answered once the cursor is stored; without, it is stored within a second."""
@@ -139,6 +153,11 @@ class Messages:
         for session in self._context.registry:
             if holds(session.user):
                 self._return_to_directory(session)
+
+    def on_new_epoch(self) -> None:
+        """All sessions: what a client here sent to a user of that shard may be lost, whatever shard is its own."""
+        for session in self._context.registry:
+            session.ask_to_resend()
 
     def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
         """Other workers may reach the shard; each client waits a little, so that they do not all come at once."""

@@ -1,4 +1,4 @@
-"""How a link begins: connect, HELLO 3, functions loaded, channels subscribed and confirmed."""
+"""How a link begins: connect, HELLO 3, functions loaded, the epoch asked for, channels subscribed and confirmed."""
 
 import socket
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ import hiredis
 import trio
 from redis.connection import parse_url
 
-from imserver.store import calls
+from imserver.store import calls, epochs
 from imserver.store.calls import pack
+from imserver.store.epochs import UNKNOWN, Epoch, Lineage
 
 HANDSHAKE_SECONDS = 5.0
 _CHUNK = 262144
@@ -22,21 +23,25 @@ class Connected(NamedTuple):
     sock: socket.socket
     reader: hiredis.Reader
     run_id: bytes
+    epoch: Epoch
 
 
 class HandshakeFailed(Exception):
     """No link for now; the message says why."""
 
 
-async def shake_hands(url: str, *, client_name: str, channels: Sequence[bytes]) -> Connected:
-    """RESP3 is spoken, the functions are loaded, `channels` are subscribed.
+async def shake_hands(
+    url: str, *, client_name: str, channels: Sequence[bytes], epoch_key: bytes | None = None
+) -> Connected:
+    """RESP3 is spoken with a primary, the functions are loaded, `channels` are subscribed.
 
+    `epoch_key`: where the shard keeps its epoch; None: it is not asked for.
     The reader may hold pushes that came already: whoever takes it over starts by reading it. Raises HandshakeFailed.
     """
     try:
         with trio.fail_after(HANDSHAKE_SECONDS):
             options = parse_url(url)  # type: ignore[no-untyped-call]
-            return await _shake_hands(options, client_name, channels)
+            return await _shake_hands(options, client_name, channels, epoch_key)
     except OSError as error:
         raise HandshakeFailed(error.strerror or str(error)) from error
     except trio.TooSlowError:
@@ -45,7 +50,9 @@ async def shake_hands(url: str, *, client_name: str, channels: Sequence[bytes]) 
         raise HandshakeFailed(str(error)) from error
 
 
-async def _shake_hands(options: dict[str, Any], client_name: str, channels: Sequence[bytes]) -> Connected:
+async def _shake_hands(
+    options: dict[str, Any], client_name: str, channels: Sequence[bytes], epoch_key: bytes | None
+) -> Connected:
     sock = await _connect(options)
     try:
         conversation = _Conversation(sock)
@@ -55,13 +62,14 @@ async def _shake_hands(options: dict[str, Any], client_name: str, channels: Sequ
         await conversation.ask(*hello, "SETNAME", client_name)
         if options.get("db"):
             await conversation.ask("SELECT", str(options["db"]))
-        run_id = await _run_id(conversation)
+        lineage = await _lineage(conversation)
         await _load_functions(conversation)
+        epoch = UNKNOWN if epoch_key is None else await _epoch(conversation, epoch_key, lineage)
         await conversation.subscribe(channels)
     except BaseException:
         sock.close()
         raise
-    return Connected(sock, conversation.reader, run_id)
+    return Connected(sock, conversation.reader, lineage.run_id, epoch)
 
 
 async def _connect(options: dict[str, Any]) -> socket.socket:
@@ -83,10 +91,25 @@ async def _connect(options: dict[str, Any]) -> socket.socket:
     return sock
 
 
-async def _run_id(conversation: "_Conversation") -> bytes:
-    information: Any = await conversation.ask("INFO", "server")
-    text: bytes = information if isinstance(information, bytes) else str(information).encode()
-    return text.partition(b"run_id:")[2].split(b"\r\n")[0]
+async def _lineage(conversation: "_Conversation") -> Lineage:
+    """A replica is refused: it may be promoted while the link stands, and a link is one epoch's."""
+    information: Any = await conversation.ask("INFO", "server", "replication")
+    lineage = epochs.lineage_of(information if isinstance(information, bytes) else str(information).encode())
+    if lineage.role == b"slave":
+        raise HandshakeFailed("a replica, which takes no writes")
+    return lineage
+
+
+async def _epoch(conversation: "_Conversation", key: bytes, lineage: Lineage) -> Epoch:
+    if not lineage.replid:
+        return UNKNOWN
+    try:
+        return epochs.answered(await conversation.ask_packed(epochs.ask(key, lineage)))
+    except HandshakeFailed as refused:
+        # A disk that is full, a replica that is missing: reading goes on. Whatever is believed, nothing is written now.
+        if not str(refused).startswith(("MISCONF", "NOREPLICAS")):
+            raise
+        return Epoch(lineage.replid, 0.0)
 
 
 async def _load_functions(conversation: "_Conversation") -> None:
@@ -105,7 +128,10 @@ class _Conversation:
         self._sock = trio.socket.from_stdlib_socket(sock)
 
     async def ask(self, *command: str) -> Any:
-        await self._send(pack(*command))
+        return await self.ask_packed(pack(*command))
+
+    async def ask_packed(self, command: bytes) -> Any:
+        await self._send(command)
         return await self._next()
 
     async def subscribe(self, channels: Sequence[bytes]) -> None:

@@ -6,7 +6,8 @@ Calls are queued and written once per turn of the reactor, so they pipeline by t
 store can be repeated (store/functions), so when the link breaks, the calls without an answer are sent again, in
 order, before any newer one. Their callers notice a delay. Only when the link stays away longer than `timeout` seconds
 do they all fail together, as Unavailable: the outcome is unknown. The few that must not come late (`once`) are not made
-while the link is away, and fail when it is lost.
+while the link is away, and fail when it is lost. In a new epoch of the shard (store/epochs.py) messages fail, too: they
+would get in before older ones that are lost.
 
 **Invariant: a link that comes back has missed something.** Its owner is told (`on_up`) once the subscriptions are
 confirmed and before any push is delivered, and has every session of the shard read from its cursor.
@@ -14,8 +15,7 @@ confirmed and before any push is delivered, and has every session of the shard r
 **Invariant: what is given on has been written** by Redis to its file (store/held.py), or, with `durability = replica`,
 a replica has acknowledged it (store/replicas.py). Only a Redis that synchronizes before it replies is believed at once.
 
-Two connections instead of one were rejected: an entry could overtake the reply to the append before it, and every
-busy session would see gaps that are none.
+Two connections were rejected: an entry could overtake the reply to the append before it, a gap that is none.
 """
 
 import socket
@@ -23,6 +23,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import hiredis
@@ -33,7 +34,8 @@ from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.store.answers import fail, ignore, outcome_of
 from imserver.store.calls import pack
-from imserver.store.held import PING, Call, Held, Item, changes, number_of_proof
+from imserver.store.epochs import UNKNOWN, epoch_key, is_another
+from imserver.store.held import PING, Call, Held, Item, appends, changes, number_of_proof, take_out
 from imserver.store.link_roles import LinkOwner, LinkReactor
 from imserver.store.redis_handshake import MORE, Connected, HandshakeFailed, shake_hands
 from imserver.store.refusals import error_of, is_passing, is_unwritten
@@ -72,7 +74,9 @@ class RedisLink:
         self.up_since = 0.0  # reactor time
         self.why_down = "not connected yet"
         self.proven_at = 0.0  # when the last probe came back; reactor time
+        self.epoch_began, self._epoch = -inf, UNKNOWN  # reactor time
         self._client_name, self._channels = client_name, channels
+        self._epoch_key = epoch_key(shard.partitions[0])
         self._owner, self._reactor, self._counters = owner, reactor, counters
         self._timeout, self._most_calls = timeout, most_calls
         self._sock: socket.socket | None = None
@@ -86,8 +90,7 @@ class RedisLink:
         self._blocked = False  # the socket took less than was offered
         self._saturated = False
         self._waiters: list[Callable[[], None]] = []
-        self._lost = trio.Event()
-        self._was_up = trio.Event()
+        self._lost, self._was_up = trio.Event(), trio.Event()
 
     async def wait_up(self) -> None:
         """Until the link has been up once."""
@@ -339,11 +342,7 @@ class RedisLink:
         self._lost.set()
 
     def _fail_what_must_not_be_late(self) -> None:
-        late = [call for call in self._calls if call.once]
-        others = [call for call in self._calls if not call.once]
-        self._calls.clear()
-        self._calls.extend(others)
-        for call in late:
+        for call in take_out(self._calls, lambda call: call.once):
             fail(call, Unavailable(f"the store is out of reach ({self.why_down}); nobody knows whether this was done"))
 
     async def run(self) -> None:
@@ -369,11 +368,12 @@ class RedisLink:
                 backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
 
     async def _connect(self) -> tuple[Connected, Connected | None]:
-        connected = await shake_hands(self.url, client_name=self._client_name, channels=self._channels)
+        name, key = self._client_name, self._epoch_key
+        connected = await shake_hands(self.url, client_name=name, channels=self._channels, epoch_key=key)
         if self._durability != "replica":
             return connected, None
         try:
-            return connected, await open_witness(self.url, client_name=self._client_name, run_id=connected.run_id)
+            return connected, await open_witness(self.url, client_name=name, run_id=connected.run_id)
         except BaseException:
             connected.sock.close()
             raise
@@ -386,11 +386,16 @@ class RedisLink:
         self.up, self.why_down = True, ""
         self.proven_at = self.up_since = self._reactor.now
         self._received = 0
+        self.epoch_began = self._reactor.now - connected.epoch.age_seconds
+        is_new, self._epoch = is_another(self._epoch, connected.epoch), connected.epoch
+        refused = take_out(self._calls, appends) if is_new else []
         self._out = [call.command for call in self._calls]
         self._reactor.add(sock.fileno(), self)
         log.info("link up", shard=self.url, repeated=len(self._calls))
         self._was_up.set()
         with self._reactor.batch():
             self._reactor.touch_link(self)
-            self._owner.on_up(self)
+            self._owner.on_up(self, in_new_epoch=is_new)
+            for call in refused:
+                fail(call, Unavailable("the store may have lost its newest entries; send again"))
             self._receive()  # pushes that came with the last confirmations
