@@ -112,7 +112,7 @@ class Link:
             is_new, self.epoch = self.epoch != self.node.world.epochs[self.shard], self.node.world.epochs[self.shard]
             refused = self.take_refused() if is_new else []
             if is_new:
-                self.node.listener.on_new_epoch()
+                self.node.listener.on_new_epoch(lambda user: self.node.link_of(user) is self)
             self.node.listener.on_link_up(lambda user: self.node.link_of(user) is self)
             for call in refused:
                 call.then(Unavailable("the store may have lost its newest entries; send again with the same id"))

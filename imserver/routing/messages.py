@@ -23,22 +23,26 @@ from imserver.session.session import Session
 from imserver.store.calls import Appended, Attached, Replaced
 from imserver.store.store import NOBODY, Store
 
+_OVERTAKEN = Unavailable("the store may have lost this; send again with the same id")
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
 
 
 class Sending:
     """One send on its way to the store; `on_stored` gets what became of it."""
 
-    __slots__ = ("_command", "_session")
+    __slots__ = ("_asked", "_command", "_session")
 
     def __init__(self, session: Session, command: Send) -> None:
         self._session = session
+        self._asked = session.asked
         self._command = command
         session.started_sending(command.id)
 
     def on_stored(self, result: Appended | ImError) -> None:
         """In both logs, or refused."""
         session, command = self._session, self._command
+        if self._asked != session.asked:  # one of the logs may have lost it since
+            result = _OVERTAKEN
         if isinstance(result, Appended):
             assert session.tail is not None  # a session that sends has logged in; a closed one keeps its tail
             session.tail.answer(result.at, result.prev, command.ref, command.id)
@@ -50,7 +54,7 @@ class Sending:
 class SendingInSteps(Sending):
     """The same where no call reaches both logs."""
 
-    __slots__ = ("_again", "_asked", "_content", "_dedupe", "_store")
+    __slots__ = ("_again", "_content", "_dedupe", "_store")
 
     def __init__(
         self, session: Session, command: Send, store: Store, dedupe: bytes, content: bytes, again: int
@@ -60,7 +64,6 @@ class SendingInSteps(Sending):
         self._dedupe = dedupe
         self._content = content
         self._again = again
-        self._asked = session.asked
 
     def deliver(self, to: str) -> None:
         """Into the recipient's log."""
@@ -68,11 +71,8 @@ class SendingInSteps(Sending):
 
     def _record(self, result: Appended | ImError) -> None:
         """Into the sender's own log."""
-        if isinstance(result, ImError):
+        if isinstance(result, ImError) or self._asked != self._session.asked:
             self.on_stored(result)
-            return
-        if self._asked != self._session.asked:  # older messages may be missing in the sender's log
-            self.on_stored(Unavailable("half stored; send again with the same id"))
             return
         identity = self._session.identity
         assert identity is not None
@@ -154,9 +154,11 @@ class Messages:
             if holds(session.user):
                 self._return_to_directory(session)
 
-    def on_new_epoch(self) -> None:
-        """All sessions: what a client here sent to a user of that shard may be lost, whatever shard is its own."""
+    def on_new_epoch(self, holds: Callable[[UserId], bool]) -> None:
+        """All sessions are asked: what a client sent to a user of that shard may be lost, whatever shard is its own."""
         for session in self._context.registry:
+            if holds(session.user) and session.tail is not None:
+                session.tail.doubt()
             session.ask_to_resend()
 
     def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:

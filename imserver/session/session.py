@@ -242,8 +242,6 @@ class Session:
 
         The client answers each push once, so that no answer to an earlier one lets it in too soon.
         """
-        if self.tail is not None:
-            self.tail.disown_answers()
         if self.takes_resend and not self.is_closed:
             self.asked += 1
             self.push(ResendPush(RESEND_SECONDS))

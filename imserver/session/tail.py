@@ -90,8 +90,9 @@ class Tail:
                 return
         session.reply(ref, reply)
 
-    def disown_answers(self) -> None:
-        """The entries of waiting replies may be lost: nobody is told that they are stored."""
+    def doubt(self) -> None:
+        """The log may have lost its end: what was heard of, and the entries of waiting replies."""
+        self._end = None
         answers, self._answers = self._answers or {}, None
         for waiting in answers.values():
             for ref, _ in waiting:

@@ -87,8 +87,7 @@ class RedisLink:
         self._durability = shard.durability
         self._witness: Witness | None = None  # of an up link whose answers wait for a replica
         self._out: list[bytes] = []
-        self._blocked = False  # the socket took less than was offered
-        self._saturated = False
+        self._blocked = self._saturated = False  # blocked: the socket took less than was offered
         self._waiters: list[Callable[[], None]] = []
         self._lost, self._was_up = trio.Event(), trio.Event()
 

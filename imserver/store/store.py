@@ -39,8 +39,11 @@ class Listener(Protocol):
     def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
         """A shard was out of reach: what was published meanwhile is lost, for the users it holds."""
 
-    def on_new_epoch(self) -> None:
-        """A shard may have lost what it acknowledged last: who sent it has to send it again, before anything newer."""
+    def on_new_epoch(self, holds: Callable[[UserId], bool]) -> None:
+        """A shard may have lost what it acknowledged last, of the logs of the users it holds.
+
+        Whoever sent it has to send it again, before anything newer.
+        """
 
     def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
         """Sessions of users of a shard MUST go elsewhere: before long this node is taken for dead there."""
@@ -328,7 +331,7 @@ class Store:
         log.warning("the shard may have lost its newest entries: clients are asked to send again", shard=link.url)
         self._counters.epochs += 1
         assert self._listener is not None
-        self._listener.on_new_epoch()
+        self._listener.on_new_epoch(lambda user: self.link_of(user) is link)
 
     # -- health
 

@@ -95,7 +95,7 @@ class Node:
         self.ups += 1
         self._note("up")
 
-    def on_new_epoch(self) -> None:
+    def on_new_epoch(self, holds: Callable[[UserId], bool]) -> None:
         self.epochs += 1
         self._note("epoch")
 
