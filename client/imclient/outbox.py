@@ -74,6 +74,11 @@ class Outbox:
         """Messages of which the application does not know yet what became."""
         return len(self._items) - self._confirmed
 
+    @property
+    def is_empty(self) -> bool:
+        """There is nothing to send, or to send again."""
+        return not self._items
+
     def has_made(self, id: str) -> bool:
         """The id is of a message that was once in this outbox."""
         return id.startswith(f"{self._run}-")

@@ -52,11 +52,10 @@ class ModelServer:
 
     def lose_end(self, user: str, count: int) -> None:
         """A failover to a replica that had not got the newest entries, and nobody says so."""
-        log = self.logs[user]
-        for lost in log[-count:]:
+        for _ in range(min(count, len(self.logs[user]))):
+            lost = self.logs[user].pop()
             del self.stored[user, lost.sender, lost.device, lost.id]
-            self.last[user] = lost.prev if log[-count:][0] is lost else self.last[user]
-        del log[-count:]
+            self.last[user] = lost.prev
 
     def fail_over(self, user: str, count: int) -> None:
         """The same, noticed: all who are connected are asked to send again."""
@@ -179,6 +178,8 @@ class ModelSession:
             self.push(Truncated(log[0].at))
         elif not log and order(last[self.user]) > order(since) and since != "0-0":
             self.push(Truncated(last[self.user]))
+        elif log and order(log[0].prev) < order(since):
+            self.push(Regressed(log[0].prev))
         for entry in log:
             self.push(entry)
         self.push(Synced(max(last[self.user], since, key=order)))

@@ -71,6 +71,7 @@ class Device:
         self._is_cut = False  # was told of a gap
         self.unanswered: dict[str | int, str] = {}  # ref -> message id
         self._refs = 0
+        self._superseded: set[str | int] = set()  # refs of sends that were repeated, in order, since they were made
         self._reached: tuple[int, ...] = (-1,)  # position of the last entry, or of the reply that stood for it
         self._stands: tuple[int, ...] = (0, 0)  # all that it was told of in this session was up to there
         self._said: set[str] = set()  # ids sent for the first time in this session
@@ -192,7 +193,8 @@ class Device:
             return
         self._said.discard(message_id)  # outcome unknown: if it was stored, a push will say so
         if frame["err"]["code"] == "unavailable":
-            self.unsure.add(message_id)
+            if ref not in self._superseded:
+                self.unsure.add(message_id)
         elif frame["err"]["code"] != "not-logged-in":
             self.refused[message_id] = frame["err"]["code"]
             self.outbox.pop(message_id, None)
@@ -234,6 +236,7 @@ class Device:
         self.kept.clear()
         self.outbox = {message_id: to for message_id, to in self.sent.items() if message_id in again}
         self._speaks = True
+        self._superseded.update(self.unanswered)
         self.repeat()
 
     def _hear_regressed(self, frame: dict[str, str]) -> None:
