@@ -183,20 +183,6 @@ def ask_and_go_on(self: Session) -> None:
     self.resent = self.asked
 
 
-def record_all_the_same(self: SendingInSteps, result: Appended | ImError) -> None:
-    """A message that was half stored before the failover overtakes those that the sender's log has lost."""
-    self._asked = self._session.asked
-    record(self, result)
-
-
-record = SendingInSteps._record
-
-
-def open_at_once(self: Session) -> None:
-    """The answer to an earlier push opens the gate."""
-    self.resent = self.asked
-
-
 def refuse_nothing(self: Link) -> list[Call]:
     """What had no answer is repeated, before what is lost is sent again."""
     return []
@@ -233,8 +219,6 @@ MUTATIONS: dict[str, Patch] = {
     "a link repeats its calls in another order": (Link, "cut", repeat_newest_first),
     "a link does not repeat its calls": (Link, "cut", repeat_nothing),
     "who is asked to send again goes on": (Session, "ask_to_resend", ask_and_go_on),
-    "half a message goes on after a failover": (SendingInSteps, "_record", record_all_the_same),
-    "the answer to an earlier push counts": (Session, "begin_resend", open_at_once),
     "unanswered messages are repeated after a failover": (Link, "take_refused", refuse_nothing),
     "a log that lost its end is not noticed": (Tail, "go_back_to", do_nothing),
     "answers wait for what is lost": (Tail, "doubt", do_nothing),
