@@ -1,4 +1,4 @@
-"""A replica that lacks the newest writes takes its primary's place: what was acknowledged comes back from the clients."""
+"""A replica that lacks the newest writes takes its primary's place: what was acknowledged comes back from clients."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import imclient
 import pytest
@@ -21,7 +22,7 @@ from tests.store.proxy import Proxy, proxied
 from tests.store.redis_process import RedisProcess, has_replica, running, wait_until
 
 PATIENCE_SECONDS = 40.0
-SHORT = {"probe_seconds": 0.5, "lease_seconds": 20}
+SHORT: dict[str, Any] = {"probe_seconds": 0.5, "lease_seconds": 20}
 
 
 @pytest.fixture
@@ -71,23 +72,18 @@ class Site:
 
     def count(self, name: str) -> int:
         """What all workers have counted."""
-        return int(
-            float(
-                re.findall(rf"(?m)^imserver_{name}_total (.+)$", self.server.get("/metrics", port="admin")[1].decode())[
-                    0
-                ]
-            )
-        )
+        text = self.server.get("/metrics", port="admin")[1].decode()
+        return int(float(re.findall(rf"(?m)^imserver_{name}_total (.+)$", text)[0]))
 
 
 @asynccontextmanager
-async def site(primary: RedisProcess, tmp_path: Path, **settings: object) -> AsyncIterator[Site]:
+async def site(primary: RedisProcess, tmp_path: Path, workers: int = 2) -> AsyncIterator[Site]:
     async with proxied(primary.port) as way, proxied(primary.port) as replication:
         source = f"127.0.0.1 {replication.url.rpartition(':')[2]}"
         replica = redis_at(tmp_path / "replica", "--replicaof", source)
         with running(replica), primary.client() as client:
             await trio.to_thread.run_sync(wait_until, lambda: has_replica(client), "the replica is connected")
-            server = Server(tmp_path / "server", "--redis", way.url, **SHORT | settings)
+            server = Server(tmp_path / "server", "--redis", way.url, workers=workers, **SHORT)
             await trio.to_thread.run_sync(server.start)
             try:
                 yield Site(primary, replica, way, replication, server)
@@ -122,13 +118,14 @@ class Reader:
 
 @trio_test
 async def test_what_was_acknowledged_and_lost_comes_back(primary: RedisProcess, tmp_path: Path) -> None:
-    async with site(primary, tmp_path) as place, trio.open_nursery() as nursery:
+    async with site(primary, tmp_path) as place:
         for user in ("alice", "bob"):
             await imclient.register(place.url(user), "secret")
         async with (
             imclient.connect(place.url("alice"), password="secret", device="laptop") as alice,
             imclient.connect(place.url("alice"), password="secret", device="phone") as phone,
             imclient.connect(place.url("bob"), password="secret", device="pad") as bob,
+            trio.open_nursery() as nursery,
         ):
             at_bob, at_phone = Reader(bob), Reader(phone)
             nursery.start_soon(at_bob.run)
@@ -154,7 +151,7 @@ async def test_what_was_acknowledged_and_lost_comes_back(primary: RedisProcess, 
             assert [reader.truncated for reader in (at_bob, at_phone)] == [0, 0]
             assert place.count("epochs") == len(place.server.worker_pids)
             assert place.count("regressions") >= 2
-        nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
 
 @trio_test
