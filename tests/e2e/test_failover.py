@@ -140,6 +140,7 @@ async def test_what_was_acknowledged_and_lost_comes_back(primary: RedisProcess, 
             await at_bob.wait(said[:30])
             for body in said[30:40]:
                 alice.send_nowait("bob", body)  # on their way while it happens
+            assert place.bodies("bob") == said[:10]
             await place.fail_over()
             for body in said[40:]:
                 await alice.send("bob", body)
