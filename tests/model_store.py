@@ -13,15 +13,16 @@
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from imserver.errors import ImError, ServiceError, Unavailable
+from imserver.errors import ServiceError, Unavailable
 from imserver.model import Entry, Place, Position, UserId
 from imserver.store.calls import Attached
 from imserver.store.store import Holdable, Listener
 from tests.model_database import Account, Database, Published
+from tests.model_tasks import Question, Tasks
 
 Then = Callable[[Any], None]
 
@@ -225,46 +226,6 @@ class World:
         return [link for node in self.nodes.values() for link in node.links]
 
 
-class _Question:
-    """What a task waits for: the answer of a call."""
-
-    def __init__(self, tasks: "Tasks") -> None:
-        self._tasks = tasks
-        self.task: Coroutine[Any, Any, None] | None = None
-
-    def answer(self, result: Any) -> None:
-        assert self.task is not None
-        task, tasks = self.task, self._tasks
-        tasks.ready.append(lambda: tasks.go_on(task, result))
-
-    def __await__(self) -> Generator["_Question", Any, Any]:
-        return (yield self)
-
-
-class Tasks:
-    """Runs the tasks of rare commands, one step at a time, when told to."""
-
-    def __init__(self) -> None:
-        self.ready: deque[Callable[[], None]] = deque()
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        self.ready.append(lambda: self.go_on(function(*arguments), None))
-
-    def run(self) -> bool:
-        """One task goes on until it waits again. False: all are waiting."""
-        if not self.ready:
-            return False
-        self.ready.popleft()()
-        return True
-
-    def go_on(self, task: Coroutine[Any, Any, None], result: Any) -> None:
-        try:
-            question = task.throw(result) if isinstance(result, ImError) else task.send(result)
-        except StopIteration:
-            return
-        question.task = task
-
-
 class NodeStore:
     """The store as one worker sees it: the interface of `imserver.store.store.Store`."""
 
@@ -323,7 +284,7 @@ class NodeStore:
         self.link_of(user).calls.append(Call(name, user, run, then, also=also, writes=writes))
 
     def _ask(self, name: str, user: str, run: Callable[[Database], Any], *, once: bool = False) -> Awaitable[Any]:
-        question = _Question(self.tasks)
+        question = Question(self.tasks)
         self.link_of(user).calls.append(Call(name, user, run, question.answer, once))
         return question
 

@@ -35,6 +35,7 @@ class Item:
         "is_flagged",
         "is_flying",
         "may_be_stored",
+        "superseded",
         "to",
         "was_sent",
     )
@@ -50,6 +51,7 @@ class Item:
         self.is_flagged = False  # the frame says so
         self.is_confirmed = False  # the application was told that it is stored; it is repeated all the same
         self.confirmed_at = 0.0
+        self.superseded = 0  # refusals that may still come, of copies that were sent again since
 
     def flag(self) -> None:
         """The server looks for it in the log, however long ago it was sent."""
@@ -166,7 +168,8 @@ class Outbox:
         self._forget_old(now)
         self.is_in_doubt = True
         for item in self._items.values():
-            item.is_flying, item.due = False, 0.0  # it is refused, or will be
+            item.superseded += item.is_flying  # it is refused, or will be
+            item.is_flying, item.due = False, 0.0
         kept, self._kept, self._kept_bytes = self._kept, deque(), 0
         for item in reversed(kept):
             if now - item.confirmed_at <= seconds:
@@ -174,7 +177,7 @@ class Outbox:
 
     def _put_back(self, item: Item) -> None:
         """As the first of its conversation."""
-        item.is_flying, item.is_confirmed, item.due = False, True, 0.0
+        item.is_flying, item.is_confirmed, item.due, item.superseded = False, True, 0.0, 0
         self._confirmed += 1
         self._items[item.id] = item
         self._conversations.setdefault(item.to, deque()).appendleft(item)
@@ -200,7 +203,9 @@ class Outbox:
     def postpone(self, id: str, due: float, *, may_be_stored: bool) -> None:
         """The server can't take it now: it is repeated, and those behind it in its conversation wait."""
         item = self._items.get(id)
-        if item is not None:
+        if item is not None and item.superseded:
+            item.superseded -= 1
+        elif item is not None:
             item.due = due
             item.is_flying = False
             item.may_be_stored |= may_be_stored
@@ -211,4 +216,5 @@ class Outbox:
         for item in self._items.values():
             item.may_be_stored |= item.is_flying
             item.is_flying = False
+            item.superseded = 0
             item.due = 0.0
