@@ -8,19 +8,21 @@
     link.sever()      the same, as long as the node has not noticed
     world.strays      calls of lost links that may still reach the store, late
     link.restore()    first the subscriptions, then, called again, the rest
+    world.fail_over() a shard loses its newest writes, and all links to it are gone
     node.tasks.run()  a waiting task goes on
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from imserver.errors import ImError, ServiceError, Unavailable
+from imserver.errors import ServiceError, Unavailable
 from imserver.model import Entry, Place, Position, UserId
 from imserver.store.calls import Attached
 from imserver.store.store import Holdable, Listener
-from tests.model_database import Database, Published
+from tests.model_database import Account, Database, Published
+from tests.model_tasks import Question, Tasks
 
 Then = Callable[[Any], None]
 
@@ -32,6 +34,12 @@ class Call:
     run: Callable[[Database], Any]
     then: Then
     once: bool = False  # not repeated
+    also: str = ""  # another user whose data it concerns
+    writes: bool = True
+
+    @property
+    def appends(self) -> bool:
+        return self.name.startswith("append")
 
     def __str__(self) -> str:
         return f"{self.name} for {self.user or 'all'}"
@@ -47,6 +55,7 @@ class Link:
         self.executed = 0  # how many of them the store has done
         self.back: deque[tuple[Call | None, Any]] = deque()  # replies (of a call) and pushes on their way
         self.up_since = self.oldest_seconds = 0.0
+        self.epoch = node.world.epochs[shard]
 
     def execute(self) -> bool:
         """The store does the next call. False: there is none, or it can't come through."""
@@ -54,7 +63,7 @@ class Link:
             return False
         call = self.calls[self.executed]
         self.executed += 1
-        result = call.run(self.node.world.database)
+        result = self.node.world.run(call)
         # A function's push to its own link comes before the reply on Redis, behind it on Valkey.
         own = self.node.world.own_pushes(self)
         if self.node.world.push_first:
@@ -110,7 +119,19 @@ class Link:
         elif not self.up:
             self.up = True
             assert self.node.listener is not None
+            is_new, self.epoch = self.epoch != self.node.world.epochs[self.shard], self.node.world.epochs[self.shard]
+            refused = self.take_refused() if is_new else []
+            if is_new:
+                self.node.listener.on_new_epoch(lambda user: self.node.link_of(user) is self)
             self.node.listener.on_link_up(lambda user: self.node.link_of(user) is self)
+            for call in refused:
+                call.then(Unavailable("the store may have lost its newest entries; send again with the same id"))
+
+    def take_refused(self) -> list[Call]:
+        """Messages are not repeated in a new epoch."""
+        refused = [call for call in self.calls if call.appends]
+        self.calls = deque(call for call in self.calls if not call.appends)
+        return refused
 
     def fail(self, *, late: bool = False) -> None:
         """The link stayed away for too long: nobody knows what became of the calls."""
@@ -131,6 +152,9 @@ class World:
         self.push_first = push_first
         self.nodes: dict[str, NodeStore] = {}
         self.strays: list[deque[Call]] = []  # of one link each, in order
+        self.epochs = [0] * shards  # promotions so far
+        # What undoes the writes that a replica may lack, where failovers are looked at: the accounts before each.
+        self._undo: list[list[dict[str, Account]]] | None = None
         self._published: list[tuple[Link, Published]] = []
 
     def add_node(self, name: str) -> "NodeStore":
@@ -145,13 +169,47 @@ class World:
                 done -= 1
             link.sever(late=late)
 
+    # -- failover
+
+    def remember_writes(self) -> None:
+        """From now on shards can fail over."""
+        self._undo = [[] for _ in range(self.shards)]
+
+    def run(self, call: Call) -> Any:
+        """The store does a call."""
+        if self._undo is not None and call.writes:
+            users = [user for user in (call.user, call.also) if user in self.database.accounts]
+            undo = {user: self.database.accounts[user].copy() for user in users}
+            self._undo[self.shard_of(call.user)].append(undo)
+        return call.run(self.database)
+
+    def replicated(self, shard: int) -> None:
+        """The replica of the shard has everything."""
+        if self._undo is not None:
+            self._undo[shard].clear()
+
+    def fail_over(self, shard: int, lost: int) -> int:
+        """A replica without the last `lost` writes takes the primary's place. Returns how many were lost.
+
+        What was on its way to the old primary is lost with it.
+        """
+        assert self._undo is not None
+        undo = self._undo[shard]
+        count = min(lost, len(undo))
+        for _ in range(count):
+            self.database.accounts.update(undo.pop())
+        undo.clear()
+        self.epochs[shard] += 1
+        self.strays = [calls for calls in self.strays if calls and self.shard_of(calls[0].user) != shard]
+        return count
+
     def do_stray(self, number: int) -> Call | None:
         """A call whose link is gone is done all the same, and its reply goes nowhere."""
         self.strays = [calls for calls in self.strays if calls]
         if not self.strays:
             return None
         call = self.strays[number % len(self.strays)].popleft()
-        call.run(self.database)
+        self.run(call)
         self.own_pushes(None)
         return call
 
@@ -175,46 +233,6 @@ class World:
     @property
     def links(self) -> list[Link]:
         return [link for node in self.nodes.values() for link in node.links]
-
-
-class _Question:
-    """What a task waits for: the answer of a call."""
-
-    def __init__(self, tasks: "Tasks") -> None:
-        self._tasks = tasks
-        self.task: Coroutine[Any, Any, None] | None = None
-
-    def answer(self, result: Any) -> None:
-        assert self.task is not None
-        task, tasks = self.task, self._tasks
-        tasks.ready.append(lambda: tasks.go_on(task, result))
-
-    def __await__(self) -> Generator["_Question", Any, Any]:
-        return (yield self)
-
-
-class Tasks:
-    """Runs the tasks of rare commands, one step at a time, when told to."""
-
-    def __init__(self) -> None:
-        self.ready: deque[Callable[[], None]] = deque()
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        self.ready.append(lambda: self.go_on(function(*arguments), None))
-
-    def run(self) -> bool:
-        """One task goes on until it waits again. False: all are waiting."""
-        if not self.ready:
-            return False
-        self.ready.popleft()()
-        return True
-
-    def go_on(self, task: Coroutine[Any, Any, None], result: Any) -> None:
-        try:
-            question = task.throw(result) if isinstance(result, ImError) else task.send(result)
-        except StopIteration:
-            return
-        question.task = task
 
 
 class NodeStore:
@@ -258,13 +276,24 @@ class NodeStore:
         client.hold()
         self._held.append(client)
 
+    # -- epochs
+
+    def may_have_lost(self, now: float) -> bool:
+        """All that happens in a history happens soon after everything else in it."""
+        return any(link.epoch for link in self.links)
+
+    def went_back(self, user: UserId) -> None:
+        assert self.link_of(user).epoch, "nothing was lost, as far as this node can know"
+
     # -- calls
 
-    def _call(self, name: str, user: str, run: Callable[[Database], Any], then: Then) -> None:
-        self.link_of(user).calls.append(Call(name, user, run, then))
+    def _call(
+        self, name: str, user: str, run: Callable[[Database], Any], then: Then, *, also: str = "", writes: bool = True
+    ) -> None:
+        self.link_of(user).calls.append(Call(name, user, run, then, also=also, writes=writes))
 
     def _ask(self, name: str, user: str, run: Callable[[Database], Any], *, once: bool = False) -> Awaitable[Any]:
-        question = _Question(self.tasks)
+        question = Question(self.tasks)
         self.link_of(user).calls.append(Call(name, user, run, question.answer, once))
         return question
 
@@ -283,10 +312,10 @@ class NodeStore:
         def run(database: Database) -> Any:
             return database.append_both(to, own, dedupe, content, origin, again)
 
-        self._call("append_both", to, run, then)
+        self._call("append_both", to, run, then, also=own)
 
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
-        self._call("read", user, lambda database: database.read(user, after, count), then)
+        self._call("read", user, lambda database: database.read(user, after, count), then, writes=False)
 
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
         found: list[Entry] = await self._ask(

@@ -19,7 +19,7 @@ nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model
 from imclient.client import Client, Inbox, Notice
 from imclient.core import State
 from imclient.errors import ConnectionLost, SessionEnded
-from imclient.events import Disconnected, Message, Page, SendFailed, Sent, Synced, Truncated, Welcomed
+from imclient.events import Disconnected, Message, Page, Regressed, SendFailed, Sent, Synced, Truncated, Welcomed
 from imclient.profile import Profile
 from imclient.trio_client import connect, register
 from imserver.errors import (
@@ -58,6 +58,7 @@ __all__ = [
     "Page",
     "Profile",
     "RateLimited",
+    "Regressed",
     "RequestError",
     "SendFailed",
     "Sent",

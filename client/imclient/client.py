@@ -19,6 +19,7 @@ from imclient.events import (
     Event,
     Message,
     Page,
+    Regressed,
     SendFailed,
     Sent,
     Synced,
@@ -30,7 +31,7 @@ from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
 from imserver.protocol.commands import Command, History, Ping
 
-Notice = Message | Sent | SendFailed | Synced | Truncated | Welcomed | Disconnected
+Notice = Message | Sent | SendFailed | Synced | Truncated | Regressed | Welcomed | Disconnected
 MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
 
 T = TypeVar("T")
@@ -194,7 +195,7 @@ class Client:
                     self._end(event.error)
                 case Message():
                     self._inbox.append(event)
-                case Sent() | SendFailed() | Synced() | Truncated() | Welcomed() | Disconnected():
+                case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
                     self._note(event)
         self._tell_news()
 

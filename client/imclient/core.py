@@ -13,7 +13,9 @@ The rules it keeps:
   stays in the outbox until the server answers, and is repeated under its id.
 - Messages are sent only while LIVE. What an earlier connection left without an answer has by then shown itself in the
   backlog if it was stored. So a repeat does not lean on the server's memory of ids alone, which has a window.
-- Every message received is given exactly once, in the order of its log (see `cursor`).
+- Every message received is given exactly once, in the order of its log (see `cursor`). One that comes again at a new
+  position, since the store had lost it, is known by its sender, device and id.
+- What was confirmed lately is sent again when the server asks for it: `resend` first, then that, then what is newer.
 
 The caller feeds it frames and takes frames; the time (`now`: seconds, monotonic) and chance are arguments.
 """
@@ -32,6 +34,7 @@ from imclient.events import (
     Event,
     Message,
     Reconnect,
+    Regressed,
     SendFailed,
     Sent,
     Synced,
@@ -43,7 +46,7 @@ from imclient.reader import Reader, Receipt
 from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, NotLoggedIn, Overloaded, Unavailable
 from imserver.model import DeviceId, UserId
 from imserver.protocol import codec, pushes
-from imserver.protocol.commands import Command, Login, Logout, Ping
+from imserver.protocol.commands import Command, Login, Logout, Ping, Resend
 
 LOGIN_SECONDS = 30.0  # a server under a storm of logins may take its time
 LEAST_RETRY_SECONDS = 0.1  # whatever the server says
@@ -113,8 +116,8 @@ class Replica:
     def _login(self) -> Login:
         who, since = self.identity, self._reader.since()
         if who.token is not None:
-            return Login(ref=_LOGIN, device=who.device, token=who.token, since=since)
-        return Login(ref=_LOGIN, device=who.device, user=who.user, password=who.password, since=since)
+            return Login(ref=_LOGIN, device=who.device, token=who.token, since=since, resend=True)
+        return Login(ref=_LOGIN, device=who.device, user=who.user, password=who.password, since=since, resend=True)
 
     def disconnected(self, error: ImError) -> list[Event]:
         """The connection is gone. Sends stay in the outbox; other requests fail with `error`."""
@@ -223,20 +226,25 @@ class Replica:
             return []
         try:
             said = codec.decode_server_frame(frame)
-            return self._on_reply(said, now) if isinstance(said, pushes.Reply) else self._on_push(said, len(frame))
+            return self._on_reply(said, now) if isinstance(said, pushes.Reply) else self._on_push(said, len(frame), now)
         except (ImError, msgspec.DecodeError) as error:
             return self._reconnect(f"the server does not speak the protocol: {error}")
 
-    def _on_push(self, push: pushes.AnyPush | pushes.UnknownPush, size: int) -> list[Event]:
+    def _on_push(self, push: pushes.AnyPush | pushes.UnknownPush, size: int, now: float) -> list[Event]:
         match push:
             case pushes.MessagePush():
-                return self._on_message(push, size)
+                return self._on_message(push, size, now)
             case codec.UnknownEntry():
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
             case pushes.Synced():
-                return self._on_synced()
+                return self._on_synced(push)
             case pushes.Truncated():
                 return self._on_truncated(push)
+            case pushes.Regressed():
+                return [Regressed(push.at)] if self._reader.regressed(push.at) else []
+            case pushes.ResendPush():
+                self._queue.append(Resend())  # each push is answered once
+                self._outbox.resend(push.seconds, now)
             case pushes.PingPush():
                 self._queue.append(Ping())
             case pushes.Bye():
@@ -259,10 +267,12 @@ class Replica:
 
     # -- entries
 
-    def _on_message(self, push: pushes.MessagePush, size: int) -> list[Event]:
+    def _on_message(self, push: pushes.MessagePush, size: int, now: float) -> list[Event]:
         log = push.log or OWN_LOG
         if self._is_own(push):
-            return self._confirm(push.id, push.at) + self._on_entry(log, push.at, push.prev, None, 0)
+            return self._show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
+        if log == OWN_LOG and self._reader.comes_again((push.sender, push.device, push.id)):
+            return self._on_entry(log, push.at, push.prev, None, 0)
         message = Message(
             at=push.at,
             sender=push.sender,
@@ -287,13 +297,17 @@ class Replica:
         if receipt is Receipt.DROPPED:
             return []
         events: list[Event] = [Truncated(at, log)] if receipt is Receipt.TAKEN_AFTER_HOLE else []
-        return events if message is None else [*events, message]
+        if message is None:
+            return events
+        if log == OWN_LOG:
+            self._reader.gave((message.sender, message.device, message.id), at)
+        return [*events, message]
 
     def _on_truncated(self, push: pushes.Truncated) -> list[Event]:
         return [Truncated(push.at)] if self._reader.lost_before(OWN_LOG) else []
 
-    def _on_synced(self) -> list[Event]:
-        lost = self._reader.synced()
+    def _on_synced(self, push: pushes.Synced) -> list[Event]:
+        lost = self._reader.synced(push.at)
         self.state = State.LIVE
         return [Synced()] if lost is None else [Truncated(lost), Synced()]
 
@@ -334,7 +348,7 @@ class Replica:
         self._outbox.max_frame = welcome.max_frame
         events: list[Event] = [Welcomed(welcome.user, welcome.device, welcome.token, welcome.expires)]
         if self._reader.welcomed(welcome.at):
-            events.append(Truncated(welcome.at))
+            events.append(Regressed(welcome.at))
         for item, error in self._outbox.remove_too_large():
             events.append(SendFailed(item.id, item.to, error))
         return events
@@ -342,7 +356,7 @@ class Replica:
     def _on_send_reply(self, id: str, content: msgspec.Raw | ImError, now: float) -> list[Event]:
         if isinstance(content, msgspec.Raw):
             stored = msgspec.json.decode(content, type=_Stored)
-            return self._confirm(id, stored.at, stored.prev, is_reply=True)
+            return self._confirm(id, stored, now)
         if isinstance(content, NotLoggedIn):
             return self._reconnect("the server has no session for this connection")
         if content.retry is None:
@@ -362,14 +376,19 @@ class Replica:
     def _spread(self, retry: float) -> float:
         return max(retry, LEAST_RETRY_SECONDS) * (1 + self._random() / 2)
 
-    def _confirm(self, id: str, at: str, prev: str | None = None, *, is_reply: bool = False) -> list[Event]:
-        item = self._outbox.remove(id)
+    def _confirm(self, id: str, stored: _Stored, now: float) -> list[Event]:
+        item = self._outbox.answered(id, now)
         if item is None:
             return []
-        if is_reply:
-            self._reader.replied(item.to if item.to.startswith("#") else OWN_LOG, at, prev)
-        return [Sent(id, item.to, at)]
+        self._reader.replied(item.to if item.to.startswith("#") else OWN_LOG, stored.at, stored.prev)
+        return [] if item.is_confirmed else [Sent(id, item.to, stored.at)]
+
+    def _show_sent(self, id: str, at: str, now: float) -> list[Event]:
+        """An own message came from the log: so it is stored, unless the recipient's log has lost it since."""
+        is_news = self._outbox.confirm(id)
+        item = self._outbox.find(id) if self._outbox.is_in_doubt else self._outbox.answered(id, now)
+        return [Sent(id, item.to, at)] if is_news and item is not None else []
 
     def _fail(self, id: str, error: ImError) -> list[Event]:
         item = self._outbox.remove(id)
-        return [] if item is None else [SendFailed(id, item.to, error)]
+        return [] if item is None or item.is_confirmed else [SendFailed(id, item.to, error)]

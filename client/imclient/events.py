@@ -86,6 +86,13 @@ class Truncated(msgspec.Struct, frozen=True):
     log: str = OWN_LOG
 
 
+class Regressed(msgspec.Struct, frozen=True):
+    """The server has lost entries of `log` behind `at`. Those that come again are not given twice."""
+
+    at: str
+    log: str = OWN_LOG
+
+
 class Disconnected(msgspec.Struct, frozen=True):
     """The connection is gone; the client comes back by itself after `retry_in` seconds.
 
@@ -118,4 +125,4 @@ class Ended(msgspec.Struct, frozen=True):
     error: ImError
 
 
-Event = Message | Sent | SendFailed | Welcomed | Synced | Truncated | Answered | Reconnect | Ended
+Event = Message | Sent | SendFailed | Welcomed | Synced | Truncated | Regressed | Answered | Reconnect | Ended

@@ -3,6 +3,9 @@
 What has been given to the application and not been kept is bounded in bytes. A reader that is full takes nothing more
 and is *behind*; when the application has kept half of it, the logs are read again from their cursors. The socket is
 read all the time, since an application may well wait for the answer to a `send` before it takes its next message.
+
+A log can lose its end, in a failover of the store. It is followed from where it ends then. What comes again, at a new
+position, is known by its key (sender, device, id): those of the last messages given are remembered.
 """
 
 from enum import Enum
@@ -13,7 +16,11 @@ from imserver.model import START
 from imserver.protocol.commands import Ack
 
 INBOX_BYTES = 16 * 1024 * 1024
+MOST_KEYS = 1000  # more than the senders keep for most readers: a minute of messages
 ACK_SECONDS = 1.0  # acknowledgements are cumulative: one a second says as much as one a message
+
+
+Key = tuple[str, str, str]  # sender, device, id
 
 
 class Receipt(Enum):
@@ -33,6 +40,8 @@ class Reader:
         self._is_behind = False
         self._newest = START.decode()
         self._last_gap: tuple[str, str | None] | None = None
+        self._given: dict[Key, str] = {}  # of the own log, oldest first: where it was
+        self._lost: set[Key] = set()  # given, and no longer in the log
         self._unacked: set[str] = set()
         self.ack_due: float | None = None
 
@@ -99,18 +108,35 @@ class Reader:
 
     def welcomed(self, newest: str) -> bool:
         """The own log ends at `newest`. True where it had more: the store has lost its end, and we go on from there."""
-        self._newest = newest
+        return self.regressed(newest)
+
+    def regressed(self, at: str) -> bool:
+        """The own log has lost what was behind `at`, and goes on there. True where this reader had more."""
+        self._newest = at
         cursor = self._cursor(OWN_LOG)
-        if cursor.seen is None or not is_newer(cursor.seen, newest):
+        if cursor.seen is None or not is_newer(cursor.seen, at):
             return False
-        cursor.return_to(newest)
+        cursor.return_to(at)
+        self._lost |= {key for key, where in self._given.items() if is_newer(where, at)}
         return True
 
-    def synced(self) -> str | None:
+    def comes_again(self, key: Key) -> bool:
+        """The application was given this message, before the log lost it."""
+        return key in self._lost
+
+    def gave(self, key: Key, at: str) -> None:
+        """A message of the own log."""
+        self._given[key] = at
+        if len(self._given) > MOST_KEYS:
+            del self._given[next(iter(self._given))]
+
+    def synced(self, at: str) -> str | None:
         """What the own log had at login has been received, or is not kept any more.
 
-        Then returns up to where, unless `lost_before` has said so.
+        Then returns up to where, unless `lost_before` has said so. `at`: earlier than at login where the log has lost
+        its end meanwhile.
         """
+        self._newest = self._newest if is_newer(at, self._newest) else at
         cursor = self._cursor(OWN_LOG)
         if self._is_behind or (cursor.seen is not None and not is_newer(self._newest, cursor.seen)):
             return None

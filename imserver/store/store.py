@@ -14,6 +14,7 @@ from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds, Late
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
+from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.links import Links
@@ -43,6 +44,12 @@ class Listener(Protocol):
 
     def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
         """A shard was out of reach: what was published meanwhile is lost, for the users it holds."""
+
+    def on_new_epoch(self, holds: Callable[[UserId], bool]) -> None:
+        """A shard may have lost what it acknowledged last, of the logs of the users it holds.
+
+        Whoever sent it has to send it again, before anything newer.
+        """
 
     def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
         """Sessions of users of a shard MUST go elsewhere: before long this node is taken for dead there."""
@@ -291,9 +298,11 @@ class Store:
 
     # -- what the links say
 
-    def on_up(self, link: RedisLink) -> None:
+    def on_up(self, link: RedisLink, *, in_new_epoch: bool) -> None:
         self._leases[link].renew(self._reactor.now)
         assert self._listener is not None
+        if in_new_epoch:
+            self._tell_new_epoch(link)
         self._listener.on_link_up(lambda user: self.link_of(user) is link)
 
     def on_down(self, link: RedisLink) -> None:
@@ -340,6 +349,25 @@ class Store:
     def _on_lease_lost(self, link: RedisLink) -> None:
         assert self._listener is not None
         self._listener.on_lease_lost(lambda user: self.link_of(user) is link)
+
+    # -- epochs
+
+    def may_have_lost(self, now: float) -> bool:
+        """Whether a client that comes in now may still have to send again what a shard has lost."""
+        return any(now - link.epoch_began < IN_DOUBT_SECONDS for link in self.links)
+
+    def went_back(self, user: UserId) -> None:
+        """The user's log has lost its end. Where no new epoch tells why (an old file was restored), this begins one."""
+        link = self.link_of(user)
+        if self._reactor.now - link.epoch_began >= IN_DOUBT_SECONDS:
+            link.epoch_began = self._reactor.now
+            self._tell_new_epoch(link)
+
+    def _tell_new_epoch(self, link: RedisLink) -> None:
+        log.warning("the shard may have lost its newest entries: clients are asked to send again", shard=link.url)
+        self._counters.epochs += 1
+        assert self._listener is not None
+        self._listener.on_new_epoch(lambda user: self.link_of(user) is link)
 
     # -- health
 

@@ -18,7 +18,8 @@ class Device:
     def __init__(self, server: ModelServer, user: str, name: str, *, inbox_bytes: int = 1 << 20) -> None:
         identity = Identity(user=UserId(user), device=DeviceId(name), password="secret")
         self.server = server
-        self.replica = Replica(identity, Reader({}, inbox_bytes), Outbox(f"{name}run"), lambda: 0.5)
+        self.outbox = Outbox(f"{name}run")
+        self.replica = Replica(identity, Reader({}, inbox_bytes), self.outbox, lambda: 0.5)
         self.session: ModelSession | None = None
         self.up: deque[bytes] = deque()
         self.events: list[Event] = []
@@ -64,7 +65,7 @@ class Device:
             self.to_server()
             if not self.session or not self.session.out:
                 due = self.replica.next_due()
-                if self.replica.unsent == 0 or due is None:
+                if self.outbox.is_empty or due is None:
                     return
                 self.now = max(self.now, due)
             self.from_server()

@@ -64,7 +64,7 @@ class Node:
         self.reactor = Reactor(Counters())
         self.entries: list[tuple[str, Entry, bytes]] = []
         self.expelled: list[tuple[str, bytes, str]] = []
-        self.ups = 0
+        self.ups = self.epochs = 0
         self.events: list[str] = []  # in the order in which they came
         self._told = trio.Event()
         self.dead = False
@@ -94,6 +94,10 @@ class Node:
     def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
         self.ups += 1
         self._note("up")
+
+    def on_new_epoch(self, holds: Callable[[UserId], bool]) -> None:
+        self.epochs += 1
+        self._note("epoch")
 
     def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
         self.lost_leases += 1
