@@ -11,7 +11,7 @@ from tests.conftest import required
 from tests.e2e.client import TcpClient
 from tests.server import Server
 
-DEAR = {"password_memory_kib": 65_536, "password_rounds": 10, "password_threads": 1}
+DEAR = {"password_memory_kib": 65_536, "password_rounds": 4, "password_threads": 1}
 WAITING = 20
 
 
