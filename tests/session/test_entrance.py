@@ -208,6 +208,14 @@ def test_what_is_shed_and_what_never_is(oldest: float, shed: list[str]) -> None:
     assert events(alice.ask("ack", ref=4, upto="0-0")) == ["ok 4"]
 
 
+def test_to_be_shed_costs_as_much_of_the_rate_as_to_be_served() -> None:
+    node = node_of(rate_burst=25, rate_per_second=1)
+    alice = entered(node, "alice")  # costs 10
+    node.store.links[0].oldest_seconds = 2.0
+    said = [events(alice.ask("history", ref=1, with_="bob")) for _ in range(2)]
+    assert said == [["err 1 overloaded"], ["err 1 rate-limited"]]
+
+
 def test_one_strained_shard_sheds_nothing_of_the_users_of_another() -> None:
     node = ServerNode(world_of("alice", *USERS, shards=2), "n1")
     here, there = (next(user for user in USERS if node.store.link_of(user) is link) for link in node.store.links)
