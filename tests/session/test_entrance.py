@@ -97,8 +97,8 @@ def test_a_login_refused_after_a_long_wait_may_be_tried_again() -> None:
 
 
 def test_who_was_refused_comes_in_by_itself_at_the_time_it_was_told() -> None:
-    node = node_of(logins_at_once=1, login_wait_seconds=0.1)  # at the rate supposed at first, 100 wait
-    users = [f"more{number}" for number in range(200)]
+    node = node_of(logins_at_once=1, login_wait_seconds=0.1)  # at the rate supposed at first, 200 wait
+    users = [f"more{number}" for number in range(300)]
     for user in users:
         node.store.world.database.register(user, "")
     peers = {user: Peer(node) for user in users}
