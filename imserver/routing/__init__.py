@@ -3,4 +3,7 @@
 messages   send, ack, and what happens to a published entry
 accounts   register, login, logout
 history    reading a conversation back
+contacts   asking, accepting, removing, blocking; the list
+presence   who shows what to whom; typing
+table      which rule answers which command
 """

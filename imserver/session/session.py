@@ -5,6 +5,7 @@ of `protocol.commands`, a handler of `routing`). It passes on what its tail forw
 `_end`, once.
 """
 
+from functools import partial
 from sys import intern
 from typing import NoReturn
 
@@ -20,9 +21,12 @@ from imserver.protocol.pushes import Bye, Push
 from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.cursor import is_newer
 from imserver.session.tail import Tail
+from imserver.store.calls import OWES
 from imserver.store.stored import Sender
 
 log = get_logger("session")
+
+LOGOUT = "logout"
 
 
 class Identity:
@@ -279,10 +283,10 @@ class Session:
         text = "this device has logged in elsewhere" if why == "replaced" else "this login was revoked"
         self.expel(why, text, reconnect=False)
 
-    def leave(self) -> None:
-        """The client ends it."""
+    def leave(self, why: str = LOGOUT) -> None:
+        """The client ends it: by a logout, or, with another `why`, only the connection: it may be back at once."""
         if not self.is_closed:
-            self._end("logout")
+            self._end(why)
             self.channel.close()
 
     def lost(self, why: str) -> None:
@@ -297,5 +301,10 @@ class Session:
         context.cursors.pop(self, None)
         if identity is not None:
             context.registry.remove(identity.user, self)
-            context.store.detach(identity.user, identity.place, self.acked)
+            context.store.detach(identity.user, identity.place, self.acked, partial(self._went, why == LOGOUT))
             log.debug("session closed", user=identity.user, device=identity.device, why=why)
+
+    def _went(self, said_so: bool, reply: object) -> None:
+        """It has left the directory. Where the store could not say so, another node clears this one's places."""
+        if reply == OWES:
+            self.context.attendance.went(self.user, self.device, said_so=said_so)

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 from hiredis import pack_command
 
-from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound, Unavailable
+from imserver.errors import BadCredentials, Blocked, Exists, ExpiredToken, ImError, NotAllowed, NotFound, Unavailable
 from imserver.model import START, Entry, Place, Position
 from imserver.store.partitions import Hosting, LeaseKeys, UserKeys
 
 Packed = bytes
 
-_LIBRARY = ("head", "log", "directory", "accounts", "leases")
+_LIBRARY = ("head", "log", "directory", "accounts", "leases", "contacts", "presence")
 
 # hiredis's own stub knows tuples of one element only.
 _pack: Callable[[tuple[bytes | str | int, ...]], Packed] = pack_command  # type: ignore[assignment]
@@ -65,34 +65,41 @@ class Dead(Unavailable):
 
 
 # With every message: packed by hand, since the names and keys are packed already.
-_APPEND = b"*8\r\n$5\r\nFCALL\r\n$11\r\nim_append_2\r\n$1\r\n2\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+_APPEND = b"*9\r\n$5\r\nFCALL\r\n$11\r\nim_append_2\r\n$1\r\n3\r\n%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 _APPEND_BOTH = (
-    b"*10\r\n$5\r\nFCALL\r\n$16\r\nim_append_both_2\r\n$1\r\n4\r\n%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+    b"*11\r\n$5\r\nFCALL\r\n$16\r\nim_append_both_2\r\n$1\r\n5\r\n%b%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 )
 
 
 def append(keys: UserKeys, dedupe: bytes, content: bytes, origin: bytes, again: int = 0) -> Packed:
     """`again`: how many bytes of `content` to look for in the log; 0: none."""
     if again:
-        return _call(b"im_append_2", (keys.state, keys.log), dedupe, content, origin, again)
-    return _APPEND % (keys.packed, len(dedupe), dedupe, len(content), content, len(origin), origin)
+        return _call(b"im_append_2", (keys.state, keys.log, keys.roster), dedupe, content, origin, again)
+    return _APPEND % (keys.packed, keys.packed_roster, len(dedupe), dedupe, len(content), content, len(origin), origin)
 
 
 def append_both(to: UserKeys, own: UserKeys, dedupe: bytes, content: bytes, origin: bytes, again: int = 0) -> Packed:
     """`to`: the recipient's, `own`: the sender's."""
     if again:
-        keys = (to.state, to.log, own.state, own.log)
+        keys = (to.state, to.log, own.state, own.log, to.roster)
         return _call(b"im_append_both_2", keys, dedupe, content, origin, again)
-    return _APPEND_BOTH % (to.packed, own.packed, len(dedupe), dedupe, len(content), content, len(origin), origin)
+    sizes = len(dedupe), dedupe, len(content), content, len(origin), origin
+    return _APPEND_BOTH % (to.packed, own.packed, to.packed_roster, *sizes)
 
 
 def appended(reply: list[Any]) -> Appended | ImError:
-    """The error is NotFound."""
+    """The errors are NotFound, Blocked and NotAllowed (takes messages of contacts only)."""
     if len(reply) == 2:
         return Appended(reply[0], reply[1])
-    if reply[0] == b"not-found":
-        return NotFound("to: there is no such user")
-    return Appended(reply[0], None)
+    match reply[0]:
+        case b"not-found":
+            return NotFound("to: there is no such user")
+        case b"blocked":
+            return Blocked("to: takes no messages from you")
+        case b"shut":
+            return NotAllowed("to: takes messages from contacts only")
+        case at:
+            return Appended(at, None)
 
 
 def read(keys: UserKeys, after: Position, count: int) -> Packed:
@@ -143,8 +150,12 @@ def attached(reply: list[Any]) -> Attached | ImError:
             return BadCredentials("user or password is wrong")
 
 
+OWES = 2
+
+
 def detach(keys: UserKeys, hosting: Hosting, place: Place, cursor: Position | None) -> Packed:
-    return _call(b"im_detach_2", (keys.state, hosting.key), place, cursor or b"-")
+    """The reply: OWES where contacts may have to be told."""
+    return _call(b"im_detach_2", (keys.state, hosting.key, keys.roster), place, cursor or b"-")
 
 
 def ack(keys: UserKeys, device: str, upto: Position) -> Packed:
@@ -185,7 +196,7 @@ def revoke(keys: UserKeys, device: str | None) -> Packed:
 
 
 def erase(keys: UserKeys) -> Packed:
-    return _call(b"im_erase_2", (keys.state, keys.account, keys.log))
+    return _call(b"im_erase_2", (keys.state, keys.account, keys.log, keys.roster, keys.versions))
 
 
 def found(reply: list[Any]) -> ImError | None:
@@ -203,8 +214,9 @@ def renewed(reply: list[Any]) -> ImError | None:
     return None if reply[0] == b"ok" else Dead("this worker was taken for dead")
 
 
-def leave(keys: LeaseKeys, node: bytes) -> Packed:
-    return _call(b"im_leave_2", tuple(keys), node)
+def leave(keys: LeaseKeys, node: bytes, owing_seconds: float = 0.0) -> Packed:
+    """`owing_seconds`: contacts must hear of users who left this node, if they aren't back in so long; 0: of none."""
+    return _call(b"im_leave_2", tuple(keys), node, int(owing_seconds * 1000))
 
 
 def take_dead(keys: LeaseKeys, claim_seconds: float, suspect_seconds: float) -> Packed:
@@ -222,7 +234,8 @@ def hosted(hosting: Hosting) -> Packed:
 
 
 def clear(keys: UserKeys, hosting: Hosting) -> Packed:
-    return _call(b"im_clear_2", (keys.state, hosting.key), hosting.node)
+    """The reply: OWES where contacts may have to be told."""
+    return _call(b"im_clear_2", (keys.state, hosting.key, keys.roster), hosting.node)
 
 
 def signing_keys(key: bytes, key_id: str, secret: str, *, rotate: bool) -> Packed:

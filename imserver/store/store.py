@@ -7,8 +7,10 @@ from typing import Any, NamedTuple, Protocol
 from imserver.errors import ImError, ServiceError, Unavailable
 from imserver.model import Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
-from imserver.store import calls
+from imserver.store import calls, circle_calls
 from imserver.store.calls import Appended, Attached, Bounds, Late
+from imserver.store.circle import Circle
+from imserver.store.circle_calls import Told
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.partitions import Hosting, UserKeys, channel_prefix, deployment_key, partition_of, user_keys
@@ -37,6 +39,25 @@ class Listener(Protocol):
 
     def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
         """Sessions of users of a shard MUST go elsewhere: before long this node is taken for dead there."""
+
+
+class PresenceListener(Protocol):
+    """The same of presence."""
+
+    def on_told(self, user: UserId, to: Sequence[UserId], told: Told) -> None:
+        """Contacts of the user, who have sessions here, are told its presence."""
+
+    def on_typing(self, user: UserId, sender: UserId, *, is_on: bool) -> None:
+        """The sender types; the user has sessions here."""
+
+    def missed(self) -> None:
+        """What was published to this node may not have come, or may not come any more."""
+
+    async def clear(self, user: UserId, node: str) -> None:
+        """The user's sessions at the node, which is dead, have left the directory; contacts are to be told.
+
+        Raises ServiceError: then it is called again.
+        """
 
 
 class Holdable(Protocol):
@@ -73,6 +94,7 @@ class Store:
         self._counters, self._options = counters, options
         self._reactor = reactor
         self._listener: Listener | None = None
+        self._presence: PresenceListener | None = None
         self.saturated: set[RedisLink] = set()  # links on which too many calls wait
         # Whether one call can concern two users: a cluster takes no call that concerns two slots.
         self.reaches_both = not any(shard.clustered for shard in shards)
@@ -100,15 +122,17 @@ class Store:
                 spawn=spawn,
                 on_lost=self._on_lease_lost,
                 on_dead=on_dead,
+                on_gone=self._on_gone,
             )
             for shard, link in zip(shards, self.links, strict=True)
         }
         by_partition = {p: link for shard, link in zip(shards, self.links, strict=True) for p in shard.partitions}
         self._by_partition = [by_partition[partition] for partition in range(len(by_partition))]
+        self.circle = Circle(self)
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: Listener, presence: PresenceListener) -> None:
         """MUST be called once, before the links run."""
-        self._listener = listener
+        self._listener, self._presence = listener, presence
 
     def link_of_deployment(self) -> RedisLink:
         """Of the keys that belong to no user."""
@@ -116,6 +140,9 @@ class Store:
 
     def link_of(self, user: str) -> RedisLink:
         return self._by_partition[partition_of(user)]
+
+    def link_at(self, partition: int) -> RedisLink:
+        return self._by_partition[partition]
 
     # -- backpressure
 
@@ -232,10 +259,13 @@ class Store:
         command = calls.attach_again(keys, self._hosting(keys), place, generations)
         self._by_partition[keys.partition].call(command, then, calls.attached)
 
-    def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
-        """A session leaves the directory; its cursor is kept."""
+    def detach(
+        self, user: UserId, place: Place, cursor: Position | None, then: Callable[[object], None] | None = None
+    ) -> None:
+        """A session leaves the directory; its cursor is kept. `then` gets calls.OWES where contacts are to hear."""
         keys = user_keys(user)
-        self._by_partition[keys.partition].call(calls.detach(keys, self._hosting(keys), place, cursor), _ignore)
+        command = calls.detach(keys, self._hosting(keys), place, cursor)
+        self._by_partition[keys.partition].call(command, then or _ignore)
 
     def _hosting(self, keys: UserKeys) -> Hosting:
         return Hosting(keys.partition, self.node.encode())
@@ -249,10 +279,10 @@ class Store:
         """Whether others may have taken this node for dead; `now`: of time.monotonic()."""
         return any(lease.may_be_dead(now) for lease in self._leases.values())
 
-    async def leave(self) -> None:
-        """When the last session has left. Raises ServiceError."""
+    async def leave(self, owing_seconds: float = 0.0) -> None:
+        """When the last session has left. Raises ServiceError. `owing_seconds`: see Lease.leave."""
         for lease in self._leases.values():
-            await lease.leave()
+            await lease.leave(owing_seconds)
 
     # -- accounts
 
@@ -281,6 +311,8 @@ class Store:
         self._leases[link].renew(self._reactor.now)
         assert self._listener is not None
         self._listener.on_link_up(lambda user: self.link_of(user) is link)
+        assert self._presence is not None
+        self._presence.missed()
 
     def on_push(self, message: bytes) -> None:
         assert self._listener is not None
@@ -297,10 +329,28 @@ class Store:
             for link in self.links:
                 if link.url.encode() == rest:
                     link.proven()
+        else:
+            self._on_presence(kind, rest)
+
+    def _on_presence(self, kind: bytes, rest: bytes) -> None:
+        assert self._presence is not None
+        if kind == b"s":
+            subject, to, told = rest.split(b" ", 2)
+            names = [UserId(name) for name in to.decode().split(",")]
+            self._presence.on_told(UserId(subject.decode()), names, circle_calls.told(told))
+        elif kind == b"t":
+            user, sender, is_on = rest.decode().split(" ")
+            self._presence.on_typing(UserId(user), UserId(sender), is_on=is_on == "1")
+
+    async def _on_gone(self, user: UserId, node: str) -> None:
+        assert self._presence is not None
+        await self._presence.clear(user, node)
 
     def _on_lease_lost(self, link: RedisLink) -> None:
         assert self._listener is not None
         self._listener.on_lease_lost(lambda user: self.link_of(user) is link)
+        assert self._presence is not None
+        self._presence.missed()
 
     # -- health
 

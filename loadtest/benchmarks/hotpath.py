@@ -27,10 +27,11 @@ from imserver.protocol import commands
 from imserver.protocol.framing import LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.routing.messages import Messages
+from imserver.routing.presence import Presence
 from imserver.session.context import Context
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
-from imserver.session.session import Identity
+from imserver.session.session import Identity, Session
 from imserver.store import store as store_module
 from imserver.store.calls import Bounds
 from imserver.store.leases import describe_node
@@ -93,7 +94,7 @@ class FakeShard(FakeSocket):
         answers = []
         for call in self.calls.split(b"\r\nim_append_both_2\r\n")[1:]:
             fields = call.split(b"\r\n")
-            to, own, content = (fields[index] for index in (3, 7, 13))
+            to, own, content = (fields[index] for index in (3, 7, 15))
             at, prev = self._append(to)
             message = b"e %b %b %b - %b" % (to.partition(b":")[2], at, prev, content)
             answers.append(b">3\r\n$8\r\nsmessage\r\n$5\r\nx:xyz\r\n$%d\r\n%b\r\n" % (len(message), message))
@@ -106,6 +107,13 @@ class FakeShard(FakeSocket):
         at, prev = b"%d-0" % self.time, self.last.get(state, b"0-0")
         self.last[state] = at
         return at, prev
+
+
+class Nobody:
+    """Nobody has contacts, and nobody asks: among the ready-made answers there are none for it."""
+
+    def came(self, session: Session) -> None: ...
+    def went(self, user: UserId, device: DeviceId, *, said_so: bool) -> None: ...
 
 
 class Bench:
@@ -136,7 +144,8 @@ class Bench:
             limits=Limits(1e9, 1e9),
         )
         messages = Messages(self.context)
-        store.listen(messages)
+        self.context.attendance = Nobody()
+        store.listen(messages, Presence(self.context))
         self.context.handlers[commands.Send] = messages.send
         self.link = store.links[0]
         self.shard = FakeShard()
