@@ -51,6 +51,15 @@ class Relation(msgspec.Struct):
     def state(self) -> State:
         return state_of(wants=self.switches[0], wanted=self.switches[1])
 
+    def set(self, switches: str, stamp: int) -> bool:
+        """Whether anything is newer now."""
+        before = list(self.stamps), list(self.switches)
+        for index, switch in enumerate(switches):
+            to = switch == "1"
+            if switch != "-" and (stamp, not to) > (self.stamps[index], not self.switches[index]):
+                self.switches[index], self.stamps[index] = to, stamp
+        return before != (self.stamps, self.switches)
+
     def record(self) -> Record:
         note = self.note or None
         wants, wanted, blocks, blocked = self.switches
@@ -122,14 +131,7 @@ class Rosters:
         if not relation.is_listed and "1" in switches[:3] and most and listed >= most:
             return NotAllowed("user: has as many contacts as there may be")
         before = list(relation.switches)
-        is_newer = False
-        for index, switch in enumerate(switches):
-            to = switch == "1"
-            is_off = not to and relation.switches[index] and stamp == relation.stamps[index]
-            if switch != "-" and (stamp > relation.stamps[index] or is_off):
-                relation.switches[index], relation.stamps[index] = to, stamp
-                is_newer = True
-        if not is_newer or (known is None and before == relation.switches):
+        if not relation.set(switches, stamp) or (known is None and before == relation.switches):
             return None
         roster.exists = True
         roster.relations[other] = relation
@@ -242,9 +244,10 @@ class Rosters:
     def whereabouts(self, user: str) -> Whereabouts:
         found = self._find(user)
         if found is None:
-            return Whereabouts((), OFFLINE)
-        nodes = dict.fromkeys(node_of(place).encode() for place in found[0].on.values())
-        return Whereabouts(tuple(nodes), found[1].told)
+            return Whereabouts(None)
+        since = "-" if found[1].told.since is None else found[1].told.since
+        text = f"{found[1].told.show} {since} - 0 {found[1].told.status}"
+        return Whereabouts(b" ".join(found[0].on.values()) or None, text.encode())
 
     def tell(self, user: str, by_node: Mapping[bytes, Sequence[UserId]], extent: Extent) -> None:
         found = self._find(user)
@@ -313,7 +316,9 @@ class NodeCircle:
     async def audience(self, user: UserId) -> Any:
         return await self._ask("audience", user, lambda rosters: rosters.audience(user))
 
-    async def whereabouts(self, users: Sequence[UserId], found: Callable[[UserId, Whereabouts], None]) -> None:
+    async def whereabouts(
+        self, users: Sequence[UserId], found: Callable[[UserId, Whereabouts], None], *, with_told: bool
+    ) -> None:
         """All calls are on their way before the last one's answer is waited for."""
         for user in users[:-1]:
             self._store.call("whereabouts", user, partial(_whereabouts, user), partial(_pass_on, found, user))

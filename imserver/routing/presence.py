@@ -164,12 +164,13 @@ class Presence:
         by_node: dict[bytes, list[UserId]] = {}
 
         def found(contact: UserId, whereabouts: Whereabouts) -> None:
-            for node in whereabouts.nodes:
-                by_node.setdefault(node, []).append(contact)
+            if whereabouts.on is not None:
+                for node in whereabouts.nodes:
+                    by_node.setdefault(node, []).append(contact)
             if show is not None:
                 show(contact, whereabouts.told)
 
-        await self._circle.whereabouts(contacts, found)
+        await self._circle.whereabouts(contacts, found, with_told=show is not None)
         return by_node
 
     async def introduce(self, one: UserId, other: UserId) -> None:

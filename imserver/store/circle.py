@@ -83,8 +83,10 @@ class Circle:
         names: list[UserId] = await self._ask(user, circle_calls.whole_roster(user_keys(user)), circle_calls.audience)
         return names
 
-    async def whereabouts(self, users: Sequence[UserId], found: Callable[[UserId, Whereabouts], None]) -> None:
-        """Of each user. In a cluster each costs a call.
+    async def whereabouts(
+        self, users: Sequence[UserId], found: Callable[[UserId, Whereabouts], None], *, with_told: bool
+    ) -> None:
+        """Of each user; also what contacts were told, if that is wanted. In a cluster each costs a call.
 
         `found` is called as the answers come: in one order with what is published about the user.
         """
@@ -104,7 +106,7 @@ class Circle:
                 done.set()
 
         for group in groups:
-            command = circle_calls.whereabouts([user_keys(user) for user in group])
+            command = circle_calls.whereabouts([user_keys(user) for user in group], with_told=with_told)
             self._store.link_of(group[0]).call(command, partial(then, group), circle_calls.whereabouts_known)
         if groups:
             await done.wait()

@@ -221,29 +221,41 @@ def settled(reply: list[Any]) -> Settled | None:
 
 
 class Whereabouts(NamedTuple):
-    """Where a user's sessions are (nodes, each once), and what contacts were told of it."""
+    """Where a user's sessions are, and what contacts were told of it; as the store has it, read where it is needed."""
 
-    nodes: tuple[bytes, ...]
-    told: Told
+    on: bytes | None
+    text: bytes | None = None
+
+    @property
+    def nodes(self) -> Sequence[bytes]:
+        """Each once."""
+        on = self.on
+        if not on:
+            return ()
+        if b" " not in on:
+            behind_device = on.index(b"=") + 1
+            return (on[behind_device : on.index(b".", behind_device)],)
+        return list(dict.fromkeys(place.partition(b"=")[2].partition(b".")[0] for place in on.split(b" ")))
+
+    @property
+    def told(self) -> Told:
+        return told(self.text)
 
 
-def whereabouts(several: Sequence[UserKeys]) -> Packed:
+_NOWHERE = Whereabouts(None)  # most are, mostly
+
+
+def whereabouts(several: Sequence[UserKeys], *, with_told: bool) -> Packed:
     """Of users whom one call can reach."""
     if len(several) == 1:
         return pack(b"HMGET", several[0].state, b"on", b"told")
-    return _call(b"im_whereabouts_2", tuple(keys.state for keys in several))
+    return _call(b"im_whereabouts_2", tuple(keys.state for keys in several), b"told" if with_told else b"")
 
 
 def whereabouts_known(reply: list[bytes | None]) -> list[Whereabouts]:
-    return [Whereabouts(_nodes(on), told(text)) for on, text in zip(reply[::2], reply[1::2], strict=True)]
-
-
-def _nodes(on: bytes | None) -> tuple[bytes, ...]:
-    if not on:
-        return ()
-    if b" " not in on:
-        return (on[on.index(b"=") + 1 : on.index(b".", on.index(b"="))],)
-    return tuple({place.partition(b"=")[2].partition(b".")[0]: None for place in on.split(b" ")})
+    """Of a call with `told`."""
+    pairs = zip(reply[::2], reply[1::2], strict=True)
+    return [_NOWHERE if on is None and text is None else Whereabouts(on, text) for on, text in pairs]
 
 
 Extent = Literal["all", "some", "offline"]  # all contacts; some; some, who hear that the user is offline

@@ -12,7 +12,7 @@ from imserver.model import UserId
 from imserver.protocol import contacts
 from imserver.protocol.contacts import MIRROR, SWITCHES, TRANSITIONS, Event, State, Switches, after, state_of
 from tests.model_circle import Rosters
-from tests.model_database import Database, Published
+from tests.model_database import Database
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "protocol.md"
 WISHES = {State.NONE: (0, 0), State.ASKED: (1, 0), State.ASKING: (0, 1), State.MUTUAL: (1, 1)}
@@ -58,25 +58,26 @@ def test_the_other_end_gets_the_mirror(switches: Switches, text: str, mirrored: 
 
 
 USERS = ("ann", "ben")
+Step = tuple[str, str, str, int]  # whose end, the other user, switches, stamp
 user_number = st.integers(0, 1)
 
 
 class TwoEnds(RuleBasedStateMachine):
-    """Two users, each at two devices at two workers: a command's steps are taken at any time, and again at any time.
+    """Two users, each with any number of devices, so that a user's own commands cross, too.
 
-    Beside it a plain model: the last one to do something to a switch, by the stamps, decides it.
+    A command's second step follows its first; between them, and between what it read and its first step, anything can
+    happen. Each step may be taken again at any time, by a link that was lost.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        database = Database(lambda user, node, what: self.published.append(what))
-        self.published: list[Published] = []
+        database = Database(lambda *_: None)
         self.rosters = database.rosters = Rosters(database)
         self.database = database
         for user in USERS:
             database.register(user, "")
-        self.steps: list[tuple[str, str, str, int]] = []  # not taken yet
-        self.done: list[tuple[str, str, str, int]] = []
+        self.commands: list[list[Step]] = []  # what is left of them, the other end's step first
+        self.done: list[Step] = []
         self.clock = 1_000_000
 
     def state(self, user: str, other: str) -> State:
@@ -99,41 +100,42 @@ class TwoEnds(RuleBasedStateMachine):
 
     def _begin(self, user: str, other: str, switches: Switches, late: int) -> None:
         stamp = max(self.clock - late, self.rosters.standing(user, other).record.stamp + 1)
-        self.steps.append((other, user, str(switches.mirrored()), stamp))
-        self.steps.append((user, other, str(switches), stamp))
+        own, others = (user, other, str(switches), stamp), (other, user, str(switches.mirrored()), stamp)
+        self.commands.append([others, own])
 
     @rule(index=st.integers(0, 50))
     def take(self, index: int) -> None:
-        if self.steps:
-            self._take(self.steps.pop(index % len(self.steps)))
-
-    def _take(self, step: tuple[str, str, str, int]) -> None:
-        user, other, switches, stamp = step
-        answer = self.rosters.relate(user, other, switches, stamp, "", 0)
-        if isinstance(answer, Blocked):
-            # Refused before its own end was changed: the rest of that command is not done.
-            self.steps = [one for one in self.steps if (one[0], one[3]) != (other, stamp)]
-            self.done = [one for one in self.done if one[3] != stamp]
+        if not self.commands:
+            return
+        command = self.commands[index % len(self.commands)]
+        step = command.pop(0)
+        if isinstance(self.rosters.relate(*step, "", 0), Blocked):
+            command.clear()  # refused: its own end is not changed
         else:
             self.done.append(step)
+        if not command:
+            self.commands.remove(command)
 
     @rule(index=st.integers(0, 50))
     def repeat(self, index: int) -> None:
         """A link was lost: the same step is taken again, much later, too; nothing changes."""
         if self.done:
-            user, other, switches, stamp = self.done[index % len(self.done)]
-            before, heard = self.rosters.standing(user, other).record, len(self.published)
-            assert self.rosters.relate(user, other, switches, stamp, "", 0) is None or before.blocks
-            assert self.rosters.standing(user, other).record == before
-            assert len(self.published) == heard
+            step = self.done[index % len(self.done)]
+            before, entries = self.switches(*step[:2]), len(self.database.accounts[step[0]].log)
+            assert self.rosters.relate(*step, "", 0) is None or before[2]
+            assert self.switches(*step[:2]) == before
+            assert len(self.database.accounts[step[0]].log) == entries
+
+    def switches(self, user: str, other: str) -> tuple[bool, ...]:
+        record = self.rosters.standing(user, other).record
+        return record.wants, record.wanted, record.blocks, record.blocked
 
     @invariant()
     def ends_agree_when_all_is_done(self) -> None:
-        if self.steps:
-            return
-        one, other = (self.rosters.standing(*pair).record for pair in (USERS, USERS[::-1]))
-        assert self.state(*USERS[::-1]) is MIRROR[self.state(*USERS)]
-        assert (one.blocks, one.blocked) == (other.blocked, other.blocks)
+        if not self.commands:
+            wants, wanted, blocks, blocked = self.switches(*USERS)
+            assert self.switches(*USERS[::-1]) == (wanted, wants, blocked, blocks)
+            assert self.state(*USERS[::-1]) is MIRROR[self.state(*USERS)]
 
     @invariant()
     def logs_tell_of_every_state(self) -> None:

@@ -42,7 +42,7 @@ async def befriend(node: Node, one: UserId, other: UserId) -> None:
 
 async def look(node: Node, *users: UserId) -> dict[UserId, Whereabouts]:
     found: dict[UserId, Whereabouts] = {}
-    await node.store.circle.whereabouts(users, found.__setitem__)
+    await node.store.circle.whereabouts(users, found.__setitem__, with_told=True)
     return found
 
 

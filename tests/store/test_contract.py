@@ -524,7 +524,7 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         circle_calls.privacy(keys, None, None),
         circle_calls.settle(keys, b"online offline"),
         circle_calls.tell(keys, {b"n": [UserId("bob")]}, "all"),
-        circle_calls.whereabouts([keys, keys]),
+        circle_calls.whereabouts([keys, keys], with_told=True),
         circle_calls.release(keys, hosting),
         circle_calls.typing(keys, "bob", is_on=True),
     ):

@@ -103,11 +103,18 @@ local function tell(keys, args)
   return 1
 end
 
--- whereabouts: of many users, all in one slot, or no cluster. KEYS state, state, ...   Returns on, told, on, told, ...
-local function whereabouts(keys)
-  local answer = {}
-  for index, state in ipairs(keys) do
-    local known = redis.call('HMGET', state, 'on', 'told')
+-- whereabouts: of many users, all in one slot, or no cluster: where they are, and what contacts were told.
+-- KEYS  state, state, ...   ARGV  1 "told", or empty: it is not wanted, which saves a third   Returns on, told, on, told, ...
+local function whereabouts(keys, args)
+  local answer, call = {}, redis.call
+  if args[1] ~= 'told' then
+    for index = 1, #keys do
+      answer[2 * index - 1], answer[2 * index] = call('HGET', keys[index], 'on'), false
+    end
+    return answer
+  end
+  for index = 1, #keys do
+    local known = call('HMGET', keys[index], 'on', 'told')
     answer[2 * index - 1], answer[2 * index] = known[1], known[2]
   end
   return answer
