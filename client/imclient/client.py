@@ -14,23 +14,27 @@ from imclient.courier import Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
     Answered,
+    Contact,
     Disconnected,
     Ended,
     Event,
     Message,
     Page,
+    Presence,
     SendFailed,
     Sent,
     Synced,
     Truncated,
+    Typing,
     Welcomed,
 )
+from imclient.people import People
 from imclient.wire import Wire
 from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
 from imserver.protocol.commands import Command, History, Ping
 
-Notice = Message | Sent | SendFailed | Synced | Truncated | Welcomed | Disconnected
+Notice = Message | Contact | Presence | Typing | Sent | SendFailed | Synced | Truncated | Welcomed | Disconnected
 MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
 
 T = TypeVar("T")
@@ -46,6 +50,7 @@ class Client:
         self._answers: dict[str | int, _Answer] = {}
         self._failure: ImError | None = None
         self._news = trio.Event()
+        self.people = People(self._ask)
 
     # -- who and how
 
@@ -183,6 +188,8 @@ class Client:
 
     def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
         for event in events:
+            if not isinstance(event, Disconnected):
+                self.people.on_event(event)
             match event:
                 case Answered():
                     self._give(event.ref, event.content)
@@ -194,6 +201,8 @@ class Client:
                     self._end(event.error)
                 case Message():
                     self._inbox.append(event)
+                case Contact() | Presence() | Typing():
+                    self._note(event)
                 case Sent() | SendFailed() | Synced() | Truncated() | Welcomed() | Disconnected():
                     self._note(event)
         self._tell_news()

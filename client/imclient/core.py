@@ -28,6 +28,7 @@ from imclient.errors import ConnectionLost, SessionEnded, error_of
 from imclient.events import (
     OWN_LOG,
     Answered,
+    Contact,
     Ended,
     Event,
     Message,
@@ -39,6 +40,7 @@ from imclient.events import (
     Welcomed,
 )
 from imclient.outbox import Outbox
+from imclient.people import contact_of, presence_of
 from imclient.reader import Reader, Receipt
 from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, NotLoggedIn, Unavailable
 from imserver.model import DeviceId, UserId
@@ -230,6 +232,11 @@ class Replica:
         match push:
             case pushes.MessagePush():
                 return self._on_message(push, size)
+            case pushes.ContactPush():
+                receipt = self._reader.receive(OWN_LOG, push.at, push.prev, 0)
+                return self._events_of(receipt, OWN_LOG, push.at, contact_of(push))
+            case pushes.PresencePush() | pushes.TypingPush():
+                return [presence_of(push)]
             case codec.UnknownEntry():
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
             case pushes.Synced():
@@ -280,13 +287,15 @@ class Replica:
         return push.sender == who.user and push.device == who.device and self._outbox.has_made(push.id)
 
     def _on_entry(self, log: str, at: str, prev: str, message: Message | None, size: int) -> list[Event]:
-        receipt = self._reader.receive(log, at, prev, size)
+        return self._events_of(self._reader.receive(log, at, prev, size), log, at, message)
+
+    def _events_of(self, receipt: Receipt, log: str, at: str, event: Message | Contact | None) -> list[Event]:
         if receipt is Receipt.GAP:
             return self._reconnect(f"an entry before {at} is missing", 0.0)
         if receipt is Receipt.DROPPED:
             return []
         events: list[Event] = [Truncated(at, log)] if receipt is Receipt.TAKEN_AFTER_HOLE else []
-        return events if message is None else [*events, message]
+        return events if event is None else [*events, event]
 
     def _on_truncated(self, push: pushes.Truncated) -> list[Event]:
         return [Truncated(push.at)] if self._reader.lost_before(OWN_LOG) else []

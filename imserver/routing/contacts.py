@@ -80,6 +80,8 @@ class ContactLists:
     async def _move(self, user: UserId, other: UserId, record: Record, event: Event, note: str = "") -> None:
         before = _state(record)
         state = table.after(before, event, other)
+        if state is State.NONE is before:
+            return  # the own end is done last: so is the other's
         if record.blocks and state in (State.ASKED, State.MUTUAL):
             raise Conflict(f"user: {other} is blocked; unblock first")
         await self._relate(user, other, record, table.SWITCHES[event], note)
@@ -117,7 +119,8 @@ class ContactLists:
     async def unblock(self, session: Session, command: Unblock) -> None:
         other = _other(session, command.user)
         record = (await self._circle.standing(session.user, other)).record
-        await self._relate(session.user, other, record, table.UNBLOCK)
+        if record.blocks:
+            await self._relate(session.user, other, record, table.UNBLOCK)
         if _state(record) is State.MUTUAL and not record.blocked:
             await self._presence.introduce(session.user, other)
         session.reply(command.ref, EMPTY)

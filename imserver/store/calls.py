@@ -65,26 +65,25 @@ class Dead(Unavailable):
 
 
 # With every message: packed by hand, since the names and keys are packed already.
-_APPEND = b"*9\r\n$5\r\nFCALL\r\n$11\r\nim_append_2\r\n$1\r\n3\r\n%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+_APPEND = b"*8\r\n$5\r\nFCALL\r\n$11\r\nim_append_2\r\n$1\r\n2\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 _APPEND_BOTH = (
-    b"*11\r\n$5\r\nFCALL\r\n$16\r\nim_append_both_2\r\n$1\r\n5\r\n%b%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+    b"*10\r\n$5\r\nFCALL\r\n$16\r\nim_append_both_2\r\n$1\r\n4\r\n%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 )
 
 
 def append(keys: UserKeys, dedupe: bytes, content: bytes, origin: bytes, again: int = 0) -> Packed:
     """`again`: how many bytes of `content` to look for in the log; 0: none."""
     if again:
-        return _call(b"im_append_2", (keys.state, keys.log, keys.roster), dedupe, content, origin, again)
-    return _APPEND % (keys.packed, keys.packed_roster, len(dedupe), dedupe, len(content), content, len(origin), origin)
+        return _call(b"im_append_2", (keys.state, keys.log), dedupe, content, origin, again)
+    return _APPEND % (keys.packed, len(dedupe), dedupe, len(content), content, len(origin), origin)
 
 
 def append_both(to: UserKeys, own: UserKeys, dedupe: bytes, content: bytes, origin: bytes, again: int = 0) -> Packed:
     """`to`: the recipient's, `own`: the sender's."""
     if again:
-        keys = (to.state, to.log, own.state, own.log, to.roster)
+        keys = (to.state, to.log, own.state, own.log)
         return _call(b"im_append_both_2", keys, dedupe, content, origin, again)
-    sizes = len(dedupe), dedupe, len(content), content, len(origin), origin
-    return _APPEND_BOTH % (to.packed, own.packed, to.packed_roster, *sizes)
+    return _APPEND_BOTH % (to.packed, own.packed, len(dedupe), dedupe, len(content), content, len(origin), origin)
 
 
 def appended(reply: list[Any]) -> Appended | ImError:

@@ -49,7 +49,6 @@ class UserKeys(NamedTuple):
     account  hash: password hash, creation time, disabled, token generations
     roster   hash: contacts and blocks; versions  sorted set: the version of each
     packed   state and log, packed as arguments of a call: made with every message, the same for all
-    packed_roster  the roster, in the same way
     """
 
     partition: int
@@ -59,7 +58,6 @@ class UserKeys(NamedTuple):
     roster: bytes
     versions: bytes
     packed: bytes
-    packed_roster: bytes
 
 
 @lru_cache(maxsize=65536)
@@ -70,8 +68,7 @@ def user_keys(user: str) -> UserKeys:
     state, log, account = b"{%b}u:%b" % (tag, name), b"{%b}l:%b" % (tag, name), b"{%b}a:%b" % (tag, name)
     roster, versions = b"{%b}k:%b" % (tag, name), b"{%b}v:%b" % (tag, name)
     packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(state), state, len(log), log)
-    packed_roster = b"$%d\r\n%b\r\n" % (len(roster), roster)
-    return UserKeys(partition, state, log, account, roster, versions, packed, packed_roster)
+    return UserKeys(partition, state, log, account, roster, versions, packed)
 
 
 def channel_prefix(partition: int) -> bytes:

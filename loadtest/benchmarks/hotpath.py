@@ -94,7 +94,7 @@ class FakeShard(FakeSocket):
         answers = []
         for call in self.calls.split(b"\r\nim_append_both_2\r\n")[1:]:
             fields = call.split(b"\r\n")
-            to, own, content = (fields[index] for index in (3, 7, 15))
+            to, own, content = (fields[index] for index in (3, 7, 13))
             at, prev = self._append(to)
             message = b"e %b %b %b - %b" % (to.partition(b":")[2], at, prev, content)
             answers.append(b">3\r\n$8\r\nsmessage\r\n$5\r\nx:xyz\r\n$%d\r\n%b\r\n" % (len(message), message))

@@ -88,15 +88,18 @@ class TwoEnds(RuleBasedStateMachine):
     def ask(self, number: int, event: Event, late: int) -> None:
         """A worker reads its end, and is about to take its two steps. Its clock may be behind."""
         user, other = USERS[number], USERS[1 - number]
-        if event not in TRANSITIONS[self.state(user, other)]:
+        state = self.state(user, other)
+        if event not in TRANSITIONS[state] or state is TRANSITIONS[state][event] is State.NONE:
             return
         self.clock += 1
         self._begin(user, other, SWITCHES[event], late)
 
     @rule(number=user_number, block=st.booleans(), late=st.integers(0, 3))
     def block(self, number: int, block: bool, late: int) -> None:
+        user, other = USERS[number], USERS[1 - number]
         self.clock += 1
-        self._begin(USERS[number], USERS[1 - number], contacts.BLOCK if block else contacts.UNBLOCK, late)
+        if block or self.rosters.standing(user, other).record.blocks:
+            self._begin(user, other, contacts.BLOCK if block else contacts.UNBLOCK, late)
 
     def _begin(self, user: str, other: str, switches: Switches, late: int) -> None:
         stamp = max(self.clock - late, self.rosters.standing(user, other).record.stamp + 1)

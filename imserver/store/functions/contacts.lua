@@ -54,7 +54,13 @@ local function set_switches(record, switches, stamp)
   return is_changed, is_newer
 end
 
--- The guard follows from the roster: see append.
+-- Whether another user may write follows from its record, and stands where `append` looks anyway.
+local function set_pass(state, other, record, write)
+  local pass = record[3] == '1' and '-' or (write == 'contacts' and record[1] == '1' and record[2] == '1' and '+')
+  if pass then redis.call('HSET', state, 'w:' .. other, pass) else redis.call('HDEL', state, 'w:' .. other) end
+end
+
+-- The guard follows from the roster, too.
 local function set_guard(state, roster)
   local known = redis.call('HMGET', roster, '=write', '=blocks')
   local guard = known[1] == 'contacts' and 'contacts' or (tonumber(known[2] or 0) > 0 and 'blocks')
@@ -103,7 +109,7 @@ local function note_change(keys, other, record, stamp)
     if record.note ~= '' then content = content .. ',"note":' .. record.note end
   end
   if record.description ~= '' then content = content .. ',' .. record.description end
-  put(keys[1], keys[2], known[1], known[2], content .. ',"version":' .. version .. '}', '-')
+  put(keys[1], keys[2], known[1], known[2], content .. ',"version":' .. version .. '}', '-', 'last')
 end
 
 local function count_ask(roster, stamp)
@@ -154,6 +160,7 @@ local function relate(keys, args)
   end
   if is_changed then
     count_changes(keys, was_listed, not text, was_blocked, record)
+    set_pass(keys[1], other, record, redis.call('HGET', roster, '=write'))
     if wanted == '0' and record[1] == '1' and record[2] == '0' then count_ask(roster, stamp) end
     if before ~= record[1] .. record[2] .. record[3] then note_change(keys, other, record, stamp) end
   end
@@ -199,7 +206,13 @@ local function privacy(keys, args)
   if redis.call('HEXISTS', keys[1], 'last') == 1 then
     if args[1] ~= '-' then redis.call('HSET', keys[2], '=write', args[1]) end
     if args[2] ~= '-' then redis.call('HSET', keys[2], '=seen', args[2]) end
-    if args[1] ~= '-' then set_guard(keys[1], keys[2]) end
+    if args[1] ~= '-' then
+      set_guard(keys[1], keys[2])
+      local all = redis.call('HGETALL', keys[2])
+      for index = 1, #all, 2 do
+        if string.sub(all[index], 1, 1) ~= '=' then set_pass(keys[1], all[index], read_record(all[index + 1]), args[1]) end
+      end
+    end
   end
   local known = redis.call('HMGET', keys[2], '=write', '=seen')
   return { known[1] or 'everyone', known[2] or 'contacts' }

@@ -15,7 +15,8 @@
 --   s:<device>              how often the device has logged in
 --   low                     entries before this position have left the dedupe index
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
---   guard                   there only where not everybody may write: "blocks", or "contacts" (nobody else may)
+--   guard                   there only where not everybody may write: "blocks", or "contacts" (nobody else may); then
+--   w:<user>                "-": may not write; "+", only with "contacts": may. Both follow from the roster (contacts.lua)
 --   told                    presence as contacts were told it (presence.lua); only of users with a roster
 --   h:<device>              what the device shows: "show status"; without it: online
 --

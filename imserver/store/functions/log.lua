@@ -17,14 +17,11 @@ local function stands_before(log, low, head)
   end
 end
 
--- Puts an entry at the end of a log, behind `prev`, and publishes it to the nodes of `on`. Returns its position.
-local function put(state, log, prev, on, content, origin, dedupe)
+-- Puts an entry at the end of a log, behind `prev`, and publishes it to the nodes of `on`. `field` of the state is its
+-- position from now on. Returns the position.
+local function put(state, log, prev, on, content, origin, field)
   local at = redis.call('XADD', log, '*', 'p', prev, 'e', content)
-  if dedupe then
-    redis.call('HSET', state, 'last', at, dedupe, at)
-  else
-    redis.call('HSET', state, 'last', at)
-  end
+  redis.call('HSET', state, 'last', at, field, at)
   -- Often nobody but the origin is there to be told of the sender's own copy.
   if on and on ~= '' and on ~= origin then
     local prefix, user = owner(state)
@@ -34,21 +31,21 @@ local function put(state, log, prev, on, content, origin, dedupe)
 end
 
 -- Whether somebody who does not take messages from everybody takes this one; nil, or what `append` returns.
-local function refusal(guard, roster, dedupe)
-  local record = redis.call('HGET', roster, string.match(dedupe, '^[^/]+')) or '0000'
-  if string.sub(record, 3, 3) == '1' then return BLOCKED end
-  if guard == 'contacts' and string.sub(record, 1, 2) ~= '11' then return SHUT end
+local function refusal(state, guard, dedupe)
+  local pass = redis.call('HGET', state, 'w:' .. string.match(dedupe, '^[^/]+'))
+  if pass == '-' then return BLOCKED end
+  if guard == 'contacts' and pass ~= '+' then return SHUT end
 end
 
 -- One entry at the end of a log, unless it is there already. Returns {position, prev}, or {position} for a repeat:
 -- nothing is stored, the position is the first answer's; or a refusal.
-local function append_to(state, log, roster, dedupe, content, origin, again)
+local function append_to(state, log, dedupe, content, origin, again)
   local known = redis.call('HMGET', state, 'last', 'on', dedupe, 'guard')
   local prev, on = known[1], known[2]
   if not prev then return NOT_FOUND end
   if known[3] then return { known[3] } end
   if known[4] and origin == '-' then
-    local refused = refusal(known[4], roster, dedupe)
+    local refused = refusal(state, known[4], dedupe)
     if refused then return refused end
   end
   if again then
@@ -60,7 +57,7 @@ local function append_to(state, log, roster, dedupe, content, origin, again)
 end
 
 -- append: one entry at the end of a user's log.
--- KEYS  1 state  2 log  3 roster
+-- KEYS  1 state  2 log
 -- ARGV  1 dedupe field  2 content
 --       3 origin (place of the session whose reply stands for the entry, or - in the recipient's log: who the recipient
 --         blocks is refused)
@@ -68,19 +65,19 @@ end
 -- Returns {position, prev}; {position} for a repeat; {'not-found'} {'blocked'} {'shut'} (takes messages of contacts only).
 -- Atomic, since dedupe, order, `prev` and blocks hold only if nothing comes between reading and writing.
 local function append(keys, args)
-  return append_to(keys[1], keys[2], keys[3], args[1], args[2], args[3], args[4])
+  return append_to(keys[1], keys[2], args[1], args[2], args[3], args[4])
 end
 
 -- append_both: a message into the recipient's log and into the sender's own; both in one slot, or no cluster.
 -- The same as two calls of `append`, the recipient's first; half as dear.
--- KEYS  1 state  2 log, of the recipient  3 state  4 log, of the sender  5 roster of the recipient
+-- KEYS  1 state  2 log, of the recipient  3 state  4 log, of the sender
 -- ARGV  1 dedupe field  2 content  3 origin  4 as for append
 -- Returns what `append` to the sender's log returns; or a refusal by the recipient: nothing is stored; or {'not-found'}
 -- where the sender does not exist any more: the recipient has it.
 local function append_both(keys, args)
-  local received = append_to(keys[1], keys[2], keys[5], args[1], args[2], '-', args[4])
+  local received = append_to(keys[1], keys[2], args[1], args[2], '-', args[4])
   if REFUSALS[received] then return received end
-  return append_to(keys[3], keys[4], nil, args[1], args[2], args[3], args[4])
+  return append_to(keys[3], keys[4], args[1], args[2], args[3], args[4])
 end
 
 -- The dedupe field of an entry, from its content; nil where it has none. Only the head is parsed: a body can be of any
