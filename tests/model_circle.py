@@ -38,6 +38,7 @@ class Relation(msgspec.Struct):
 
     switches: list[bool] = msgspec.field(default_factory=lambda: [False] * 4)
     stamps: list[int] = msgspec.field(default_factory=lambda: [0] * 4)
+    is_known: bool = False
     note: str = ""
     name: str | None = None
     groups: tuple[str, ...] = ()
@@ -63,9 +64,7 @@ class Relation(msgspec.Struct):
     def record(self) -> Record:
         note = self.note or None
         wants, wanted, blocks, blocked = self.switches
-        return Record(
-            wants, wanted, blocks, blocked, max(self.stamps), self.stamps[0] != 0, note, self.name, self.groups
-        )
+        return Record(wants, wanted, blocks, blocked, max(self.stamps), self.is_known, note, self.name, self.groups)
 
 
 class Roster(msgspec.Struct):
@@ -131,8 +130,9 @@ class Rosters:
         if not relation.is_listed and "1" in switches[:3] and most and listed >= most:
             return NotAllowed("user: has as many contacts as there may be")
         before = list(relation.switches)
-        if not relation.set(switches, stamp) or (known is None and before == relation.switches):
+        if not relation.set(switches, stamp):
             return None
+        relation.is_known = relation.is_known or relation.switches[0]
         roster.exists = True
         roster.relations[other] = relation
         if before == relation.switches:
@@ -158,7 +158,7 @@ class Rosters:
         if relation.switches[2]:
             content["blocked"] = True
         if relation.state is State.ASKING:
-            if not relation.stamps[0]:
+            if not relation.is_known:
                 content["quiet"] = True
             if relation.note:
                 content["note"] = relation.note

@@ -46,7 +46,7 @@ def record(text: bytes | None) -> Record:
         return Record()
     head, note, description = text.split(b"\n")
     switches, *stamps = head.split(b" ")
-    wants, wanted, blocks, blocked = (switch == 49 for switch in switches)
+    wants, wanted, blocks, blocked, is_known = (switch == 49 for switch in switches)
     described = _descriptions.decode(b"{%b}" % description)
     return Record(
         wants,
@@ -54,7 +54,7 @@ def record(text: bytes | None) -> Record:
         blocks,
         blocked,
         max(map(int, stamps)),
-        stamps[0] != b"0",
+        is_known,
         _notes.decode(note) if note else None,
         described.name,
         described.groups,
@@ -143,7 +143,7 @@ def whole_roster(keys: UserKeys) -> Packed:
 
 def audience(reply: list[bytes] | dict[bytes, bytes]) -> list[UserId]:
     """The contacts that share presence with the owner, of a whole roster."""
-    return [UserId(other.decode()) for other, text in _records(reply) if text.startswith(b"1100 ")]
+    return [UserId(other.decode()) for other, text in _records(reply) if text.startswith(b"11001 ")]
 
 
 def blocked(reply: list[bytes] | dict[bytes, bytes]) -> list[str]:

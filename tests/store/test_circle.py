@@ -335,7 +335,7 @@ async def test_typing_reaches_contacts_only(deployment: Deployment, name: str) -
 
 
 def test_what_is_kept_is_read_as_it_was_written() -> None:
-    text = b'1011 5 0 7 9\n"a \\n note"\n"name":"B","groups":["x"]'
+    text = b'10111 5 0 7 9\n"a \\n note"\n"name":"B","groups":["x"]'
     record = circle_calls.record(text)
     assert (record.wants, record.wanted, record.blocks, record.blocked) == (True, False, True, True)
     assert (record.stamp, record.is_known, record.note, record.name, record.groups) == (

@@ -6,11 +6,12 @@
 -- "off" does. So both sides come to the same, in whatever order and however often they are told.
 --
 -- The roster of a user ({T}k:<user>, a hash):
---   <other>   record: "switches stamp stamp stamp stamp\nnote\ndescription"; switches: four of 0 and 1; note and description:
---             pieces of JSON, or empty. A contact that is gone leaves its record for a while, for the stamps.
+--   <other>   record: "switches stamp stamp stamp stamp\nnote\ndescription"; switches: four of 0 and 1, and a fifth that
+--             says whether the owner ever wanted it; note and description: pieces of JSON, or empty. A contact that is gone
+--             leaves its record for a while, for the stamps.
 --   =v        version: grows with each change; every record has one in the sorted set of versions ({T}v:<user>)
 --   =low      changes up to this version may be forgotten
---   =count    contacts (also asked, asking) and blocked ones      =blocks  blocked ones      =gone  records without either
+--   =count    contacts (also asked, asking) and blocked ones      =blocks  blocked ones      =gone  those that were
 --   =asks     "hour count": how many were asked in this hour
 --   =write    "contacts" where nobody else may write              =seen    who may know since when: see presence.lua
 
@@ -18,11 +19,11 @@ local STATES = { ['00'] = 'none', ['10'] = 'asked', ['01'] = 'asking', ['11'] = 
 local MOST_GONE, PAGE = 500, 200
 
 local function read_record(text)
-  if not text then return { '0', '0', '0', '0', stamps = { 0, 0, 0, 0 }, note = '', description = '' } end
-  local a, b, c, d, e, f, g, h, note, description =
-    string.match(text, '^(%d)(%d)(%d)(%d) (%d+) (%d+) (%d+) (%d+)\n(.-)\n(.*)$')
+  if not text then return { '0', '0', '0', '0', known = '0', stamps = { 0, 0, 0, 0 }, note = '', description = '' } end
+  local a, b, c, d, known, e, f, g, h, note, description =
+    string.match(text, '^(%d)(%d)(%d)(%d)(%d) (%d+) (%d+) (%d+) (%d+)\n(.-)\n(.*)$')
   local stamps = { tonumber(e), tonumber(f), tonumber(g), tonumber(h) }
-  return { a, b, c, d, stamps = stamps, note = note, description = description }
+  return { a, b, c, d, known = known, stamps = stamps, note = note, description = description }
 end
 
 local function number(value)
@@ -32,7 +33,7 @@ end
 local function write_record(roster, other, record)
   local stamps = {}
   for index = 1, 4 do stamps[index] = number(record.stamps[index]) end
-  local head = table.concat(record, '', 1, 4) .. ' ' .. table.concat(stamps, ' ')
+  local head = table.concat(record, '', 1, 4) .. record.known .. ' ' .. table.concat(stamps, ' ')
   redis.call('HSET', roster, other, head .. '\n' .. record.note .. '\n' .. record.description)
 end
 
@@ -105,7 +106,7 @@ local function note_change(keys, other, record, stamp)
   local content = '{"ev":"contact","user":"' .. other .. '","state":"' .. STATES[record[1] .. record[2]] .. '"'
   if record[3] == '1' then content = content .. ',"blocked":true' end
   if record[2] == '1' and record[1] == '0' then
-    if record.stamps[1] == 0 then content = content .. ',"quiet":true' end
+    if record.known == '0' then content = content .. ',"quiet":true' end
     if record.note ~= '' then content = content .. ',"note":' .. record.note end
   end
   if record.description ~= '' then content = content .. ',' .. record.description end
@@ -119,13 +120,13 @@ local function count_ask(roster, stamp)
 end
 
 -- Counts that depend on a record: before and after its change.
-local function count_changes(keys, was_listed, is_new, was_blocked, record)
+local function count_changes(keys, other, was_listed, was_blocked, record)
   local is_now, roster = is_listed(record), keys[3]
   if is_now ~= was_listed then
     redis.call('HINCRBY', roster, '=count', is_now and 1 or -1)
     if not is_now then
       if redis.call('HINCRBY', roster, '=gone', 1) > MOST_GONE then forget(roster, keys[4]) end
-    elseif not is_new then
+    elseif redis.call('ZSCORE', keys[4], other) then
       redis.call('HINCRBY', roster, '=gone', -1)
     end
   end
@@ -153,13 +154,14 @@ local function relate(keys, args)
   end
   local before = record[1] .. record[2] .. record[3]
   local is_changed, is_newer = set_switches(record, switches, stamp)
-  if is_newer and (text or is_changed) then
+  if is_newer then -- also where nothing else is: an older step may be on its way here
     if is_changed then record.note = record[2] == '1' and record[1] == '0' and args[4] or '' end
+    if record[1] == '1' then record.known = '1' end
     if not is_listed(record) then record.description = '' end
     write_record(roster, other, record)
   end
   if is_changed then
-    count_changes(keys, was_listed, not text, was_blocked, record)
+    count_changes(keys, other, was_listed, was_blocked, record)
     set_pass(keys[1], other, record, redis.call('HGET', roster, '=write'))
     if wanted == '0' and record[1] == '1' and record[2] == '0' then count_ask(roster, stamp) end
     if before ~= record[1] .. record[2] .. record[3] then note_change(keys, other, record, stamp) end
