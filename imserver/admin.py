@@ -15,9 +15,10 @@ import redis
 from imserver.config import Settings
 from imserver.errors import BadRequest, ImError, NotFound, Unavailable
 from imserver.model import UserId, parse_device, parse_user
+from imserver.protocol.contacts import SWITCHES, Event
 from imserver.security import tokens
 from imserver.security.passwords import hash_now
-from imserver.store import calls, embedded
+from imserver.store import calls, circle_calls, embedded
 from imserver.store.calls import Packed
 from imserver.store.leases import NodeInfo
 from imserver.store.partitions import UserKeys, deployment_key, lease_keys, user_keys
@@ -115,10 +116,19 @@ class Admin:
         self._by_partition[keys.partition].hdel(keys.account, "disabled")
 
     def user_delete(self, user: str) -> None:
-        """The account, its log and all it kept. Raises NotFound."""
+        """The account, its log and all it kept; it leaves the lists of its contacts. Raises NotFound."""
         name = parse_user(user)
         keys = user_keys(name)
+        self._leave_lists(name, keys)
         _raise_if(calls.found(self._ask(keys, calls.erase(keys))))
+
+    def _leave_lists(self, name: UserId, keys: UserKeys) -> None:
+        """Before the account is gone: whoever is interrupted finds its contacts again."""
+        gone, stamp = str(SWITCHES[Event.REMOVE].mirrored()), int(time.time() * 1000)
+        for other in circle_calls.related_users(self._ask(keys, circle_calls.whole_roster(keys))):
+            other_keys = user_keys(other)
+            record = circle_calls.standing_known(self._ask(other_keys, circle_calls.standing(other_keys, name))).record
+            self._ask(other_keys, circle_calls.relate(other_keys, name, gone, max(stamp, record.stamp + 1)))
 
     def user_list(self, prefix: str = "") -> Iterator[AccountInfo]:
         """In no order: a walk over all keys of the store, a little at a time."""

@@ -138,6 +138,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Longer than a client goes on repeating a send over broken connections; 50 to 100 bytes of store per message.
     dedupe_seconds: Annotated[int, Meta(ge=1, le=30 * DAY, description="how long a repeated send is recognized")] = 600
 
+    # A list that a person can still look through; 0.6 MB of store for the largest.
+    contacts_max: Annotated[int, Meta(ge=1, le=100_000, description="contacts and blocked users of one user")] = 5000
+    # More than somebody asks who has just moved in; too few for a spammer.
+    contact_requests_per_hour: Annotated[
+        int, Meta(ge=1, le=100_000, description="contact requests that one user may make in an hour")
+    ] = 60
+    # A phone that changes networks is back before; XMPP clients take 30 to 60 seconds for it.
+    presence_grace_seconds: Annotated[
+        float,
+        Meta(ge=0, le=600, description="a user whose connection is lost stays as it was to its contacts for so long"),
+    ] = 30.0
+
     token_lifetime_seconds: Annotated[int, Meta(ge=1, le=3650 * DAY, description="how long a login token is good")] = (
         30 * DAY
     )

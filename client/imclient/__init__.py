@@ -9,17 +9,32 @@ The path of a message that is sent:
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
-Around it: `address` (URLs), `events` and `errors` (what an application gets), `profile` (what is remembered on disk),
-`trio_client` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `console`, `text`, `slots`.
+Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
+`people` (contacts and presence), `profile` (what is remembered on disk), `trio_client` (`connect` and `register`), and
+the program: `cli`, `running`, `chat`, `chat_people`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, core, cursor, errors, events, outbox, reader and handshake import neither trio
-nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
+The rule of imports: address, backoff, core, cursor, errors, events, outbox, people, reader, said and handshake import
+neither trio nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
 from imclient.client import Client, Inbox, Notice
 from imclient.core import State
 from imclient.errors import ConnectionLost, SessionEnded
-from imclient.events import Disconnected, Message, Page, Regressed, SendFailed, Sent, Synced, Truncated, Welcomed
+from imclient.events import (
+    Contact,
+    Disconnected,
+    Message,
+    Page,
+    Presence,
+    Regressed,
+    SendFailed,
+    Sent,
+    Synced,
+    Truncated,
+    Typing,
+    Welcomed,
+)
+from imclient.people import People
 from imclient.profile import Profile
 from imclient.trio_client import connect, register
 from imserver.errors import (
@@ -45,6 +60,7 @@ __all__ = [
     "Blocked",
     "Client",
     "ConnectionLost",
+    "Contact",
     "Disconnected",
     "Exists",
     "ExpiredToken",
@@ -56,6 +72,8 @@ __all__ = [
     "Notice",
     "Overloaded",
     "Page",
+    "People",
+    "Presence",
     "Profile",
     "RateLimited",
     "Regressed",
@@ -68,6 +86,7 @@ __all__ = [
     "Synced",
     "TooLarge",
     "Truncated",
+    "Typing",
     "Unavailable",
     "Welcomed",
     "connect",

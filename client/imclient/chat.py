@@ -11,11 +11,25 @@ from typing import NamedTuple
 
 import trio
 
+from imclient.chat_people import HELP as PEOPLE_HELP
+from imclient.chat_people import PeopleCommands
 from imclient.client import Client, Notice
 from imclient.console import Console
 from imclient.core import State
 from imclient.cursor import is_newer
-from imclient.events import OWN_LOG, Disconnected, Message, Page, SendFailed, Sent, Synced, Truncated
+from imclient.events import (
+    OWN_LOG,
+    Contact,
+    Disconnected,
+    Message,
+    Page,
+    Presence,
+    SendFailed,
+    Sent,
+    Synced,
+    Truncated,
+    Typing,
+)
 from imclient.text import Transcript, clean
 from imserver.errors import BadRequest, ImError
 from imserver.model import parse_address
@@ -62,17 +76,20 @@ class Chat:
         self._is_open = False  # the first backlog is in
         self._opened = trio.Event()
         self._answered = trio.Event()
+        self._people = PeopleCommands(client, self._note)
         self._turn = trio.Lock()  # what comes waits while a page of history is fetched and shown
         self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "/to": self._open,
             "/history": self._show_older,
             "/help": self._help,
+            **self._people.commands,
         }
 
     def _refresh(self) -> None:
         me, waiting = self._client, f" · {self.unsent} not sent yet" if self._unsent else ""
         state = _STATES.get(me.state, "offline, reconnecting")
-        self._console.refresh(f"{self.partner or '?'}> ", f" {me.user} · {state}{waiting} · /help")
+        typing = "".join(f" · {sender} is typing" for sender in self._people.typing_at(trio.current_time()))
+        self._console.refresh(f"{self.partner or '?'}> ", f" {me.user} · {state}{waiting}{typing} · /help")
 
     # -- what happens
 
@@ -87,6 +104,12 @@ class Chat:
         match notice:
             case Message():
                 await self._on_message(notice)
+            case Contact() if self._is_open:
+                await self._people.on_contact(notice)
+            case Presence() if self._is_open:
+                await self._people.on_presence(notice)
+            case Typing():
+                self._people.on_typing(notice, trio.current_time())
             case Sent():
                 await self._on_sent(notice)
             case SendFailed():
@@ -99,6 +122,7 @@ class Chat:
                 await self._note(f"offline: {notice.why}")
 
     async def _on_message(self, message: Message) -> None:
+        self._people.has_written(message.sender)
         if self._is_open or not self._console.is_interactive:
             await self._show(message)
         else:
@@ -219,7 +243,7 @@ class Chat:
             await self._console.show(self._transcript.line(message, partner))
 
     async def _help(self, _: str) -> None:
-        await self._console.show(HELP)
+        await self._console.show(f"{HELP}\n{PEOPLE_HELP}")
 
     # -- what is not a message
 

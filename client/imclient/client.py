@@ -14,24 +14,30 @@ from imclient.courier import Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
     Answered,
+    Contact,
     Disconnected,
     Ended,
     Event,
     Message,
     Page,
+    Presence,
     Regressed,
     SendFailed,
     Sent,
     Synced,
     Truncated,
+    Typing,
     Welcomed,
 )
+from imclient.people import People
 from imclient.wire import Wire
 from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
 from imserver.protocol.commands import Command, History, Ping
 
-Notice = Message | Sent | SendFailed | Synced | Truncated | Regressed | Welcomed | Disconnected
+Notice = (
+    Message | Contact | Presence | Typing | Sent | SendFailed | Synced | Truncated | Regressed | Welcomed | Disconnected
+)
 MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
 
 T = TypeVar("T")
@@ -47,6 +53,7 @@ class Client:
         self._answers: dict[str | int, _Answer] = {}
         self._failure: ImError | None = None
         self._news = trio.Event()
+        self.people = People(self._ask)
 
     # -- who and how
 
@@ -184,6 +191,8 @@ class Client:
 
     def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
         for event in events:
+            if not isinstance(event, Disconnected):
+                self.people.on_event(event)
             match event:
                 case Answered():
                     self._give(event.ref, event.content)
@@ -195,6 +204,8 @@ class Client:
                     self._end(event.error)
                 case Message():
                     self._inbox.append(event)
+                case Contact() | Presence() | Typing():
+                    self._note(event)
                 case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
                     self._note(event)
         self._tell_news()

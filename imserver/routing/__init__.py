@@ -4,4 +4,7 @@ messages   send, ack, and what happens to a published entry
 accounts   register, login, logout
 history    reading a conversation back
 returning  what sessions do when a lost link is back
+contacts   asking, accepting, removing, blocking; the list
+presence   who shows what to whom; typing
+table      which rule answers which command
 """

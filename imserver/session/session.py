@@ -5,6 +5,7 @@ of `protocol.commands`, a handler of `routing`). It passes on what its tail forw
 `_end`, once.
 """
 
+from functools import partial
 from random import random
 from sys import intern
 from typing import NoReturn
@@ -22,6 +23,7 @@ from imserver.protocol.pushes import Bye, Push, ResendPush
 from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.cursor import is_newer
 from imserver.session.tail import Tail
+from imserver.store.calls import OWES
 from imserver.store.epochs import RESEND_SECONDS
 from imserver.store.stored import Sender
 
@@ -31,6 +33,7 @@ log = get_logger("session")
 NEWCOMER_RETRY_SECONDS = 0.1
 
 _NEVER = Level.NEVER  # looked up with every message
+LOGOUT = "logout"
 
 
 class Identity:
@@ -325,10 +328,10 @@ class Session:
         """It is not in yet, and this worker takes nobody in any more; another one does."""
         self.expel("drain", "this server is being replaced", reconnect=True, after=NEWCOMER_RETRY_SECONDS)
 
-    def leave(self) -> None:
-        """The client ends it."""
+    def leave(self, why: str = LOGOUT) -> None:
+        """The client ends it: by a logout, or, with another `why`, only the connection: it may be back at once."""
         if not self.is_closed:
-            self._end("logout")
+            self._end(why)
             self.channel.close()
 
     def lost(self, why: str) -> None:
@@ -344,5 +347,10 @@ class Session:
         context.newcomers.pop(self, None)
         if identity is not None:
             context.registry.remove(identity.user, self)
-            context.store.detach(identity.user, identity.place, self.acked)
+            context.store.detach(identity.user, identity.place, self.acked, partial(self._went, why == LOGOUT))
             log.debug("session closed", user=identity.user, device=identity.device, why=why)
+
+    def _went(self, said_so: bool, reply: object) -> None:
+        """It has left the directory. Where the store could not say so, another node clears this one's places."""
+        if reply == OWES:
+            self.context.attendance.went(self.user, self.device, said_so=said_so)

@@ -32,7 +32,7 @@ _LIVE, _FORWARD = TailState.LIVE, Verdict.FORWARD  # looked up with every messag
 class Tail:
     """`position`: everything up to there was forwarded, or needs not be."""
 
-    __slots__ = ("_answers", "_end", "_is_synced", "_may_be_cut", "_page", "_session", "log", "position", "state")
+    __slots__ = ("_answers", "_end", "_may_be_cut", "_page", "_session", "is_synced", "log", "position", "state")
 
     def __init__(self, session: "Session", log: UserId, position: Position, end: Position, *, new_device: bool) -> None:
         """`end`: where the log ended when the session entered the directory.
@@ -46,7 +46,7 @@ class Tail:
         self._may_be_cut = not new_device
         # The log is known to reach to there, which is to be read; None while everything known of has been forwarded.
         self._end: Position | None = end
-        self._is_synced = False  # the client was told that the backlog is over
+        self.is_synced = False  # the client was told that the backlog is over
         self._page = 0  # entries asked for by the read under way; 0: none is
         # Replies that wait for their entries' place; more than one where a client repeated a send.
         self._answers: dict[Position, list[tuple[Ref, Sent]]] | None = None
@@ -135,7 +135,7 @@ class Tail:
         session.context.counters.regressions += 1
         self.position = at
         session.push(Regressed(at.decode()))
-        if self._is_synced:  # until then the position is what a client has said, perhaps
+        if self.is_synced:  # until then the position is what a client has said, perhaps
             session.context.store.went_back(self.log)
 
     def _reaches(self, at: Position) -> None:
@@ -222,9 +222,10 @@ class Tail:
         if end is not None and is_newer(end, self.position):
             self._skip_to(end)
         self._may_be_cut = True  # also where a new device found an empty log: from now on it has a past
-        if not self._is_synced:
-            self._is_synced = True
+        if not self.is_synced:
+            self.is_synced = True
             self._session.push(Synced(self.position.decode()))
+            self._session.context.attendance.came(self._session)
 
     def _skip_to(self, end: Position) -> None:
         """What is between was stored and heard of, but the log has been read and nothing up to there is kept any more.

@@ -1,6 +1,7 @@
 """The store: Redis, seen from a worker. Callers give and get types; no word of Redis leaves this package.
 
-store             the typed calls, and what is published
+store             the typed calls, and what is published; circle: those about contacts and presence
+store_roles       what it needs of others; link_roles: what a link does
 calls             each function of the library: its command, and its reply as a type
 stored            messages as the log keeps them
 partitions        user -> partition -> keys

@@ -60,6 +60,7 @@ class UserKeys(NamedTuple):
     state    hash: `last` position, `on` (who is connected where), `c:<device>` cursors, `<user>/<device>/<id>` dedupe
     log      stream: the user's log
     account  hash: password hash, creation time, disabled, token generations
+    roster   hash: contacts and blocks; versions  sorted set: the version of each
     packed   state and log, packed as arguments of a call: made with every message, the same for all
     """
 
@@ -67,6 +68,8 @@ class UserKeys(NamedTuple):
     state: bytes
     log: bytes
     account: bytes
+    roster: bytes
+    versions: bytes
     packed: bytes
 
 
@@ -76,8 +79,9 @@ def user_keys(user: str) -> UserKeys:
     partition = partition_of(user)
     tag, name = tags()[partition], user.encode()
     state, log, account = b"{%b}u:%b" % (tag, name), b"{%b}l:%b" % (tag, name), b"{%b}a:%b" % (tag, name)
+    roster, versions = b"{%b}k:%b" % (tag, name), b"{%b}v:%b" % (tag, name)
     packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(state), state, len(log), log)
-    return UserKeys(partition, state, log, account, packed)
+    return UserKeys(partition, state, log, account, roster, versions, packed)
 
 
 def channel_prefix(partition: int) -> bytes:

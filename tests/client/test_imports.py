@@ -4,7 +4,20 @@ import pytest
 
 from tests.test_layers import SOCKETS, imports, modules, within
 
-SANS_IO = ("address", "backoff", "core", "cursor", "errors", "events", "handshake", "outbox", "reader", "text")
+SANS_IO = (
+    "address",
+    "backoff",
+    "core",
+    "cursor",
+    "errors",
+    "events",
+    "handshake",
+    "outbox",
+    "people",
+    "reader",
+    "said",
+    "text",
+)
 
 
 @pytest.mark.parametrize("name", SANS_IO)

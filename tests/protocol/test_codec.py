@@ -11,7 +11,30 @@ from hypothesis import strategies as st
 from imserver.errors import BadFrame, BadRequest, FramingError, NotFound, RateLimited, RequestError, UnknownOp
 from imserver.model import Entry, Position
 from imserver.protocol import codec
-from imserver.protocol.commands import COMMANDS, Ack, Command, History, Login, Logout, Ping, Register, Resend, Send
+from imserver.protocol.commands import (
+    COMMANDS,
+    Ack,
+    Block,
+    Blocked,
+    Command,
+    ContactAccept,
+    ContactAdd,
+    ContactDecline,
+    ContactRemove,
+    Contacts,
+    ContactSet,
+    History,
+    Login,
+    Logout,
+    Ping,
+    Privacy,
+    Register,
+    Resend,
+    Send,
+    SetPresence,
+    Typing,
+    Unblock,
+)
 from imserver.protocol.pushes import (
     Bye,
     MessagePush,
@@ -41,6 +64,21 @@ TABLE: list[tuple[Command, bytes]] = [
     (Resend(), b'{"op":"resend"}'),
     (Ack(upto="1-0", log="#g"), b'{"op":"ack","upto":"1-0","log":"#g"}'),
     (History(partner="bob", before="5-0", limit=7), b'{"op":"history","with":"bob","before":"5-0","limit":7}'),
+    (ContactAdd(user="bob", note="hi"), b'{"op":"contact.add","user":"bob","note":"hi"}'),
+    (ContactAccept(user="bob"), b'{"op":"contact.accept","user":"bob"}'),
+    (ContactDecline(user="bob"), b'{"op":"contact.decline","user":"bob"}'),
+    (ContactRemove(user="bob"), b'{"op":"contact.remove","user":"bob"}'),
+    (
+        ContactSet(user="bob", name="Bob", groups=["work"]),
+        b'{"op":"contact.set","user":"bob","name":"Bob","groups":["work"]}',
+    ),
+    (Contacts(since=7, after=9, limit=3), b'{"op":"contacts","since":7,"after":9,"limit":3}'),
+    (Block(user="bob"), b'{"op":"block","user":"bob"}'),
+    (Unblock(user="bob"), b'{"op":"unblock","user":"bob"}'),
+    (Blocked(), b'{"op":"blocked"}'),
+    (Privacy(write="contacts", seen="nobody"), b'{"op":"privacy","write":"contacts","seen":"nobody"}'),
+    (SetPresence(show="away", status="lunch"), b'{"op":"presence","show":"away","status":"lunch"}'),
+    (Typing(to="bob", on=True), b'{"op":"typing","to":"bob","on":true}'),
     (Ping(ref=0), b'{"op":"ping","ref":0}'),
     (Logout(), b'{"op":"logout"}'),
 ]

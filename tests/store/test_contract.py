@@ -11,7 +11,7 @@ from trio.testing import trio_test
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, NotAllowed, NotFound
 from imserver.model import START, Entry, Place, Position, UserId, position_order
-from imserver.store import calls
+from imserver.store import calls, circle_calls
 from imserver.store.calls import Appended, Attached, Late, Replaced
 from imserver.store.partitions import Hosting, deployment_key, lease_keys, user_keys
 from tests.store.deployment import Deployment
@@ -518,12 +518,21 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         calls.register(keys, "h", 1.0),
         calls.revoke(keys, None),
         calls.erase(keys),
+        circle_calls.relate(keys, "bob", "1---", 1),
+        circle_calls.describe(keys, "bob", "B", [], 1),
+        circle_calls.roster(keys, 0, 0, 1),
+        circle_calls.privacy(keys, None, None),
+        circle_calls.settle(keys, b"online offline"),
+        circle_calls.tell(keys, {b"n": [UserId("bob")]}, "all"),
+        circle_calls.whereabouts([keys, keys], with_told=True),
+        circle_calls.release(keys, hosting),
+        circle_calls.typing(keys, "bob", is_on=True),
     ):
         parts = packed.split(b"\r\n")[2::2]
         assert parts[0] == b"FCALL"
         count = int(parts[2])
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
-        assert set(declared) <= {keys.state, keys.log, keys.account, hosting.key, *leases}
+        assert set(declared) <= {*keys[1:6], hosting.key, *leases}
         assert not [part for part in arguments if part.startswith(b"{")]
     assert {shard.url for shard in deployment.shards} == {shard.url for shard in deployment.shards if shard.partitions}
 
