@@ -2,6 +2,7 @@
 
 store             the typed calls, and what is published
 calls             each function of the library: its command, and its reply as a type
+circle            the same for contacts, presence and typing; circle_calls: their functions
 stored            messages as the log keeps them
 partitions        user -> partition -> keys
 redis_link        one link to one shard; redis_handshake: how it begins
