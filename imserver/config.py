@@ -224,7 +224,14 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "redis": parse_redis_url,
     "data": parse_directory,
 }
-_UNITS: Final = {"_seconds": "seconds", "_bytes": "bytes", "_kib": "KiB", "_entries": "entries", "_second": "a second"}
+_UNITS: Final = {
+    "_seconds": "seconds",
+    "_bytes": "bytes",
+    "_kib": "KiB",
+    "_entries": "entries",
+    "_second": "a second",
+    "_hour": "an hour",
+}
 
 
 def _described(field: msgspec.structs.FieldInfo) -> Setting:
