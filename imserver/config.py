@@ -246,7 +246,14 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "data": parse_directory,
 }
 _LIST_PARSERS: Final = {"proxy_protocol_from": parse_network}  # of one item
-_UNITS: Final = {"_seconds": "seconds", "_bytes": "bytes", "_kib": "KiB", "_entries": "entries", "_second": "a second"}
+_UNITS: Final = {
+    "_seconds": "seconds",
+    "_bytes": "bytes",
+    "_kib": "KiB",
+    "_entries": "entries",
+    "_second": "a second",
+    "_hour": "an hour",
+}
 
 
 def _described(field: msgspec.structs.FieldInfo) -> Setting:

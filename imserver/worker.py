@@ -22,6 +22,7 @@ import socket
 import sys
 from functools import partial
 from ipaddress import ip_network
+from random import random
 from typing import Any
 
 import msgspec
@@ -109,7 +110,8 @@ class Worker:
             wheel=TimerWheel(self.reactor.now),
             spawn=self._spawn,
             limits=Limits(settings.rate_per_second, settings.rate_burst),
-            entrance=Entrance(settings, self.counters, self.reactor, self._spawn),
+            random=random,
+            entrance=Entrance(settings, self.counters, self.reactor, self._spawn, random),
         )
         passwords = Passwords(
             memory_kib=settings.password_memory_kib, rounds=settings.password_rounds, threads=settings.password_threads

@@ -5,6 +5,8 @@
     commands     what a client may ask: one row per command
     pushes       what the server says unasked, and the replies' contents
     lifecycle    the states of a session, as a literal table
+    contacts     the states of contacts, likewise
+    presence     what several devices show together
     limits       token buckets
     overload     the ladder: what is shed first when there is too much to do
     admission    a line before the entrance, and tickets for those who are to come back

@@ -12,7 +12,6 @@ done are, too. Dedupe makes this harmless for what was not lost, in either of th
 """
 
 from collections.abc import Callable
-from random import random
 
 from imserver.errors import ImError, NotFound, Unavailable
 from imserver.model import Entry, Place, UserId, parse_address, parse_message_id, parse_position
@@ -167,6 +166,7 @@ class Messages:
 
     def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
         """Other workers may reach the shard; each client waits a little, so that they do not all come at once."""
+        random = self._context.random
         for session in self._context.registry:
             if holds(session.user):
                 session.expel("unavailable", "the store is out of reach", reconnect=True, after=round(random() * 2, 3))

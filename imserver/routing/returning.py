@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable
-from random import random
 
 from imserver.errors import ExpiredToken, ImError
 from imserver.session.context import Context
@@ -56,6 +55,8 @@ def _take(session: Session, result: Attached | ImError) -> None:
     elif isinstance(result, ExpiredToken):
         session.expelled("revoked")
     elif isinstance(result, ImError):
-        session.expel("unavailable", "this session can't go on", reconnect=True, after=round(1 + random(), 3))
+        session.expel(
+            "unavailable", "this session can't go on", reconnect=True, after=round(1 + session.context.random(), 3)
+        )
     elif session.tail is not None:
         session.tail.ends_at(result.last)

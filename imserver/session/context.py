@@ -85,6 +85,7 @@ class Context:
     wheel: TimerWheel
     spawn: Callable[..., None]  # starts a task: (async function, *arguments)
     limits: Limits
+    random: Callable[[], float]  # from 0 to 1: spreads those who are to come back
     entrance: Entrance
     attendance: Attendance = field(init=False)  # set before the first client comes
     handlers: Handlers = field(default_factory=dict)

@@ -7,7 +7,6 @@ storm of logins costs its connections and little more. See protocol/admission.py
 
 from collections.abc import Callable
 from functools import partial
-from random import random
 from typing import TYPE_CHECKING, NamedTuple
 
 from imserver.config import Settings
@@ -35,8 +34,16 @@ class Arrival(NamedTuple):
 
 
 class Entrance:
-    def __init__(self, settings: Settings, counters: Counters, clock: "Clock", spawn: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        counters: Counters,
+        clock: "Clock",
+        spawn: Callable[..., None],
+        random: Callable[[], float],
+    ) -> None:
         self._settings, self._counters, self._clock, self._spawn = settings, counters, clock, spawn
+        self._random = random
         self._lines: dict[tuple[RedisLink, bool], Line[Arrival]] = {}
         self._inside: dict[Session, float] = {}  # in a line or through it, and not answered yet; since when
 
@@ -100,7 +107,7 @@ class Entrance:
             longest_wait=settings.login_wait_seconds,
             longest_retry=settings.login_retry_seconds,
             rate=_FIRST_RATE_PER_THREAD * settings.password_threads if hashes else _FIRST_RATE,
-            random=random,
+            random=self._random,
         )
 
     def wait_share(self, link: "RedisLink") -> float:

@@ -6,7 +6,6 @@ of `protocol.commands`, a handler of `routing`). It passes on what its tail forw
 """
 
 from functools import partial
-from random import random
 from sys import intern
 from typing import NoReturn
 
@@ -152,7 +151,7 @@ class Session:
         strain = context.strain(None if self.identity is None else self.identity.user)
         if level_of(strain) >= shed:
             context.counters.shed_command(kind.__name__.lower())
-            raise Overloaded("the server has too much to do", retry_after(strain, random()))
+            raise Overloaded("the server has too much to do", retry_after(strain, context.random()))
 
     async def run_rare(self, handler: RareHandler, command: Command) -> None:
         """While it runs, the client's next commands wait: they take effect in the order sent. `hold` comes before."""

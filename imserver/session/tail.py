@@ -11,7 +11,6 @@ failover takes seconds, and the clocks of Redis instances agree better than that
 than all that was lost.)
 """
 
-from random import random
 from typing import TYPE_CHECKING
 
 from imserver.errors import ImError, Unavailable
@@ -163,7 +162,10 @@ class Tail:
             return
         if isinstance(page, ImError):
             self._session.expel(
-                "unavailable", "the log can't be read now", reconnect=True, after=round(1 + random(), 3)
+                "unavailable",
+                "the log can't be read now",
+                reconnect=True,
+                after=round(1 + self._session.context.random(), 3),
             )
             return
         if page:

@@ -191,7 +191,7 @@ class Lease:
             for node in await self.link.ask(calls.take_dead(self.keys, _CLAIM_SECONDS, self._suspect_seconds)):
                 cleared = await self._clear(node)
                 await self.link.ask(calls.bury(self.keys, node))
-                log.warning("a node is dead", node=node.decode(), shard=self.link.url, users_cleared=cleared)
+                log.warning("a node is gone", node=node.decode(), shard=self.link.url, users_cleared=cleared)
         except* ImError as error:
             log.debug("not now", what="clearing", error=str(error))  # the next second will do
         finally:

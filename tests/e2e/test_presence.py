@@ -82,6 +82,12 @@ def until(client: Client, user: str, show: str) -> Frame:
     )
 
 
+def contact_entry(client: Client, user: str, state: str) -> Frame:
+    return client.wait_for(
+        lambda frame: (frame.get("ev"), frame.get("user"), frame.get("state")) == ("contact", user, state)
+    )
+
+
 def heard(client: Client) -> list[Frame]:
     """All presence that has come so far."""
     client.say("ping", ref="so far")
@@ -153,3 +159,20 @@ def test_workers_are_replaced_and_nobody_was_away(server: Server) -> None:
         assert presence(bob, "alice")["show"] == "online"
         assert presence(alice, "carol")["show"] == "offline"  # and nothing else before it
         assert heard(alice) == heard(bob) == []
+
+
+def test_a_deleted_account_leaves_the_lists_of_others(server: Server) -> None:
+    befriend(server, "alice", "bob", "carol")
+    with log_in(server, "alice") as alice:
+        alice.ask("block", user="carol")
+        server.cli("user", "delete", "bob")
+        server.cli("user", "delete", "carol")
+        for user, blocked in (("bob", None), ("carol", True)):
+            entry = contact_entry(alice, user, "none")
+            assert entry.get("blocked") is blocked
+        assert [contact["user"] for contact in alice.ask("contacts")["contacts"]] == ["carol"]
+        alice.ask("contact.remove", user="carol")
+        alice.ask("unblock", user="carol")
+        assert alice.ask("contacts")["contacts"] == []
+    with redis.Redis.from_url(server.run["redis"]) as store:
+        assert list(store.scan_iter(match="*:bob")) == []

@@ -2,6 +2,7 @@
 
 import time
 from functools import cache
+from random import Random
 from typing import cast
 
 from wsproto import ConnectionType
@@ -57,6 +58,7 @@ class ServerNode:
         self.counters = Counters()
         self.store: NodeStore = world.add_node(name)
         world.database.keys = dict(KEYS)
+        chance = Random(0).random
         self.context = Context(
             settings=self.settings,
             counters=self.counters,
@@ -66,7 +68,8 @@ class ServerNode:
             wheel=TimerWheel(self.reactor.now),
             spawn=self.store.tasks.spawn,
             limits=Limits(self.settings.rate_per_second, self.settings.rate_burst),
-            entrance=Entrance(self.settings, self.counters, self.reactor, self.store.tasks.spawn),
+            random=chance,
+            entrance=Entrance(self.settings, self.counters, self.reactor, self.store.tasks.spawn, chance),
         )
         self.accounts = Accounts(self.context, UnthreadedPasswords(memory_kib=8, rounds=1, threads=1))
         self.messages = Messages(self.context)
