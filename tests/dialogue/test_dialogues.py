@@ -1,14 +1,17 @@
 """All dialogues: in memory through both framings, and over real connections to a real server."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
+import redis
 
 from tests.conftest import required
 from tests.dialogue.play import Play, Stage
 from tests.dialogue.script import parse, scripts
 from tests.dialogue.stages import MemoryStage, ServerStage, TcpLine, WebSocketLine
 from tests.server import Server
+from tests.store.redis_process import cluster
 
 SCRIPTS = scripts()
 every_script = pytest.mark.parametrize("name", SCRIPTS)
@@ -39,6 +42,25 @@ def test_over_tcp(name: str, shared_server: Server) -> None:
 @every_script
 def test_over_websocket(name: str, shared_server: Server) -> None:
     play(name, ServerStage(shared_server, WebSocketLine))
+
+
+@pytest.fixture(scope="module")
+def server_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("cluster")
+    with cluster(required("redis-server"), directory) as primaries, ExitStack() as stack:
+        for primary in primaries:  # as a worker demands it
+            client = stack.enter_context(redis.Redis.from_url(primary.url))
+            client.config_set("appendfsync", "no")
+            client.config_set("appendonly", "yes")
+        yield stack.enter_context(Server(directory / "data", redis=primaries[0].url))
+
+
+@pytest.mark.parametrize(
+    "name", ["blocking", "contact_requests", "contacts", "presence", "presence_reconnect", "typing"]
+)
+def test_over_tcp_on_a_cluster(name: str, server_on_a_cluster: Server) -> None:
+    """Two users lie in two slots, and mostly on two primaries."""
+    play(name, ServerStage(server_on_a_cluster, TcpLine))
 
 
 # -- the player itself: what must fail does

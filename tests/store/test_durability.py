@@ -43,6 +43,8 @@ def redis(tmp_path: Path) -> Iterator[RedisProcess]:
 
 @asynccontextmanager
 async def node_behind_proxy(redis: RedisProcess, durability: Durability) -> AsyncIterator[tuple[Node, Proxy]]:
+    with redis.client() as client:  # over the link itself it would make Redis's buffer for what it reads a larger one
+        client.function_load(calls.library(), replace=True)
     async with proxied(redis.port) as proxy:
         shard = Shard(proxy.url, list(range(PARTITIONS)), clustered=False, durability=durability)
         async with serving(Node([shard], "node")) as node:
