@@ -148,8 +148,7 @@ class WebSocketFraming:
         start = 0
         while start < len(received) and not self.closed:
             if len(received) > start + 1 and self._is_server != bool(received[start + 1] & _MASKED):
-                self._receive_other(bytes(received[start:]), frames)  # wsproto says what is wrong with it
-                break
+                raise FramingError(f"not a WebSocket frame: {_WRONG_MASK[self._is_server]}", frames)
             head, end = self._extent(received, start, frames)
             if end > len(received):
                 self._buffer = bytearray(received[start:])
@@ -238,6 +237,7 @@ class WebSocketFraming:
 _CARRIAGE_RETURN = ord("\r")
 _WHOLE_TEXT = 0x81  # FIN and opcode 1
 _MASKED = 0x80
+_WRONG_MASK = {True: "a client must mask its frames", False: "a server must not mask its frames"}  # section 5.1
 
 
 def _unmasked(frame: bytes | bytearray, head: int) -> bytes:
