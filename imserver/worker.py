@@ -35,6 +35,7 @@ from imserver.protocol import commands
 from imserver.protocol.framing import LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.routing.accounts import Accounts
+from imserver.routing.groups import Groups, group_handlers
 from imserver.routing.history import Histories
 from imserver.routing.messages import Messages
 from imserver.security.passwords import Passwords
@@ -109,13 +110,13 @@ class Worker:
         )
         self.accounts = Accounts(self.context, passwords)
         self.messages = Messages(self.context)
-        self.context.handlers.update(self._handlers(Histories(self.context)))
+        self.context.handlers.update(self._handlers(Histories(self.context), Groups(self.context)))
         self.store.listen(self.messages)
         self.site = Site(web_folder(), self.why_not_ready)
         self.listeners: list[Listener] = []
         self._serving: trio.Nursery | None = None
 
-    def _handlers(self, histories: Histories) -> Handlers:
+    def _handlers(self, histories: Histories, groups: Groups) -> Handlers:
         """Which rule answers which command; the rest of a command's row is in `protocol.commands`."""
         return {
             commands.Register: self.accounts.register,
@@ -125,6 +126,7 @@ class Worker:
             commands.Ack: self.messages.ack,
             commands.Ping: self.messages.ping,
             commands.History: histories.history,
+            **group_handlers(groups),
         }
 
     def _spawn(self, function: Any, *arguments: Any) -> None:
@@ -218,9 +220,7 @@ class Worker:
         """Acknowledgements of the last second, many at once: a client may ack each message."""
         dirty, self.context.cursors = self.context.cursors, {}
         for session in dirty:
-            if session.acked is not None:
-                self.store.ack(session.user, session.device, session.acked)
-                session.acked = None
+            session.store_acked()
 
     # -- what others ask
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
 from imserver.model import START, Entry, Position, position_order
 from imserver.store.calls import Appended, Attached, Bounds, Dead, Late, Replaced
+from tests.model_groups import GroupDatabase
 
 
 class Published(NamedTuple):
@@ -72,6 +73,7 @@ class Database:
         self.keys: dict[str, str] = {}
         self.milliseconds = 1000
         self._publish = publish
+        self.groups = GroupDatabase(self)
 
     # -- accounts
 
@@ -101,6 +103,7 @@ class Database:
     def erase(self, user: str) -> ImError | None:
         answer = self.revoke(user, None)
         self.accounts.pop(user, None)
+        self.groups.lists.pop(user, None)
         return answer
 
     def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
@@ -120,14 +123,21 @@ class Database:
         for entry in reversed(forgotten):
             if entry.content[:again] == content[:again]:
                 return Appended(entry.at, None)
+        entry = self.add_entry(user, content, origin)
+        account.seen[dedupe] = entry.at
+        return Appended(entry.at, entry.prev)
+
+    def add_entry(self, user: str, content: bytes, origin: bytes) -> Entry:
+        """At the end of the log; published to the nodes in the directory."""
+        account = self.accounts[user]
         self.milliseconds += 1
         entry = Entry(Position(b"%d-0" % self.milliseconds), account.last, content)
         account.log.append(entry)
-        account.seen[dedupe] = account.last = entry.at
+        account.last = entry.at
         if list(account.on.values()) != [origin]:
             for node in dict.fromkeys(node_of(place) for place in account.on.values()):  # not a set: always one order
                 self._publish(user, node, Published(user, Entry(entry.at, entry.prev, content), origin))
-        return Appended(entry.at, entry.prev)
+        return entry
 
     def append_both(
         self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, again: int = 0
@@ -197,7 +207,8 @@ class Database:
             assert former is not None
             self._publish(user, node_of(former), Published(user, None, former, "replaced"))
         account.on[device] = place
-        return Attached(account.last, account.cursors.get(device), account.generations(device))
+        groups = self.groups.listed_at_login(user, device)
+        return Attached(account.last, account.cursors.get(device), account.generations(device), groups)
 
     def is_hosted(self, user: str, node: str) -> bool:
         account = self.accounts.get(user)

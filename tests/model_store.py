@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from imserver.errors import ImError, ServiceError, Unavailable
-from imserver.model import Entry, Place, Position, UserId
+from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.calls import Attached
+from imserver.store.group_calls import Change
 from imserver.store.store import Holdable, Listener
 from tests.model_database import Database, Published
+from tests.model_groups import GroupDatabase
 
 Then = Callable[[Any], None]
 
@@ -219,9 +221,13 @@ class NodeStore:
         self.listener: Listener | None = None
         self.links = [Link(self, shard) for shard in range(world.shards)]
         self._held: list[Holdable] = []
+        self.groups = NodeGroups(self)
 
     def listen(self, listener: Listener) -> None:
         self.listener = listener
+
+    def is_up(self, owner: str) -> bool:
+        return self.link_of(owner).up
 
     def link_of(self, user: str) -> Link:
         return self.links[self.world.shard_of(user)]
@@ -231,7 +237,7 @@ class NodeStore:
         if what.entry is None:
             self.listener.on_expelled(UserId(what.user), Place(what.origin), what.why)
         else:
-            self.listener.on_entry(UserId(what.user), what.entry, what.origin)
+            self.listener.on_entry(what.user, what.entry, what.origin)
 
     # -- backpressure
 
@@ -251,16 +257,16 @@ class NodeStore:
 
     # -- calls
 
-    def _call(self, name: str, user: str, run: Callable[[Database], Any], then: Then) -> None:
+    def call(self, name: str, user: str, run: Callable[[Database], Any], then: Then) -> None:
         self.link_of(user).calls.append(Call(name, user, run, then))
 
-    def _ask(self, name: str, user: str, run: Callable[[Database], Any], *, once: bool = False) -> Awaitable[Any]:
+    def ask(self, name: str, user: str, run: Callable[[Database], Any], *, once: bool = False) -> Awaitable[Any]:
         question = _Question(self.tasks)
         self.link_of(user).calls.append(Call(name, user, run, question.answer, once))
         return question
 
     def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
-        self._call("append", user, lambda database: database.append(user, dedupe, content, origin, again), then)
+        self.call("append", user, lambda database: database.append(user, dedupe, content, origin, again), then)
 
     @property
     def reaches_both(self) -> bool:
@@ -274,26 +280,24 @@ class NodeStore:
         def run(database: Database) -> Any:
             return database.append_both(to, own, dedupe, content, origin, again)
 
-        self._call("append_both", to, run, then)
+        self.call("append_both", to, run, then)
 
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
-        self._call("read", user, lambda database: database.read(user, after, count), then)
+        self.call("read", user, lambda database: database.read(user, after, count), then)
 
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
-        found: list[Entry] = await self._ask(
-            "read_back", user, lambda database: database.read_back(user, before, count)
-        )
+        found: list[Entry] = await self.ask("read_back", user, lambda database: database.read_back(user, before, count))
         return found
 
     def ack(self, user: UserId, device: str, upto: Position, then: Then | None = None) -> None:
-        self._call("ack", user, lambda database: database.ack(user, device, upto), then or _ignore)
+        self.call("ack", user, lambda database: database.ack(user, device, upto), then or _ignore)
 
     async def attach(self, user: UserId, device: str, place: Place, generations: str | None) -> Attached:
         if not self.link_of(user).up:
             raise Unavailable("the store is out of reach")
-        logins = await self._ask("logins", user, lambda database: database.logins(user, device), once=True)
+        logins = await self.ask("logins", user, lambda database: database.logins(user, device), once=True)
         try:
-            attached: Attached = await self._ask(
+            attached: Attached = await self.ask(
                 "attach", user, lambda database: database.attach(user, place, generations, logins), once=True
             )
         except ServiceError:
@@ -302,23 +306,87 @@ class NodeStore:
         return attached
 
     def attach_again(self, user: UserId, place: Place, generations: str, then: Then) -> None:
-        self._call("attach_again", user, lambda database: database.attach(user, place, generations, None), then)
+        self.call("attach_again", user, lambda database: database.attach(user, place, generations, None), then)
 
     def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
-        self._call("detach", user, lambda database: database.detach(user, place, cursor), _ignore)
+        self.call("detach", user, lambda database: database.detach(user, place, cursor), _ignore)
 
     async def register(self, user: UserId, password_hash: str) -> None:
-        await self._ask("register", user, lambda database: database.register(user, password_hash))
+        await self.ask("register", user, lambda database: database.register(user, password_hash))
 
     async def password_hash(self, user: UserId) -> str | None:
-        known: str | None = await self._ask("password_hash", user, lambda database: database.password_hash(user))
+        known: str | None = await self.ask("password_hash", user, lambda database: database.password_hash(user))
         return known
 
     async def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
-        known: dict[str, str] = await self._ask(
+        known: dict[str, str] = await self.ask(
             "signing_keys", "", lambda database: database.signing_keys(key_id, secret)
         )
         return known
+
+
+class NodeGroups:
+    """The interface of `imserver.store.groups.GroupStore`."""
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+
+    def post(
+        self,
+        group: GroupId,
+        sender: str,
+        dedupe: bytes,
+        content: bytes,
+        origin: bytes,
+        then: Then,
+        again: int = 0,
+    ) -> None:
+        self._call("post", group, lambda it: it.post(group, sender, dedupe, content, origin, again), then)
+
+    async def create(self, group: GroupId, owner: str, token: str, content: bytes, fields: dict[str, Any]) -> Any:
+        return await self._ask("create", group, lambda it: it.create(group, owner, token, content, fields))
+
+    async def change(self, group: GroupId, what: Change) -> Any:
+        return await self._ask(what.action, group, lambda it: it.change(group, what))
+
+    async def info(self, group: GroupId, user: str) -> Any:
+        return await self._ask("info", group, lambda it: it.info(group, user))
+
+    async def members(self, group: GroupId, cursor: str, count: int) -> tuple[None, list[tuple[str, str]]]:
+        known = await self._ask("members", group, lambda it: it.groups[group].members)
+        return None, [(user, standing) for user, (standing, _) in known.items()]
+
+    def follow(self, group: GroupId, user: str, cursor: Position, most: int, then: Then) -> None:
+        node = self._store.node
+        self._call("follow", group, lambda it: it.follow(group, node, user, cursor, most), then)
+
+    def follow_again(self, group: GroupId, then: Then) -> None:
+        node = self._store.node
+        self._call("follow_again", group, lambda it: it.follow_again(group, node), then)
+
+    def unfollow(self, group: GroupId) -> None:
+        self._store.call("unfollow", group, lambda database: database.clear(group, self._store.node), _ignore)
+
+    async def expect(self, user: str, group: GroupId, most_groups: int, most_made: int | None = None) -> None:
+        await self._ask("expect", user, lambda it: it.expect(user, group, most_groups, most_made))
+
+    async def enlist(self, user: str, group: GroupId, as_of: Position, what: str, content: bytes) -> None:
+        await self._ask("enlist", user, lambda it: it.enlist(user, group, as_of, what, content))
+
+    def enlist_later(self, user: str, group: GroupId, as_of: Position, what: str, content: bytes) -> None:
+        self._call("enlist", user, lambda it: it.enlist(user, group, as_of, what, content), _ignore)
+
+    async def listed(self, user: str) -> Any:
+        return await self._ask("listed", user, lambda it: it.listed(user))
+
+    def ack(self, user: str, device: str, group: GroupId, upto: Position, then: Then | None = None) -> None:
+        self._call("ack_group", user, lambda it: it.ack(user, device, group, upto), then or _ignore)
+
+    def _call(self, name: str, owner: str, run: Callable[[GroupDatabase], Any], then: Then) -> None:
+        self._store.call(name, owner, lambda database: run(database.groups), then)
+
+    def _ask(self, name: str, owner: str, run: Callable[[GroupDatabase], Any]) -> Awaitable[Any]:
+        return self._store.ask(name, owner, lambda database: run(database.groups))
 
 
 def _ignore(reply: object) -> None:

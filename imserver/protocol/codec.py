@@ -51,6 +51,9 @@ def decode_command(frame: bytes) -> Command:
         raise BadFrame("not a JSON object: nested too deeply") from None
     if type(command) is Send:
         command.body = checked_body(command.body)
+    else:
+        for field in command.texts:
+            check_text(getattr(command, field), field)
     return command
 
 

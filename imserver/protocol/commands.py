@@ -1,22 +1,26 @@
 """What a client may ask. A new command is one schema and one row here, and a handler named in `worker.HANDLERS`."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
+from imserver.protocol.groups import Role
 from imserver.protocol.lifecycle import State
 
 Ref = int | str | None
 Name = Annotated[str, Meta(min_length=1, max_length=65)]
 PositionText = Annotated[str, Meta(max_length=40)]
 Secret = Annotated[str, Meta(min_length=1, max_length=1024)]
+GroupName = Annotated[str, Meta(min_length=1, max_length=100)]
+Topic = Annotated[str, Meta(max_length=1000)]
 PageLimit = Annotated[int, Meta(ge=1, le=200)]
 
 
 class Command(msgspec.Struct, tag_field="op", omit_defaults=True, kw_only=True, gc=False):
     """A request; `ref` asks for a reply and is repeated in it."""
 
+    texts: ClassVar[tuple[str, ...]] = ()  # fields that hold what people write
     ref: Ref = None
 
 
@@ -59,6 +63,88 @@ class History(Command, tag="history"):
     limit: PageLimit = 50
 
 
+class GroupCreate(Command, tag="group.create"):
+    """`members` are in it from the beginning. `posting`: who may; "admins" makes it a broadcast channel.
+
+    `history`: what newcomers may read, all of it or what was said since they joined.
+    """
+
+    texts: ClassVar[tuple[str, ...]] = ("name", "topic")
+    name: GroupName
+    group: Name | None = None
+    members: Annotated[list[Name], Meta(max_length=100)] = []
+    topic: Topic = ""
+    open: bool = False
+    history: Literal["all", "joined"] = "joined"
+    posting: Literal["all", "admins"] = "all"
+
+
+class GroupJoin(Command, tag="group.join"):
+    group: Name
+
+
+class GroupLeave(Command, tag="group.leave"):
+    group: Name
+
+
+class GroupInvite(Command, tag="group.invite"):
+    group: Name
+    user: Name
+
+
+class GroupKick(Command, tag="group.kick"):
+    """Also takes back an invitation."""
+
+    group: Name
+    user: Name
+
+
+class GroupBan(Command, tag="group.ban"):
+    group: Name
+    user: Name
+
+
+class GroupUnban(Command, tag="group.unban"):
+    group: Name
+    user: Name
+
+
+class GroupRole(Command, tag="group.role"):
+    """To "owner": hands over what the sender has."""
+
+    group: Name
+    user: Name
+    role: Role
+
+
+class GroupSet(Command, tag="group.set"):
+    """What is not there stays as it is."""
+
+    texts: ClassVar[tuple[str, ...]] = ("name", "topic")
+    group: Name
+    name: GroupName | None = None
+    topic: Topic | None = None
+    open: bool | None = None
+    history: Literal["all", "joined"] | None = None
+    posting: Literal["all", "admins"] | None = None
+
+
+class GroupInfo(Command, tag="group.info"):
+    group: Name
+
+
+class GroupMembers(Command, tag="group.members"):
+    """`cursor`: the `next` of the page before."""
+
+    group: Name
+    cursor: Annotated[str, Meta(pattern="^[0-9]{1,20}$")] = "0"
+    limit: PageLimit = 100
+
+
+class GroupsList(Command, tag="groups"):
+    """The user's groups, and the invitations."""
+
+
 class Ping(Command, tag="ping"):
     pass
 
@@ -86,13 +172,25 @@ INSIDE = (State.INSIDE,)
 COMMANDS: dict[type[Command], Row] = {
     row.schema: row
     for row in (
-        #   schema    states            hot    cost
-        Row(Register, OUTSIDE,          False, 10),
-        Row(Login,    OUTSIDE,          False, 10),
-        Row(Send,     INSIDE,           True,  1),
-        Row(Ack,      INSIDE,           True,  0.5),
-        Row(History,  INSIDE,           False, 10),
-        Row(Ping,     OUTSIDE + INSIDE, True,  0.5),
-        Row(Logout,   INSIDE,           False, 1),
+        #   schema        states            hot    cost
+        Row(Register,     OUTSIDE,          False, 10),
+        Row(Login,        OUTSIDE,          False, 10),
+        Row(Send,         INSIDE,           True,  1),
+        Row(Ack,          INSIDE,           True,  0.5),
+        Row(History,      INSIDE,           False, 10),
+        Row(GroupCreate,  INSIDE,           False, 50),
+        Row(GroupJoin,    INSIDE,           False, 10),
+        Row(GroupLeave,   INSIDE,           False, 10),
+        Row(GroupInvite,  INSIDE,           False, 10),
+        Row(GroupKick,    INSIDE,           False, 10),
+        Row(GroupBan,     INSIDE,           False, 10),
+        Row(GroupUnban,   INSIDE,           False, 10),
+        Row(GroupRole,    INSIDE,           False, 10),
+        Row(GroupSet,     INSIDE,           False, 10),
+        Row(GroupInfo,    INSIDE,           False, 2),
+        Row(GroupMembers, INSIDE,           False, 10),
+        Row(GroupsList,   INSIDE,           False, 10),
+        Row(Ping,         OUTSIDE + INSIDE, True,  0.5),
+        Row(Logout,       INSIDE,           False, 1),
     )
 }  # fmt: skip

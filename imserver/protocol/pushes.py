@@ -43,6 +43,64 @@ class Page(msgspec.Struct, omit_defaults=True):
     next: str | None = None
 
 
+class NewGroup(msgspec.Struct):
+    """The `ok` of `group.create`."""
+
+    group: str
+
+
+class GroupDetails(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The `ok` of `group.info`. `role` and `at` (the end of its log): where the user is a member."""
+
+    group: str
+    name: str
+    topic: str
+    open: bool
+    history: str
+    posting: str
+    members: int
+    role: str | None = None
+    at: str | None = None
+
+
+class Member(msgspec.Struct):
+    """One of `group.members`."""
+
+    user: str
+    role: str
+
+
+class MemberPage(msgspec.Struct, omit_defaults=True):
+    """The `ok` of `group.members`. Where there is `next`, ask again with it as `cursor`."""
+
+    members: list[Member]
+    next: str | None = None
+
+
+class GroupListed(msgspec.Struct, rename={"since": "from"}):
+    """One of `groups`: `from` where the membership began, `at` where its log ends."""
+
+    group: str
+    name: str
+    role: str
+    since: str
+    at: str
+
+
+class Invitation(msgspec.Struct):
+    """One of `groups`; `at` in the group's log."""
+
+    group: str
+    at: str
+
+
+class GroupList(msgspec.Struct):
+    """The `ok` of `groups`."""
+
+    groups: list[GroupListed]
+    invited: list[Invitation]
+
+
 class Failure(msgspec.Struct, omit_defaults=True, gc=False):
     """The `err` of a reply; `retry`: seconds after which the same request may succeed."""
 
@@ -76,6 +134,22 @@ class MessagePush(Push, tag="msg", kw_only=True):
     log: str | None = None
 
 
+class GroupPush(Push, tag="group", kw_only=True):
+    """An entry about a group: in its own log (`log`), or in that of the user concerned (`group`, `since`)."""
+
+    at: str
+    prev: str
+    change: str
+    log: str | None = None
+    group: str | None = None
+    since: str | None = msgspec.field(name="from", default=None)
+    user: str | None = None
+    by: str | None = None
+    role: str | None = None
+    name: str | None = None
+    topic: str | None = None
+
+
 class Synced(Push, tag="synced"):
     """The backlog ends at `at`; what follows is live."""
 
@@ -85,10 +159,14 @@ class Synced(Push, tag="synced"):
 class Truncated(Push, tag="truncated"):
     """Entries before `at` are no longer kept; the session goes on from there.
 
-    `at`: the oldest entry that is kept; where none is, the end of the log.
+    `at`: the oldest entry that is kept; where none is, the end of the log. `log`: the group, where it is a group's log;
+    then it may also be that the user was no member before `at`, or, with `count`, that so many entries (at least) are
+    not sent unasked: `history` has them.
     """
 
     at: str
+    log: str | None = None
+    count: int = 0
 
 
 class PingPush(Push, tag="ping"):
@@ -118,4 +196,4 @@ class UnknownPush(msgspec.Struct):
     ev: str
 
 
-AnyPush = MessagePush | Synced | Truncated | PingPush | ErrorPush | Bye
+AnyPush = MessagePush | GroupPush | Synced | Truncated | PingPush | ErrorPush | Bye

@@ -40,7 +40,7 @@ class Accounts:
 
     async def login(self, session: Session, command: Login) -> None:
         device = parse_device(command.device)
-        _since(command)  # what is wrong with it is said before a password is hashed
+        _since(command), _since_of_groups(command)  # what is wrong with it is said before a password is hashed
         session.enter()
         try:
             user, generations = await self._authenticate(command, device)
@@ -72,6 +72,8 @@ class Accounts:
             session.expelled(expelled)
             return
         assert session.tail is not None
+        assert session.following is not None
+        session.following.enter(attached.groups, _since_of_groups(command))
         session.tail.begin()
 
     async def _attach(
@@ -135,6 +137,13 @@ def _since(command: Login) -> Position | None:
     if isinstance(since, dict):
         since = since.get("")
     return None if since is None else parse_position(since, "since")
+
+
+def _since_of_groups(command: Login) -> dict[str, Position]:
+    """The same of groups' logs."""
+    if not isinstance(command.since, dict):
+        return {}
+    return {log: parse_position(at, "since") for log, at in command.since.items() if log}
 
 
 def _start(since: Position | None, attached: Attached) -> Position:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import msgspec
 
 from imserver.errors import ImError, NotAllowed, NotLoggedIn, RateLimited, Unavailable
-from imserver.model import DeviceId, Place, Position, UserId
+from imserver.model import DeviceId, Entry, GroupId, Place, Position, UserId, is_group
 from imserver.observe.log import get_logger
 from imserver.protocol.commands import COMMANDS, Command, Ref
 from imserver.protocol.lifecycle import SESSION, Event, State, advance
@@ -19,6 +19,7 @@ from imserver.protocol.limits import TokenBucket
 from imserver.protocol.pushes import Bye, Push
 from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.cursor import is_newer
+from imserver.session.following import Following
 from imserver.session.tail import Tail
 from imserver.store.stored import Sender
 
@@ -47,6 +48,7 @@ class Session:
         "acked",
         "channel",
         "context",
+        "following",
         "heard",
         "identity",
         "opened",
@@ -62,6 +64,7 @@ class Session:
         self.state = State.NEW
         self.identity: Identity | None = None
         self.tail: Tail | None = None
+        self.following: Following | None = None  # groups, and what is to come before `synced`
         self.opened = self.heard = now
         self.acked: Position | None = None  # kept by the device, not stored yet
         self.sending: list[str] | None = None  # ids of the sends without an answer; None at rest
@@ -183,6 +186,31 @@ class Session:
         """The channel has sent all that was kept."""
         if self.tail is not None:
             self.tail.drained()
+        if self.following is not None:
+            for tail in tuple(self.following.tails.values()):
+                tail.drained()
+
+    def tail_of(self, log: str) -> Tail | None:
+        """Of the own log, or of a group's that is followed."""
+        if not is_group(log):
+            return self.tail
+        return None if self.following is None else self.following.tails.get(GroupId(log))
+
+    def caught_up(self, tail: Tail) -> None:
+        """A log has been read to its end."""
+        if self.following is not None:
+            self.following.caught_up(tail.log)
+
+    def cannot_read(self, tail: Tail) -> None:
+        """The store does not give a log."""
+        if self.following is not None and is_group(tail.log):
+            self.following.cannot_read(tail)
+        else:
+            self.expel("unavailable", "the log can't be read now", reconnect=True, after=1.0)
+
+    def on_group_event(self, tail: Tail, entry: Entry) -> None:
+        """An entry about a group was forwarded: the user may have joined, or left."""
+        (self.following or Following(self)).on_event(tail, entry)
 
     # -- logging in
 
@@ -206,6 +234,7 @@ class Session:
         self.state = advance(SESSION, self.state, Event.WELCOMED)
         self.identity = identity
         self.tail = Tail(self, identity.user, position, end, new_device=new_device)
+        self.following = Following(self, end, is_synced=False)
         self.context.registry.add(identity.user, self)
         self.context.counters.logins += 1
         log.debug("session opened", user=identity.user, device=identity.device)
@@ -236,6 +265,20 @@ class Session:
         if self.acked is None or is_newer(position, self.acked):
             self.acked = position
         self.context.cursors[self] = None
+
+    def keep_in(self, group: GroupId, position: Position) -> None:
+        """The same of a group's log, which MUST be followed."""
+        assert self.following is not None
+        self.following.acked[group] = position
+        self.context.cursors[self] = None
+
+    def store_acked(self) -> None:
+        """What was kept since this was called last."""
+        if self.acked is not None:
+            self.context.store.ack(self.user, self.device, self.acked)
+            self.acked = None
+        if self.following is not None:
+            self.following.store_acked()
 
     # -- time
 
@@ -296,6 +339,8 @@ class Session:
         context.counters.sessions_closed += 1
         context.cursors.pop(self, None)
         if identity is not None:
+            if self.following is not None:
+                self.following.close()
             context.registry.remove(identity.user, self)
             context.store.detach(identity.user, identity.place, self.acked)
             log.debug("session closed", user=identity.user, device=identity.device, why=why)

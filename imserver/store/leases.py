@@ -77,15 +77,19 @@ class Lease:
         *,
         spawn: Callable[..., None],
         on_lost: Callable[["RedisLink"], None],
+        on_cleared: Callable[["RedisLink"], None],
         on_dead: Callable[[], None],
     ) -> None:
-        """`on_lost`: the lease is about to end. `on_dead`: this node is taken for dead and MUST end."""
+        """`on_lost`: the lease is about to end. `on_cleared`: it is there again, and what the node had is cleared.
+
+        `on_dead`: this node is taken for dead and MUST end.
+        """
         self.link = link
         self._partitions = partitions
         self._keys = lease_keys(partitions[0])
         self._node, self._info = info.node.encode(), msgspec.json.encode(info)
         self._seconds = seconds
-        self._spawn, self._on_lost, self._on_dead = spawn, on_lost, on_dead
+        self._spawn, self._on_lost, self._on_cleared, self._on_dead = spawn, on_lost, on_cleared, on_dead
         self._margin = margin(seconds)
         self._ends_at = 0.0  # reactor time; not later than the store thinks; 0: none is held
         # In the store a lease ends that much earlier; then its node is suspect for as long, and dead after that.
@@ -151,6 +155,7 @@ class Lease:
         try:
             await self._clear(self._node)
             self._was_lost = False
+            self._on_cleared(self.link)
         except* ImError as error:
             log.debug("not now", what="returning", error=str(error))
         finally:

@@ -47,13 +47,17 @@ class UserKeys(NamedTuple):
     state    hash: `last` position, `on` (who is connected where), `c:<device>` cursors, `<user>/<device>/<id>` dedupe
     log      stream: the user's log
     account  hash: password hash, creation time, disabled, token generations
+    groups   hash: group -> where the membership began; cursors of the devices in the groups' logs
     packed   state and log, packed as arguments of a call: made with every message, the same for all
+
+    A group has state, log and packed in the same form, under its own name; what else it has is in GroupKeys.
     """
 
     partition: int
     state: bytes
     log: bytes
     account: bytes
+    groups: bytes
     packed: bytes
 
 
@@ -62,9 +66,34 @@ def user_keys(user: str) -> UserKeys:
     """The keys of `user`, kept for those seen lately: they are asked for with every message."""
     partition = partition_of(user)
     tag, name = tags()[partition], user.encode()
-    state, log, account = b"{%b}u:%b" % (tag, name), b"{%b}l:%b" % (tag, name), b"{%b}a:%b" % (tag, name)
+    state, log, account, groups = (b"{%b}%b:%b" % (tag, kind, name) for kind in (b"u", b"l", b"a", b"g"))
     packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(state), state, len(log), log)
-    return UserKeys(partition, state, log, account, packed)
+    return UserKeys(partition, state, log, account, groups, packed)
+
+
+class GroupKeys(NamedTuple):
+    """The keys of one group, all in one slot.
+
+    state    hash: as a user's, and what the group is called; `on` has the nodes that host followers
+    log      stream: the group's log
+    members  hash: user -> standing
+    packed   all three, packed as arguments of a call
+    """
+
+    partition: int
+    state: bytes
+    log: bytes
+    members: bytes
+    packed: bytes
+
+
+@lru_cache(maxsize=16384)
+def group_keys(group: str) -> GroupKeys:
+    """The keys of `group`, kept for those seen lately."""
+    keys = user_keys(group)
+    members = b"{%b}m:%b" % (tags()[keys.partition], group.encode())
+    packed = b"%b$%d\r\n%b\r\n" % (keys.packed, len(members), members)
+    return GroupKeys(keys.partition, keys.state, keys.log, members, packed)
 
 
 def channel_prefix(partition: int) -> bytes:

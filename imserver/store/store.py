@@ -9,10 +9,11 @@ from imserver.model import Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds, Late
+from imserver.store.groups import GroupStore
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.partitions import Hosting, UserKeys, channel_prefix, deployment_key, partition_of, user_keys
-from imserver.store.redis_link import RedisLink
+from imserver.store.redis_link import Parse, RedisLink
 from imserver.store.shards import Shard
 
 _ENTRY = ord("e")
@@ -26,16 +27,19 @@ _UNPROVEN_PROBES = 5  # a subscription that lost so many probes in a row is made
 class Listener(Protocol):
     """Who is told what the store says unasked."""
 
-    def on_entry(self, user: UserId, entry: Entry, origin: bytes) -> None:
-        """An entry was appended to the log of a user who has sessions here."""
+    def on_entry(self, log: str, entry: Entry, origin: bytes) -> None:
+        """An entry was appended to the log of a user who has sessions here, or of a group that has followers here."""
 
     def on_expelled(self, user: UserId, place: Place, why: str) -> None:
         """A session must go: `replaced` or `revoked`."""
 
-    def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
-        """A shard was out of reach: what was published meanwhile is lost, for the users it holds."""
+    def on_link_up(self, holds: Callable[[str], bool]) -> None:
+        """A shard was out of reach: what was published meanwhile is lost, for the users and groups it holds."""
 
-    def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
+    def on_cleared(self, holds: Callable[[str], bool]) -> None:
+        """What this node had entered of groups of a shard is gone; it may be entered again."""
+
+    def on_lease_lost(self, holds: Callable[[str], bool]) -> None:
         """Sessions of users of a shard MUST go elsewhere: before long this node is taken for dead there."""
 
 
@@ -73,6 +77,7 @@ class Store:
         self._counters, self._options = counters, options
         self._reactor = reactor
         self._listener: Listener | None = None
+        self.groups = GroupStore(self)
         self.saturated: set[RedisLink] = set()  # links on which too many calls wait
         # Whether one call can concern two users: a cluster takes no call that concerns two slots.
         self.reaches_both = not any(shard.clustered for shard in shards)
@@ -99,6 +104,7 @@ class Store:
                 options.lease_seconds,
                 spawn=spawn,
                 on_lost=self._on_lease_lost,
+                on_cleared=self._on_cleared,
                 on_dead=on_dead,
             )
             for shard, link in zip(shards, self.links, strict=True)
@@ -114,8 +120,19 @@ class Store:
         """Of the keys that belong to no user."""
         return self._by_partition[0]
 
-    def link_of(self, user: str) -> RedisLink:
-        return self._by_partition[partition_of(user)]
+    def link_of(self, owner: str) -> RedisLink:
+        """Of a user, or of a group."""
+        return self._by_partition[partition_of(owner)]
+
+    def is_up(self, owner: str) -> bool:
+        """Whether the shard of a user or a group can be reached."""
+        return self.link_of(owner).up
+
+    def call_for(
+        self, owner: str, command: bytes, then: Callable[[Any], None] | None = None, parse: Parse | None = None
+    ) -> None:
+        """A call on the shard of a user or a group."""
+        self.link_of(owner).call(command, then or _ignore, parse)
 
     # -- backpressure
 
@@ -150,7 +167,7 @@ class Store:
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
         link.call(calls.append(keys, dedupe, content, origin, again), then, calls.appended)
-        self._trim_now_and_then(link, keys)
+        self.trim_now_and_then(keys)
 
     def append_both(
         self,
@@ -169,24 +186,25 @@ class Store:
         keys, own_keys = user_keys(to), user_keys(own)
         link = self._by_partition[keys.partition]
         link.call(calls.append_both(keys, own_keys, dedupe, content, origin, again), then, calls.appended)
-        self._trim_now_and_then(link, keys, own_keys)
+        self.trim_now_and_then(keys, own_keys)
 
-    def _trim_now_and_then(self, link: RedisLink, *appended_to: UserKeys) -> None:
+    def trim_now_and_then(self, *appended_to: UserKeys) -> None:
+        """After an append to the logs of these."""
         self._until_trim -= 1
         if self._until_trim:
             return
         self._until_trim = _TRIM_EVERY
         for keys in appended_to:
-            link.call(calls.trim(keys, time.time(), self._options.bounds), _ignore)
+            self._by_partition[keys.partition].call(calls.trim(keys, time.time(), self._options.bounds), _ignore)
 
-    def read(self, user: UserId, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
-        """At most `count` entries of the user's log behind `after`, oldest first."""
-        keys = user_keys(user)
+    def read(self, log: str, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
+        """At most `count` entries of the log of a user or a group behind `after`, oldest first."""
+        keys = user_keys(log)
         self._by_partition[keys.partition].call(calls.read(keys, after, count), then, calls.entries)
 
-    async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
+    async def read_back(self, log: str, before: Position | None, count: int) -> list[Entry]:
         """At most `count` entries before `before` (None: the end), newest first."""
-        keys = user_keys(user)
+        keys = user_keys(log)
         return calls.entries(await self._by_partition[keys.partition].ask(calls.read_back(keys, before, count)))
 
     def ack(self, user: UserId, device: str, upto: Position, then: Callable[[object], None] | None = None) -> None:
@@ -280,7 +298,7 @@ class Store:
     def on_up(self, link: RedisLink) -> None:
         self._leases[link].renew(self._reactor.now)
         assert self._listener is not None
-        self._listener.on_link_up(lambda user: self.link_of(user) is link)
+        self._listener.on_link_up(lambda owner: self.link_of(owner) is link)
 
     def on_push(self, message: bytes) -> None:
         assert self._listener is not None
@@ -300,7 +318,11 @@ class Store:
 
     def _on_lease_lost(self, link: RedisLink) -> None:
         assert self._listener is not None
-        self._listener.on_lease_lost(lambda user: self.link_of(user) is link)
+        self._listener.on_lease_lost(lambda owner: self.link_of(owner) is link)
+
+    def _on_cleared(self, link: RedisLink) -> None:
+        assert self._listener is not None
+        self._listener.on_cleared(lambda owner: self.link_of(owner) is link)
 
     # -- health
 

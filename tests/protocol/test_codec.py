@@ -11,7 +11,29 @@ from hypothesis import strategies as st
 from imserver.errors import BadFrame, BadRequest, FramingError, NotFound, RateLimited, RequestError, UnknownOp
 from imserver.model import Entry, Position
 from imserver.protocol import codec
-from imserver.protocol.commands import COMMANDS, Ack, Command, History, Login, Logout, Ping, Register, Send
+from imserver.protocol.commands import (
+    COMMANDS,
+    Ack,
+    Command,
+    GroupBan,
+    GroupCreate,
+    GroupInfo,
+    GroupInvite,
+    GroupJoin,
+    GroupKick,
+    GroupLeave,
+    GroupMembers,
+    GroupRole,
+    GroupSet,
+    GroupsList,
+    GroupUnban,
+    History,
+    Login,
+    Logout,
+    Ping,
+    Register,
+    Send,
+)
 from imserver.protocol.pushes import Bye, MessagePush, Page, PingPush, Reply, Sent, Synced, Truncated, UnknownPush
 
 TABLE: list[tuple[Command, bytes]] = [
@@ -27,6 +49,24 @@ TABLE: list[tuple[Command, bytes]] = [
     ),
     (Ack(upto="1-0", log="#g"), b'{"op":"ack","upto":"1-0","log":"#g"}'),
     (History(partner="bob", before="5-0", limit=7), b'{"op":"history","with":"bob","before":"5-0","limit":7}'),
+    (
+        GroupCreate(ref=1, name="Room", group="#room", members=["bob"], open=True, posting="admins"),
+        b'{"op":"group.create","ref":1,"name":"Room","group":"#room","members":["bob"],"open":true,"posting":"admins"}',
+    ),
+    (GroupJoin(group="#g"), b'{"op":"group.join","group":"#g"}'),
+    (GroupLeave(group="#g"), b'{"op":"group.leave","group":"#g"}'),
+    (GroupInvite(group="#g", user="bob"), b'{"op":"group.invite","group":"#g","user":"bob"}'),
+    (GroupKick(group="#g", user="bob"), b'{"op":"group.kick","group":"#g","user":"bob"}'),
+    (GroupBan(group="#g", user="bob"), b'{"op":"group.ban","group":"#g","user":"bob"}'),
+    (GroupUnban(group="#g", user="bob"), b'{"op":"group.unban","group":"#g","user":"bob"}'),
+    (
+        GroupRole(group="#g", user="bob", role="admin"),
+        b'{"op":"group.role","group":"#g","user":"bob","role":"admin"}',
+    ),
+    (GroupSet(group="#g", topic="tea", open=False), b'{"op":"group.set","group":"#g","topic":"tea","open":false}'),
+    (GroupInfo(group="#g"), b'{"op":"group.info","group":"#g"}'),
+    (GroupMembers(group="#g", cursor="17", limit=5), b'{"op":"group.members","group":"#g","cursor":"17","limit":5}'),
+    (GroupsList(ref=2), b'{"op":"groups","ref":2}'),
     (Ping(ref=0), b'{"op":"ping","ref":0}'),
     (Logout(), b'{"op":"logout"}'),
 ]
@@ -71,6 +111,11 @@ def test_unknown_fields_are_ignored() -> None:
         (b'{"op":"history","with":"b","limit":1000}', BadRequest, "limit"),
         (b'{"op":"ack","upto":"' + b"1" * 41 + b'"}', BadRequest, "upto"),
         (b'{"op":"register","user":"a","password":""}', BadRequest, "password"),
+        (b'{"op":"group.create","name":""}', BadRequest, "name"),
+        (b'{"op":"group.create","name":"a\\u0001"}', BadRequest, "name"),
+        (b'{"op":"group.set","group":"#g","topic":"\\ufffe"}', BadRequest, "topic"),
+        (b'{"op":"group.role","group":"#g","user":"a","role":"king"}', BadRequest, "role"),
+        (b'{"op":"group.members","group":"#g","cursor":"x"}', BadRequest, "cursor"),
         (b'{"op":"ping","ref":"\xff"}', FramingError, "UTF-8"),
         (b'{"op":"ping","ref":"\xc3"}', FramingError, "UTF-8"),
     ],

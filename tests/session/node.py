@@ -13,6 +13,7 @@ from imserver.protocol import commands
 from imserver.protocol.framing import Framing, LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.routing.accounts import Accounts
+from imserver.routing.groups import Groups, group_handlers
 from imserver.routing.history import Histories
 from imserver.routing.messages import Messages
 from imserver.security import tokens
@@ -68,6 +69,7 @@ class ServerNode:
         )
         self.accounts = Accounts(self.context, UnthreadedPasswords(memory_kib=8, rounds=1, threads=1))
         self.messages = Messages(self.context)
+        self.context.handlers.update(group_handlers(Groups(self.context)))
         self.context.handlers.update(
             {
                 commands.Register: self.accounts.register,
@@ -118,9 +120,7 @@ class ServerNode:
     def _store_cursors(self) -> None:
         dirty, self.context.cursors = self.context.cursors, {}
         for session in dirty:
-            if session.acked is not None:
-                self.context.store.ack(session.user, session.device, session.acked)
-                session.acked = None
+            session.store_acked()
 
     def settle(self) -> None:
         """Everything that can move by itself does."""

@@ -26,10 +26,10 @@ local function revoke(keys, args)
 end
 
 -- erase: the account, its log and its state are gone; its sessions are told to close.
--- KEYS  1 state  2 account  3 log   Returns {'ok'} {'not-found'}.
+-- KEYS  1 state  2 account  3 log  4 groups, all of which the user MUST have left   Returns {'ok'} {'not-found'}.
 local function erase(keys)
   local answer = revoke(keys, { '' })
-  redis.call('DEL', keys[1], keys[2], keys[3])
+  redis.call('DEL', keys[1], keys[2], keys[3], keys[4])
   return answer
 end
 
