@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 
 from imswarm.client_loop import ClientLoop
+from imswarm.group_talk import GroupConversation, GroupTalk
 from imswarm.population import Crowd, Population
 from imswarm.stats import Tally
 from imswarm.traffic import Conversation, Traffic
@@ -29,7 +30,7 @@ class Plan:
     """Everything a client process needs to know, given to it at its start."""
 
     crowd: Crowd
-    conversation: Conversation
+    conversation: Conversation | GroupConversation
     cores: frozenset[int] | None
     """Where it may run; None: anywhere."""
 
@@ -37,6 +38,11 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Connect:
     """Log everybody in; answered when each has succeeded or failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Of a group: it is made, and everybody joins; answered when all have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class Settle:
     """Answered by a tally with what was lost, duplicated, reordered in the whole run."""
 
 
-Order = Connect | Start | Mark | Drain | Disconnect | Settle
+Order = Connect | Gather | Start | Mark | Drain | Disconnect | Settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +94,21 @@ def client_main(plan: Plan, pipe: Pipe) -> None:
     ClientProcess(plan, pipe).run()
 
 
+def _traffic(
+    population: Population, conversation: Conversation | GroupConversation, tally: Tally
+) -> Traffic | GroupTalk:
+    if isinstance(conversation, GroupConversation):
+        return GroupTalk(population, conversation, tally)
+    return Traffic(population, conversation, tally)
+
+
 class ClientProcess:
     def __init__(self, plan: Plan, pipe: Pipe) -> None:
         self._pipe = pipe
         self._tally = Tally()
         self._loop = ClientLoop()
         self._population = Population(self._loop, plan.crowd, self._tally)
-        self._traffic = Traffic(self._population, plan.conversation, self._tally)
+        self._traffic = _traffic(self._population, plan.conversation, self._tally)
         self._drain_until = 0.0
         self._running = True
 
@@ -125,6 +139,9 @@ class ClientProcess:
         match order:
             case Connect():
                 self._population.connect(self._on_connected)
+            case Gather():
+                assert isinstance(self._traffic, GroupTalk)
+                self._traffic.gather(self._answer)
             case Start(rate_per_second):
                 self._traffic.start(rate_per_second)
                 self._answer()
