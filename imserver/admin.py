@@ -14,14 +14,17 @@ import redis
 
 from imserver.config import Settings
 from imserver.errors import BadRequest, ImError, NotFound, Unavailable
-from imserver.model import UserId, parse_device, parse_user
+from imserver.model import GroupId, UserId, parse_device, parse_user
+from imserver.protocol.groups import RULES
 from imserver.security import tokens
 from imserver.security.passwords import hash_now
-from imserver.store import calls, embedded
+from imserver.store import calls, embedded, group_calls
 from imserver.store.calls import Packed
+from imserver.store.group_calls import Change
 from imserver.store.leases import NodeInfo
-from imserver.store.partitions import UserKeys, deployment_key, lease_keys, user_keys
+from imserver.store.partitions import UserKeys, deployment_key, group_keys, lease_keys, user_keys
 from imserver.store.shards import Shard, find_shards
+from imserver.store.stored import group_event
 
 _PIPELINE = 500  # accounts imported at a time
 
@@ -115,10 +118,18 @@ class Admin:
         self._by_partition[keys.partition].hdel(keys.account, "disabled")
 
     def user_delete(self, user: str) -> None:
-        """The account, its log and all it kept. Raises NotFound."""
+        """The account, its log and all it kept. It leaves its groups first, as if by itself. Raises NotFound."""
         name = parse_user(user)
-        keys = user_keys(name)
+        keys = self._known(name)
+        for group in group_calls.groups_listed(self._ask(keys, group_calls.listed(keys)))[0]:
+            self._leave(name, group)
         _raise_if(calls.found(self._ask(keys, calls.erase(keys))))
+
+    def _leave(self, user: UserId, group: GroupId) -> None:
+        """One group; where this owned it, it goes to another member, or is closed."""
+        content = group_event(group, RULES["leave"].change, user=user, by=user)
+        leaving = group_calls.change(group_keys(group), Change("leave", user, user, content))
+        self._ask(user_keys(group), leaving)
 
     def user_list(self, prefix: str = "") -> Iterator[AccountInfo]:
         """In no order: a walk over all keys of the store, a little at a time."""
