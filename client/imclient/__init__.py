@@ -10,7 +10,8 @@ The path of a message that is sent:
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
 Around it: `address` (URLs), `events` and `errors` (what an application gets), `profile` (what is remembered on disk),
-`trio_client` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `console`, `text`, `slots`.
+`trio_client` (`connect` and `register`), `groups` (`client.groups`), and the program: `cli`, `running`, `chat`,
+`chat_groups`, `console`, `text`, `slots`.
 
 The rule of imports: address, backoff, core, cursor, errors, events, outbox, reader and handshake import neither trio
 nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
@@ -19,13 +20,15 @@ nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model
 from imclient.client import Client, Inbox, Notice
 from imclient.core import State
 from imclient.errors import ConnectionLost, SessionEnded
-from imclient.events import Disconnected, Message, Page, SendFailed, Sent, Synced, Truncated, Welcomed
+from imclient.events import Disconnected, GroupChanged, Message, Page, SendFailed, Sent, Synced, Truncated, Welcomed
+from imclient.groups import Groups
 from imclient.profile import Profile
 from imclient.trio_client import connect, register
 from imserver.errors import (
     BadCredentials,
     BadRequest,
     Blocked,
+    Conflict,
     Exists,
     ExpiredToken,
     ImError,
@@ -44,10 +47,13 @@ __all__ = [
     "BadRequest",
     "Blocked",
     "Client",
+    "Conflict",
     "ConnectionLost",
     "Disconnected",
     "Exists",
     "ExpiredToken",
+    "GroupChanged",
+    "Groups",
     "ImError",
     "Inbox",
     "Message",

@@ -17,6 +17,7 @@ from imclient.events import (
     Disconnected,
     Ended,
     Event,
+    GroupChanged,
     Message,
     Page,
     SendFailed,
@@ -25,12 +26,13 @@ from imclient.events import (
     Truncated,
     Welcomed,
 )
+from imclient.groups import Groups
 from imclient.wire import Wire
 from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
 from imserver.protocol.commands import Command, History, Ping
 
-Notice = Message | Sent | SendFailed | Synced | Truncated | Welcomed | Disconnected
+Notice = Message | GroupChanged | Sent | SendFailed | Synced | Truncated | Welcomed | Disconnected
 MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
 
 T = TypeVar("T")
@@ -46,6 +48,7 @@ class Client:
         self._answers: dict[str | int, _Answer] = {}
         self._failure: ImError | None = None
         self._news = trio.Event()
+        self.groups = Groups(self._ask)
 
     # -- who and how
 
@@ -194,7 +197,7 @@ class Client:
                     self._end(event.error)
                 case Message():
                     self._inbox.append(event)
-                case Sent() | SendFailed() | Synced() | Truncated() | Welcomed() | Disconnected():
+                case GroupChanged() | Sent() | SendFailed() | Synced() | Truncated() | Welcomed() | Disconnected():
                     self._note(event)
         self._tell_news()
 

@@ -30,6 +30,7 @@ from imclient.events import (
     Answered,
     Ended,
     Event,
+    GroupChanged,
     Message,
     Reconnect,
     SendFailed,
@@ -37,6 +38,7 @@ from imclient.events import (
     Synced,
     Truncated,
     Welcomed,
+    group_changed,
 )
 from imclient.outbox import Outbox
 from imclient.reader import Reader, Receipt
@@ -59,6 +61,7 @@ class State(Enum):
     ENDED = "ended"
 
 
+PARTINGS = frozenset({"left", "kicked", "banned"})
 INSIDE = frozenset({State.CATCHING_UP, State.LIVE})
 CONNECTED = INSIDE | {State.ENTERING}
 
@@ -230,6 +233,8 @@ class Replica:
         match push:
             case pushes.MessagePush():
                 return self._on_message(push, size)
+            case pushes.GroupPush():
+                return self._on_group(push)
             case codec.UnknownEntry():
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
             case pushes.Synced():
@@ -279,7 +284,17 @@ class Replica:
         who = self.identity
         return push.sender == who.user and push.device == who.device and self._outbox.has_made(push.id)
 
-    def _on_entry(self, log: str, at: str, prev: str, message: Message | None, size: int) -> list[Event]:
+    def _on_group(self, push: pushes.GroupPush) -> list[Event]:
+        changed = group_changed(push, self.identity.user)
+        events = self._on_entry(changed.log, push.at, push.prev, changed, 0)
+        if changed in events and changed.log == OWN_LOG and push.since is not None:
+            if push.change == "joined":
+                self._reader.joined(changed.group, push.since)
+            elif push.change in PARTINGS:
+                self._reader.left(changed.group, push.since)
+        return events
+
+    def _on_entry(self, log: str, at: str, prev: str, message: Message | GroupChanged | None, size: int) -> list[Event]:
         receipt = self._reader.receive(log, at, prev, size)
         if receipt is Receipt.GAP:
             return self._reconnect(f"an entry before {at} is missing", 0.0)
@@ -289,7 +304,11 @@ class Replica:
         return events if message is None else [*events, message]
 
     def _on_truncated(self, push: pushes.Truncated) -> list[Event]:
-        return [Truncated(push.at)] if self._reader.lost_before(OWN_LOG) else []
+        log = push.log or OWN_LOG
+        if push.count:
+            self._reader.skipped(log, push.at)
+            return [Truncated(push.at, log, push.count)]
+        return [Truncated(push.at, log)] if self._reader.lost_before(log) else []
 
     def _on_synced(self) -> list[Event]:
         lost = self._reader.synced()

@@ -97,6 +97,22 @@ class Reader:
         cursor.cut()
         return not (cursor.is_fresh or self._is_behind)
 
+    def skipped(self, log: str, to: str) -> None:
+        """What comes next of the log follows `to`."""
+        self._cursor(log).return_to(to)
+
+    def joined(self, log: str, began: str) -> None:
+        """A group is read from there, unless it was joined before and is read already."""
+        cursor = self._cursor(log)
+        if cursor.seen is None or is_newer(began, cursor.seen):
+            cursor.return_to(began)
+
+    def left(self, log: str, ended: str) -> None:
+        """A group says nothing more to this user."""
+        cursor = self._cursor(log)
+        if cursor.seen is None or not is_newer(cursor.seen, ended):
+            del self._cursors[log]
+
     def welcomed(self, newest: str) -> bool:
         """The own log ends at `newest`. True where it had more: the store has lost its end, and we go on from there."""
         self._newest = newest
