@@ -65,7 +65,7 @@ class Following:
         if isinstance(answer, ImError):
             self.cannot_read(tail)
             return
-        if answer.since != began:
+        if answer.since is None or answer.since != began:
             self._correct_list(group, answer)
         if answer.since is None:
             self._drop(group)
