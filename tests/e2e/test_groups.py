@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -231,3 +231,37 @@ def test_who_is_erased_leaves_the_groups(server: Server, tmp_path: Path) -> None
         assert [ben.hear("group")["change"] for _ in range(5)] == ["joined", "joined", "role", "left", "role"]
         members = {it["user"]: it["role"] for it in ben.ask("group.members", group="#erased")["members"]}
         assert members == {"erased.ben": "member", "erased.cat": "owner"}
+
+
+STUCK, LARGE = 300, 6000
+
+
+def resident_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def test_members_that_read_nothing_cost_little_memory_and_delay_nobody(tmp_path: Path) -> None:
+    required("redis-server")
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(tmp_path / "data", workers=1, rate_per_second=100_000, rate_burst=100_000))
+
+        def member(user: str, receive_buffer: int = 0) -> TcpClient:
+            client = stack.enter_context(TcpClient(server.tcp, receive_buffer=receive_buffer))
+            client.register(user)
+            client.enter(user, "pad")
+            if user != "owner":
+                client.ask("group.join", group="#large")
+            return client
+
+        owner = member("owner")
+        owner.ask("group.create", name="Large", group="#large", open=True)
+        reader = member("reader")
+        for number in range(STUCK):
+            member(f"stuck{number}", receive_buffer=4096)
+        (pid,) = server.worker_pids
+        before = resident_mib(pid)
+        for number in range(300):
+            owner.tell("#large", f"m{number}", "x" * LARGE)
+        assert [reader.hear("msg")["id"] for _ in range(300)] == [f"m{number}" for number in range(300)]
+        assert resident_mib(pid) - before < 20
