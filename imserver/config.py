@@ -55,8 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis: Annotated[
         str,
         Meta(
-            description="the store; empty: an embedded one, kept in `data`",
-            extra={"allowed": "redis://HOST:PORT/DB, rediss://..., unix:///PATH, or empty"},
+            description="the store; of a cluster, some nodes; empty: an embedded one, kept in `data`",
+            extra={"allowed": "redis://HOST:PORT/DB, rediss://..., unix:///PATH, several with commas, or empty"},
         ),
     ] = ""
     data: Annotated[

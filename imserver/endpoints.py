@@ -40,16 +40,19 @@ def _checked_host(text: str) -> str:
 
 
 def parse_redis_url(text: str) -> str:
-    """The URL of a store, or empty for the embedded one; raises ValueError."""
-    url = urlsplit(text)
-    if url.scheme == "unix":
-        good = url.path.startswith("/") and not url.netloc
-    else:
-        good = url.scheme in {"redis", "rediss"} and bool(url.hostname) and url.port != 0
-        good = good and re.fullmatch(r"/?[0-9]*", url.path) is not None
-    if text and not good:
+    """The URL of a store, those of several nodes of a cluster, or empty for the embedded one; raises ValueError."""
+    if text and not all(map(_is_redis_url, text.split(","))):
         raise ValueError(f"not the URL of a store: {hide_password(text)!r}")
     return text
+
+
+def _is_redis_url(text: str) -> bool:
+    """Raises ValueError where a part of it is no number."""
+    url = urlsplit(text)
+    if url.scheme == "unix":
+        return url.path.startswith("/") and not url.netloc
+    good = url.scheme in {"redis", "rediss"} and bool(url.hostname) and url.port != 0
+    return good and re.fullmatch(r"/?[0-9]*", url.path) is not None
 
 
 def hide_password(text: str) -> str:

@@ -9,6 +9,7 @@ The nursery tree:
     |-- serving
     |   |-- reactor        all sockets: clients, listeners, the links
     |   |-- link (each shard)   connects, and connects again
+    |   |-- watch          of a cluster: who holds what now
     |   |-- every_second   time-outs, cursors to store, probes, leases
     |   `-- rare commands  one short-lived task each
     `-- drain              once asked to: no new clients, finish, say bye, then cancel `serving`
@@ -18,7 +19,6 @@ import gc
 import os
 import socket
 import sys
-import time
 from functools import partial
 from typing import Any
 
@@ -50,7 +50,7 @@ from imserver.store.store import Store, StoreOptions
 from imserver.wire.connection import Connection
 from imserver.wire.http import HttpConnection
 from imserver.wire.listener import Listener
-from imserver.wire.reactor import Reactor
+from imserver.wire.reactor import Reactor, clock
 from imserver.wire.site import Site, web_folder
 
 log = observe_log.get_logger("worker")
@@ -165,8 +165,7 @@ class Worker:
         async with trio.open_nursery() as nursery:
             self._serving = nursery
             nursery.start_soon(self.reactor.run)
-            for link in self.store.links:
-                nursery.start_soon(link.run)
+            self.store.start()
             await self._become_ready()
             self.reactor.watch_for_stops(LONGEST_STOP_SECONDS, self._after_a_stop)
             nursery.start_soon(self._every_second)
@@ -186,15 +185,14 @@ class Worker:
         """Every link is up (which includes its subscriptions), the signing keys are known. Raises SetupError."""
         try:
             with trio.fail_after(FIRST_READY_SECONDS):
-                for link in self.store.links:
-                    await link.wait_up()
+                await self.store.wait_up()
                 await self.accounts.load_keys()
                 await self.store.take_leases()
         except (trio.TooSlowError, ImError) as error:
             raise SetupError(f"the store can't be used: {self.why_not_ready() or error}") from None
 
     def _after_a_stop(self) -> None:
-        if self.store.may_be_dead(time.monotonic()):
+        if self.store.may_be_dead(clock()):
             end_at_once()
 
     async def _every_second(self) -> None:
@@ -225,7 +223,7 @@ class Worker:
     # -- what others ask
 
     def why_not_ready(self) -> str:
-        return "draining" if self.context.draining else self.store.why_not_ready(time.monotonic())
+        return "draining" if self.context.draining else self.store.why_not_ready(clock())
 
     def statistics(self) -> Statistics:
         sessions = len(self.context.registry)
@@ -247,6 +245,7 @@ class Worker:
     async def drain(self, seconds: float) -> None:
         """No new clients; what is on its way is finished; everybody is told to come back elsewhere."""
         self._stop_listening()
+        self._send_newcomers_elsewhere()
         with trio.move_on_after(seconds):
             for session in self.context.registry:
                 session.hold()
@@ -256,6 +255,7 @@ class Worker:
 
     async def _say_bye(self, code: str, text: str, spread: float) -> None:
         """Tells the sessions to come back over `spread` seconds, and waits until the directory knows that they left."""
+        self._send_newcomers_elsewhere()  # WebSockets that have been opened meanwhile
         sessions = list(self.context.registry)
         step = spread / max(1, len(sessions))
         with self.reactor.batch():
@@ -268,6 +268,12 @@ class Worker:
         with trio.move_on_after(1.0):
             while self.reactor.sockets > sum(link.sockets for link in self.store.links):  # noqa: ASYNC110
                 await trio.sleep(0.01)  # until the clients have seen the end, or they would miss the last replies
+
+    def _send_newcomers_elsewhere(self) -> None:
+        """They were accepted here a moment ago, and have not logged in."""
+        with self.reactor.batch():
+            for session in list(self.context.newcomers):
+                session.send_elsewhere()
 
     def _stop_listening(self) -> None:
         self.context.draining = True

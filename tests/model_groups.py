@@ -198,7 +198,7 @@ class GroupDatabase:
 
     # -- the user's side
 
-    def expect(self, user: str, group: GroupId, most_groups: int, most_made: int | None) -> ImError | None:
+    def announce(self, user: str, group: GroupId, most_groups: int, most_made: int | None) -> ImError | None:
         if user not in self._database.accounts:
             return NotFound("user: there is no such user")
         known = self.list_of(user)

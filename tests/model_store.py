@@ -20,7 +20,7 @@ from imserver.errors import ImError, ServiceError, Unavailable
 from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.calls import Attached
 from imserver.store.group_calls import Change
-from imserver.store.store import Holdable, Listener
+from imserver.store.roles import Holdable, Listener
 from tests.model_database import Database, Published
 from tests.model_groups import GroupDatabase
 
@@ -367,8 +367,8 @@ class NodeGroups:
     def unfollow(self, group: GroupId) -> None:
         self._store.call("unfollow", group, lambda database: database.clear(group, self._store.node), _ignore)
 
-    async def expect(self, user: str, group: GroupId, most_groups: int, most_made: int | None = None) -> None:
-        await self._ask("expect", user, lambda it: it.expect(user, group, most_groups, most_made))
+    async def announce(self, user: str, group: GroupId, most_groups: int, most_made: int | None = None) -> None:
+        await self._ask("announce", user, lambda it: it.announce(user, group, most_groups, most_made))
 
     async def enlist(self, user: str, group: GroupId, as_of: Position, what: str, content: bytes) -> None:
         await self._ask("enlist", user, lambda it: it.enlist(user, group, as_of, what, content))

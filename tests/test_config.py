@@ -161,7 +161,8 @@ class TestAddresses:
 
     @pytest.mark.parametrize(
         "url",
-        ["", "redis://h", "redis://h:6379/0", "rediss://im:pw@h:1/15", "redis://[::1]:6379", "unix:///run/redis.sock"],
+        ["", "redis://h", "redis://h:6379/0", "rediss://im:pw@h:1/15", "redis://[::1]:6379", "unix:///run/redis.sock"]
+        + ["redis://a:1,redis://:pw@b:2"],
     )
     def test_good_store(self, url: str) -> None:
         assert load([], HOME, {"redis": url}).redis == url
@@ -169,7 +170,7 @@ class TestAddresses:
     @pytest.mark.parametrize(
         "url",
         ["h:6379", "redis:", "redis://", "redis://h:x", "redis://h:99999", "redis://h/name", "http://h"]
-        + ["unix://host/path", "unix:relative", "redis://[::1"],
+        + ["unix://host/path", "unix:relative", "redis://[::1", "redis://a:1,b:2", "redis://a:1,"],
     )
     def test_bad_store(self, url: str) -> None:
         assert "allowed is redis://HOST:PORT/DB" in refusal(redis=url)

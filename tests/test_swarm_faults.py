@@ -19,13 +19,18 @@ if sys.platform != "linux":
     pytest.skip("imswarm needs Linux: epoll and /proc", allow_module_level=True)
 
 from imswarm.cli import main
+from imswarm.connection import Address
 from imswarm.evidence import Evidence
+from imswarm.faults.catalogue import FAULTS, excuses, may_overlap, possible
+from imswarm.faults.cluster_injuries import tolerated
 from imswarm.faults.figures import Injury, figures_of
-from imswarm.faults.injuries import FAULTS, possible
+from imswarm.faults.incidents import CUT, REFUSED, TURNED_AWAY, Incident, unexcused
 from imswarm.faults.mistakes import Mistake
 from imswarm.faults.plan import MISTAKES
+from imswarm.faults.probe import Probes, probing
 from imswarm.faults.proxy import StoreProxy, owner_of
-from imswarm.faults.schedule import schedule
+from imswarm.faults.run import Outcome
+from imswarm.faults.schedule import schedule, steps
 from imswarm.faults.timeline import page
 from imswarm.faults.victim import Victim, free_ports
 from imswarm.history import Deliver, Device, History, Invoke, Line, Ok
@@ -63,6 +68,68 @@ def test_a_seed_gives_the_same_faults_and_none_comes_twice_before_all_came_once(
     assert len(faults) == count
     counts = Counter(faults)
     assert max(counts.values(), default=0) - min((counts[name] for name in FAULTS), default=0) <= 1
+
+
+@given(st.integers(), st.integers(0, 60), st.floats(0, 1))
+def test_overlapping_faults_are_the_same_faults_and_take_no_part_twice(seed: int, count: int, overlap: float) -> None:
+    plan = steps(seed, count, list(FAULTS), overlap, may_overlap)
+    assert plan == steps(seed, count, list(FAULTS), overlap, may_overlap)
+    assert Counter(kind for step in plan for kind in step.kinds) == Counter(schedule(seed, count, list(FAULTS)))
+    for step in plan:
+        assert 1 <= len(step.kinds) <= 2
+        if len(step.kinds) == 2:
+            one, other = (FAULTS[kind] for kind in step.kinds)
+            assert not one.takes & other.takes
+            assert 0 <= step.after < 1
+
+
+def test_without_overlap_every_fault_is_alone_and_with_it_most_are_not() -> None:
+    assert all(len(step.kinds) == 1 for step in steps(1, 60, list(FAULTS), 0.0, may_overlap))
+    assert sum(len(step.kinds) == 2 for step in steps(1, 60, list(FAULTS), 1.0, may_overlap)) > 20
+
+
+KILLED, ROLLED = Injury("kill-worker", 10.0, 11.0, 0.5), Injury("rolling-restart", 20.0, 23.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "kind", "is_excused"),
+    [
+        (10.5, 10.5, CUT, True),
+        (12.4, 12.4, CUT, True),  # its aftermath
+        (12.6, 12.6, CUT, False),
+        (9.0, 10.1, TURNED_AWAY, True),  # begun before, failed because of it
+        (10.5, 10.5, REFUSED, False),  # the other workers take connections
+        (21.0, 21.0, CUT, False),
+        (21.0, 21.0, TURNED_AWAY, False),
+        (15.0, 15.0, CUT, False),  # nothing was wrong
+    ],
+)
+def test_a_fault_excuses_what_its_row_says_and_in_its_time(
+    begin: float, end: float, kind: str, is_excused: bool
+) -> None:
+    incident = Incident(begin, end, kind, "ann/d0", "")
+    assert unexcused([incident], [KILLED, ROLLED], excuses()) == ([] if is_excused else [incident])
+
+
+def test_a_rolling_restart_excuses_nothing() -> None:
+    assert FAULTS["rolling-restart"].excuses == frozenset()
+
+
+def test_probes_tell_who_is_refused_and_who_is_turned_away() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closes_at_once:
+        (nobody,) = free_ports(1)
+        port = closes_at_once.getsockname()[1]
+        with probing(Address("127.0.0.1", nobody), Address("127.0.0.1", port), [("token", "p0")]) as probes:
+            for _ in range(3):
+                closes_at_once.accept()[0].close()
+        kinds = {(incident.who, incident.kind) for incident in probes.incidents}
+    assert kinds == {("probe over TCP", REFUSED), ("probe over HTTP", TURNED_AWAY)}
+
+
+def test_overlapping_faults_are_mended_in_any_order_and_each_has_its_recovery() -> None:
+    injuries = [Injury("one", 10.5, 13.8), Injury("two", 10.6, 11.0)]
+    back = [injury.back_seconds for injury in figures_of(Evidence(HISTORY), injuries).injuries]
+    assert back == [pytest.approx(14.1 - 13.8), pytest.approx(13.5 - 11.0)]
 
 
 def test_delay_and_recovery() -> None:
@@ -145,7 +212,25 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
         "cut-off-worker",
         "cut-off-worker-long",
         "cut-off-worker-at-login",
+        "failover",
+        "failover-asked",
+        "move-slots",
     }
+
+
+def test_a_run_may_show_what_was_not_promised_and_nothing_else() -> None:
+    assert tolerated("process", {"failover", "kill-worker"}) == {"lost", "doubled", "diverged"}
+    assert tolerated("process", {"failover-asked", "move-slots"}) == frozenset()
+    assert tolerated("replica", {"failover"}) == frozenset()
+    verdict = judge({**HISTORY, BOB: HISTORY[BOB][:2]})
+    figures = figures_of(Evidence(HISTORY), [])
+
+    def outcome(troubles: tuple[str, ...] = (), tolerated: frozenset[str] = frozenset()) -> Outcome:
+        return Outcome(1.0, 0, figures, verdict, Probes(), (), (), (), troubles, tolerated)
+
+    assert not outcome().is_good
+    assert outcome(tolerated=frozenset({"lost"})).is_good
+    assert not outcome(("a trouble",), frozenset({"lost"})).is_good
 
 
 @pytest.mark.parametrize(
@@ -155,6 +240,7 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
         (["--users", "1"], "1 is not in the range"),
         (["--data", "."], "it has no run.json"),
         (["--keep", "tests"], "tests is not empty"),
+        (["--only", "failover"], "can't be given: failover"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[str], complaint: str) -> None:
@@ -166,23 +252,26 @@ def test_what_cannot_be_done_is_said(arguments: list[str], complaint: str) -> No
 # ---- the real thing
 
 SMALL = ("--users", "8", "--rate", "600", "--seed", "3")
-SIX = "kill-worker,kill-store,cut-links,reset-clients,restart-clients,restart-server"
+SEVEN = "kill-worker,kill-store,cut-links,reset-clients,restart-clients,rolling-restart,restart-server"
 
 
 def counts(report: dict[str, Any]) -> dict[str, int]:
-    return {kind: report[kind] for kind in ("lost", "doubled", "reordered", "phantom", "diverged", "missing")}
+    spared = {f"unexcused {kind}": n for kind, n in report["unexcused"].items()}
+    return spared | {kind: report[kind] for kind in ("lost", "doubled", "reordered", "phantom", "diverged", "missing")}
 
 
-def test_six_faults_and_no_violation(tmp_path: Path) -> None:
+def test_seven_faults_and_no_violation(tmp_path: Path) -> None:
     required("redis-server")
     html = tmp_path / "run.html"
-    report = imswarm("faults", *SMALL, "--faults", "6", "--only", SIX, "--pause-seconds", "1", "--html", str(html))
+    report = imswarm("faults", *SMALL, "--faults", "7", "--only", SEVEN, "--pause-seconds", "1", "--html", str(html))
     assert set(counts(report).values()) == {0}, report
     assert report["troubles"] == 0, report
-    assert report["faults_by_kind"] == dict.fromkeys(SIX.split(","), 1)
+    assert report["faults_by_kind"] == dict.fromkeys(SEVEN.split(","), 1)
     assert report["ok"] > 1000
-    assert report["ok"] + report["unknown"] == report["messages"]
-    assert html.read_text().count('class="fault"') == 6
+    assert report["fail"] > 0, "nobody wrote to those who do not exist"
+    assert report["ok"] + report["unknown"] + report["fail"] == report["messages"]
+    assert report["probes"]["connects"] > 100
+    assert html.read_text().count('class="fault"') == 7
 
 
 @pytest.mark.parametrize(("mistake", "kind"), [("drop", "lost"), ("double", "doubled")])

@@ -176,6 +176,17 @@ def test_two_messages_swapped_in_the_log_itself() -> None:
     ]
 
 
+def test_what_was_given_up_may_be_stored_late_and_nothing_else() -> None:
+    """A program died without an answer; its successor was answered before the late message came into the log."""
+    for outcome, expected in (("stored", {}), ("ok", {"reordered": 2})):
+        world = World()
+        first, second = world.say(ANN, outcome), world.say(ANN)
+        for device in (BOB, BOB_TOO):
+            renamed = {first: second, second: first}
+            world.lines[device] = [structs.replace(line, id=renamed[line.id]) for line in world.lines[device]]
+        assert {kind: n for kind, n in judge(world.lines).counts.items() if kind == "reordered"} == expected
+
+
 def change(**fields: Any) -> Callable[[Line], Line]:
     return lambda line: structs.replace(line, **fields)
 

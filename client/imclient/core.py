@@ -251,11 +251,11 @@ class Replica:
     def _on_bye(self, bye: pushes.Bye) -> list[Event]:
         if not bye.reconnect:
             return self._end(SessionEnded(bye.code, bye.text))
-        return self._reconnect(bye.text or bye.code, bye.after if bye.after > 0 else None)
+        return self._reconnect(bye.text or bye.code, bye.after if bye.after > 0 else None, bye.code)
 
-    def _reconnect(self, why: str, after: float | None = None) -> list[Event]:
+    def _reconnect(self, why: str, after: float | None = None, bye: str | None = None) -> list[Event]:
         self._go_offline()
-        return [Reconnect(why, after)]
+        return [Reconnect(why, after, bye)]
 
     def _end(self, error: ImError) -> list[Event]:
         self.state = State.ENDED

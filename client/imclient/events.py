@@ -124,10 +124,14 @@ def group_changed(push: GroupPush, me: str) -> GroupChanged:
 
 
 class Disconnected(msgspec.Struct, frozen=True):
-    """The connection is gone; the client comes back by itself after `retry_in` seconds."""
+    """The connection is gone; the client comes back by itself after `retry_in` seconds.
+
+    `bye`: the code with which the server said goodbye; None if it did not, or there was no connection.
+    """
 
     why: str
     retry_in: float
+    bye: str | None = None
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -142,6 +146,7 @@ class Reconnect(msgspec.Struct, frozen=True):
 
     why: str
     after: float | None = None
+    bye: str | None = None
 
 
 class Ended(msgspec.Struct, frozen=True):

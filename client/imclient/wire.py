@@ -65,10 +65,11 @@ class Wire:
         return bool(self._replies)
 
     async def send(self, frames: Iterable[bytes]) -> None:
-        """Raises ConnectionLost."""
+        """Raises ConnectionLost. To a server that has said that it closes nothing is said: `receive` tells of it."""
         replies, self._replies = self._replies, b""
+        said = b"" if self._framing.closed else b"".join(map(self._framing.encode, frames))
         try:
-            await self._stream.send_all(replies + b"".join(map(self._framing.encode, frames)))
+            await self._stream.send_all(replies + said)
         except _BROKEN as error:
             raise ConnectionLost(f"the connection broke: {_reason(error)}") from None
 

@@ -41,6 +41,9 @@ class Accounts:
     async def login(self, session: Session, command: Login) -> None:
         device = parse_device(command.device)
         _since(command), _since_of_groups(command)  # what is wrong with it is said before a password is hashed
+        if self._context.draining:
+            session.send_elsewhere()
+            return
         session.enter()
         try:
             user, generations = await self._authenticate(command, device)
@@ -61,8 +64,7 @@ class Accounts:
             expelled = context.entering.pop(place)
         if session.is_closed or context.draining:
             context.store.detach(user, place, None)
-            if not session.is_closed:
-                raise Unavailable("this server is being replaced; come in elsewhere")
+            session.send_elsewhere()
             return
         identity = Identity(user, device, place, attached.generations)
         new_device = since is None and attached.cursor is None

@@ -4,7 +4,7 @@
 one has the user's list and log say the same, as of the position that the first one gave. Both can be repeated. What a
 worker that dies in between has left undone is completed by the repeat of the command, by `groups`, or by the user's
 next login, which asks each group of the list (session/following.py). So that this holds for whoever comes in, too, a
-trace is put into the list before (`expect`): of it the next login asks the group, and hears whether it came to it.
+trace is put into the list before (`announce`): of it the next login asks the group, and hears whether it came to it.
 
 Who may do what is a table: `protocol.groups`.
 """
@@ -56,7 +56,7 @@ class Groups:
         session.charge(ADD_COST * len(first))
         for user in first:
             await self._check_exists(user)
-        await self._store.expect(owner, group, settings.groups_per_user_max, settings.groups_made_max)
+        await self._store.announce(owner, group, settings.groups_per_user_max, settings.groups_made_max)
         fields: dict[str, str | int] = {
             "name": command.name,
             "topic": command.topic,
@@ -82,7 +82,7 @@ class Groups:
 
     async def _come_in(self, group: GroupId, action: str, actor: UserId, user: UserId) -> None:
         settings = self._context.settings
-        await self._store.expect(user, group, settings.groups_per_user_max)
+        await self._store.announce(user, group, settings.groups_per_user_max)
         content = group_event(group, "joined", user=user, by=actor)
         try:
             changed = await self._store.change(

@@ -102,6 +102,7 @@ class Messages:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._returning: set[Session] = set()  # they ask whether they are still in the directory
 
     # -- commands
 
@@ -208,7 +209,12 @@ class Messages:
                 session.expel("unavailable", "the store is out of reach", reconnect=True, after=round(random() * 2, 3))
 
     def _return_to_directory(self, session: Session) -> None:
+        if session in self._returning:
+            return  # the question is repeated with all others: a link that comes and goes must not add one each time
+        self._returning.add(session)
+
         def attached(result: object) -> None:
+            self._returning.discard(session)
             if isinstance(result, Replaced):
                 session.expelled("replaced")
             elif isinstance(result, ExpiredToken):

@@ -72,6 +72,7 @@ class Context:
     cursors: "dict[Session, None]" = field(
         default_factory=dict
     )  # sessions whose acknowledged position is not stored yet
+    newcomers: "dict[Session, None]" = field(default_factory=dict)  # connected, and not logged in yet
     entering: dict[Place, str] = field(default_factory=dict)  # places asked for; why they must be left again, if so
     draining: bool = False  # nobody comes in any more
     opened: int = 0  # sessions since start: numbers their places

@@ -25,6 +25,9 @@ from imserver.store.stored import Sender
 
 log = get_logger("session")
 
+# A client that was never in comes back by itself only if it is told when.
+NEWCOMER_RETRY_SECONDS = 0.1
+
 
 class Identity:
     """Who has logged in, and where the directory says that it is."""
@@ -72,6 +75,7 @@ class Session:
         self._holds = 0  # reasons not to take commands
         self._bucket = TokenBucket(context.settings.rate_burst, now)
         context.counters.sessions_opened += 1
+        context.newcomers[self] = None
         context.wheel.add(self, now + min(context.settings.login_timeout_seconds, context.settings.ping_seconds))
 
     # -- who it is
@@ -235,6 +239,7 @@ class Session:
         self.identity = identity
         self.tail = Tail(self, identity.user, position, end, new_device=new_device)
         self.following = Following(self, end, is_synced=False)
+        del self.context.newcomers[self]
         self.context.registry.add(identity.user, self)
         self.context.counters.logins += 1
         log.debug("session opened", user=identity.user, device=identity.device)
@@ -322,6 +327,10 @@ class Session:
         text = "this device has logged in elsewhere" if why == "replaced" else "this login was revoked"
         self.expel(why, text, reconnect=False)
 
+    def send_elsewhere(self) -> None:
+        """It is not in yet, and this worker takes nobody in any more; another one does."""
+        self.expel("drain", "this server is being replaced", reconnect=True, after=NEWCOMER_RETRY_SECONDS)
+
     def leave(self) -> None:
         """The client ends it."""
         if not self.is_closed:
@@ -338,6 +347,7 @@ class Session:
         context, identity = self.context, self.identity
         context.counters.sessions_closed += 1
         context.cursors.pop(self, None)
+        context.newcomers.pop(self, None)
         if identity is not None:
             if self.following is not None:
                 self.following.close()

@@ -226,6 +226,16 @@ def leave(keys: LeaseKeys, node: bytes) -> Packed:
     return call(b"im_leave_2", tuple(keys), node)
 
 
+def leaseholders(keys: LeaseKeys) -> Packed:
+    """The reply: nodes, and `dead <node>` for those that are being cleared."""
+    return pack(b"ZRANGE", keys.nodes, 0, -1)
+
+
+def expect(keys: LeaseKeys, seconds: float, members: list[bytes]) -> Packed:
+    """`members`: the leaseholders of another shard."""
+    return call(b"im_expect_2", tuple(keys), int(seconds * 1000), *members)
+
+
 def take_dead(keys: LeaseKeys, claim_seconds: float, suspect_seconds: float) -> Packed:
     """The reply: nodes that the caller has so long to clear. They have been suspect for `suspect_seconds`."""
     return call(b"im_take_dead_2", tuple(keys), int(claim_seconds * 1000), int(suspect_seconds * 1000))

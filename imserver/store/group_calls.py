@@ -170,12 +170,12 @@ def follow_again(keys: GroupKeys, hosting: Hosting) -> Packed:
     return call(b"im_follow_again_2", (keys.state, hosting.key), hosting.node)
 
 
-def expect(keys: UserKeys, group: GroupId, most_groups: int, most_made: int | None) -> Packed:
+def announce(keys: UserKeys, group: GroupId, most_groups: int, most_made: int | None) -> Packed:
     """`most_made`: where the user is about to make it."""
-    return call(b"im_expect_2", (keys.state, keys.groups), group, most_groups, "" if most_made is None else most_made)
+    return call(b"im_announce_2", (keys.state, keys.groups), group, most_groups, "" if most_made is None else most_made)
 
 
-def expected(reply: list[Any]) -> ImError | None:
+def announced(reply: list[Any]) -> ImError | None:
     """The errors are NotFound and Conflict (full)."""
     if reply[0] == b"full":
         return Conflict("group: this user is in as many groups, or has made as many, as may be")

@@ -86,11 +86,11 @@ class GroupStore:
 
     # -- the user's side
 
-    async def expect(self, user: UserId, group: GroupId, most_groups: int, most_made: int | None = None) -> None:
+    async def announce(self, user: UserId, group: GroupId, most_groups: int, most_made: int | None = None) -> None:
         """The user is about to join the group (with `most_made`: to make it). Raises NotFound, Conflict."""
         keys = user_keys(user)
         await self._store.link_of(user).ask(
-            group_calls.expect(keys, group, most_groups, most_made), group_calls.expected
+            group_calls.announce(keys, group, most_groups, most_made), group_calls.announced
         )
 
     async def enlist(self, user: UserId, group: GroupId, as_of: Position, what: str, content: bytes) -> None:

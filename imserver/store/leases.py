@@ -12,7 +12,7 @@ when it renews, and ends; the supervisor starts another process, which is anothe
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from os import getpid
 from typing import TYPE_CHECKING
@@ -71,7 +71,6 @@ class Lease:
     def __init__(
         self,
         link: "RedisLink",
-        partitions: Sequence[int],
         info: NodeInfo,
         seconds: float,
         *,
@@ -85,8 +84,8 @@ class Lease:
         `on_dead`: this node is taken for dead and MUST end.
         """
         self.link = link
-        self._partitions = partitions
-        self._keys = lease_keys(partitions[0])
+        self.first_partition = link.shard.partitions[0]
+        self.keys = lease_keys(self.first_partition)
         self._node, self._info = info.node.encode(), msgspec.json.encode(info)
         self._seconds = seconds
         self._spawn, self._on_lost, self._on_cleared, self._on_dead = spawn, on_lost, on_cleared, on_dead
@@ -95,6 +94,7 @@ class Lease:
         # In the store a lease ends that much earlier; then its node is suspect for as long, and dead after that.
         self._suspect_seconds = min(_LONGEST_SUSPECT_SECONDS, seconds / 2)
         self._is_taken = self._was_lost = False
+        self._is_told = False  # the shard knows what this node says of itself
         self._is_clearing = self._is_returning = False
 
     @property
@@ -107,17 +107,24 @@ class Lease:
 
     async def take(self, now: float) -> None:
         """The first one. Raises ServiceError."""
-        await self.link.ask(self._renewal(self._info), calls.renewed)
-        self._ends_at, self._is_taken = now + self._seconds, True
+        await self.link.ask(self._renewal(), calls.renewed)
+        self._ends_at, self._is_taken, self._is_told = now + self._seconds, True, True
 
-    def _renewal(self, info: bytes = b"") -> calls.Packed:
+    def inherit(self, other: "Lease") -> None:
+        """Users of that lease's shard have come to this one's: it goes on here, and is taken as soon as the link is up.
+
+        That comes before any login, and where it does not come in time, the users are sent elsewhere in time.
+        """
+        self._ends_at, self._is_taken, self._was_lost = other._ends_at, other._is_taken, other._was_lost
+
+    def _renewal(self) -> calls.Packed:
         in_store = max(0.0, self._seconds - self._suspect_seconds - _NODES_LOOK_EVERY_SECONDS)
-        return calls.renew(self._keys, self._node, in_store, info)
+        return calls.renew(self.keys, self._node, in_store, b"" if self._is_told else self._info)
 
     async def leave(self) -> None:
         """Gives the lease back; no session of this node may be left in the directory. Raises ServiceError."""
         self._ends_at, self._is_taken = 0.0, False
-        await self.link.ask(calls.leave(self._keys, self._node))
+        await self.link.ask(calls.leave(self.keys, self._node))
 
     def tick(self, now: float) -> None:
         """Once a second."""
@@ -140,6 +147,7 @@ class Lease:
     def _on_renewed(self, asked_at: float, answer: ImError | None) -> None:
         if not self._is_taken:
             return
+        self._is_told = self._is_told or answer is None
         if isinstance(answer, Dead):
             self._on_dead()
         elif self._was_lost:
@@ -161,13 +169,25 @@ class Lease:
         finally:
             self._is_returning = False
 
+    # -- users that have come from another shard
+
+    async def expect_nodes_of(self, other: "Lease", its_link: "RedisLink") -> None:
+        """Nodes with a lease there may have sessions of users who are here now: they count as having one here.
+
+        For a node may have died before it could take a lease here, and then nobody would clear what it left.
+        `its_link`: to where that shard's leases lie now. Raises ServiceError.
+        """
+        members = await its_link.ask(calls.leaseholders(other.keys))
+        if members:
+            await self.link.ask(calls.expect(self.keys, self._seconds, members))
+
     # -- the dead
 
     async def _clear_dead(self) -> None:
         try:
-            for node in await self.link.ask(calls.take_dead(self._keys, _CLAIM_SECONDS, self._suspect_seconds)):
+            for node in await self.link.ask(calls.take_dead(self.keys, _CLAIM_SECONDS, self._suspect_seconds)):
                 cleared = await self._clear(node)
-                await self.link.ask(calls.bury(self._keys, node))
+                await self.link.ask(calls.bury(self.keys, node))
                 log.warning("a node is dead", node=node.decode(), shard=self.link.url, users_cleared=cleared)
         except* ImError as error:
             log.debug("not now", what="clearing", error=str(error))  # the next second will do
@@ -185,8 +205,9 @@ class Lease:
                 await self.link.ask(calls.clear(user_keys(user.decode()), hosting))
                 cleared += 1
 
-        for first in range(0, len(self._partitions), _PARTITIONS_AT_ONCE):
+        partitions = self.link.shard.partitions
+        for first in range(0, len(partitions), _PARTITIONS_AT_ONCE):
             async with trio.open_nursery() as nursery:
-                for partition in self._partitions[first : first + _PARTITIONS_AT_ONCE]:
+                for partition in partitions[first : first + _PARTITIONS_AT_ONCE]:
                     nursery.start_soon(clear_partition, partition)
         return cleared

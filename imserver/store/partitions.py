@@ -8,6 +8,7 @@ its even share (tags like {0}, {1}, ... left half the shards of a peer idle).
 **Invariant:** nothing here may ever change for a deployment that has data; tests/store/test_partitions.py pins it.
 """
 
+import re
 from binascii import crc_hqx  # CRC-16/XMODEM with a start of 0: the very checksum Redis Cluster uses for slots
 from functools import cache, lru_cache
 from itertools import product
@@ -17,6 +18,7 @@ PARTITIONS = 1024
 SLOTS = 16384
 _BAND = SLOTS // PARTITIONS
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_TAG = re.compile(rb"\{([0-9a-z]{3})\}")
 
 
 @cache
@@ -29,6 +31,17 @@ def tags() -> tuple[bytes, ...]:
         if len(found) == PARTITIONS:
             break
     return tuple(found[partition] for partition in range(PARTITIONS))
+
+
+@cache
+def _by_tag() -> dict[bytes, int]:
+    return {tag: partition for partition, tag in enumerate(tags())}
+
+
+def partition_of_call(command: bytes) -> int | None:
+    """The partition that a packed command concerns, by the tag of its first key. None: it has no key."""
+    found = _TAG.search(command)  # nothing that comes before the keys has braces
+    return None if found is None else _by_tag().get(found[1])
 
 
 def partition_of(name: str) -> int:

@@ -1,7 +1,8 @@
 """How a link begins: connect, HELLO 3, functions loaded, channels subscribed and confirmed."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import hiredis
@@ -28,40 +29,51 @@ class HandshakeFailed(Exception):
     """No link for now; the message says why."""
 
 
-async def shake_hands(url: str, *, client_name: str, channels: Sequence[bytes]) -> Connected:
-    """RESP3 is spoken, the functions are loaded, `channels` are subscribed.
+async def shake_hands(url: str, *, client_name: str, channels: Sequence[bytes], clustered: bool = False) -> Connected:
+    """RESP3 is spoken with a primary, the functions are loaded, `channels` are subscribed.
 
-    The reader may hold pushes that came already: whoever takes it over starts by reading it. Raises HandshakeFailed.
+    The reader may hold pushes that came already: whoever takes it over starts by reading it. Raises HandshakeFailed:
+    also where it is a replica; where it is `clustered` and out of touch with the others; where the slot of a channel is
+    not its own.
     """
+    async with conversation_with(url, client_name) as conversation:
+        run_id = await _run_id_of_primary(conversation)
+        if clustered:
+            await _check_cluster(conversation)
+        await _load_functions(conversation)
+        await conversation.subscribe(channels)
+        return Connected(conversation.keep(), conversation.reader, run_id)
+
+
+@asynccontextmanager
+async def conversation_with(
+    url: str, client_name: str, seconds: float = HANDSHAKE_SECONDS
+) -> AsyncIterator["Conversation"]:
+    """Connected, and RESP3 is spoken; closed afterwards, unless kept. Whatever fails inside is a HandshakeFailed."""
     try:
-        with trio.fail_after(HANDSHAKE_SECONDS):
+        with trio.fail_after(seconds):
             options = parse_url(url)  # type: ignore[no-untyped-call]
-            return await _shake_hands(options, client_name, channels)
+            conversation = Conversation(await _connect(options))
+            try:
+                await _greet(conversation, options, client_name)
+                yield conversation
+            finally:
+                conversation.close()
     except OSError as error:
         raise HandshakeFailed(error.strerror or str(error)) from error
     except trio.TooSlowError:
-        raise HandshakeFailed(f"no answer in {HANDSHAKE_SECONDS:g} s") from None
+        raise HandshakeFailed(f"no answer in {seconds:g} s") from None
     except hiredis.HiredisError as error:
         raise HandshakeFailed(str(error)) from error
 
 
-async def _shake_hands(options: dict[str, Any], client_name: str, channels: Sequence[bytes]) -> Connected:
-    sock = await _connect(options)
-    try:
-        conversation = _Conversation(sock)
-        hello = ["HELLO", "3"]
-        if options.get("password"):
-            hello += ["AUTH", options.get("username") or "default", options["password"]]
-        await conversation.ask(*hello, "SETNAME", client_name)
-        if options.get("db"):
-            await conversation.ask("SELECT", str(options["db"]))
-        run_id = await _run_id(conversation)
-        await _load_functions(conversation)
-        await conversation.subscribe(channels)
-    except BaseException:
-        sock.close()
-        raise
-    return Connected(sock, conversation.reader, run_id)
+async def _greet(conversation: "Conversation", options: dict[str, Any], client_name: str) -> None:
+    hello = ["HELLO", "3"]
+    if options.get("password"):
+        hello += ["AUTH", options.get("username") or "default", options["password"]]
+    await conversation.ask(*hello, "SETNAME", client_name)
+    if options.get("db"):
+        await conversation.ask("SELECT", str(options["db"]))
 
 
 async def _connect(options: dict[str, Any]) -> socket.socket:
@@ -83,13 +95,20 @@ async def _connect(options: dict[str, Any]) -> socket.socket:
     return sock
 
 
-async def _run_id(conversation: "_Conversation") -> bytes:
-    information: Any = await conversation.ask("INFO", "server")
-    text: bytes = information if isinstance(information, bytes) else str(information).encode()
+async def _run_id_of_primary(conversation: "Conversation") -> bytes:
+    text = await conversation.read("INFO", "server", "replication")
+    if b"role:slave" in text:
+        raise HandshakeFailed("this is a replica")
     return text.partition(b"run_id:")[2].split(b"\r\n")[0]
 
 
-async def _load_functions(conversation: "_Conversation") -> None:
+async def _check_cluster(conversation: "Conversation") -> None:
+    """A primary that was cut off, or is just back, may not know yet that another one has taken its slots."""
+    if b"cluster_state:ok" not in await conversation.read("CLUSTER", "INFO"):
+        raise HandshakeFailed("the cluster is down, as far as this primary knows")
+
+
+async def _load_functions(conversation: "Conversation") -> None:
     library = calls.library()
     name = library.partition("name=")[2].split()[0]
     known = await conversation.ask("FUNCTION", "LIST", "LIBRARYNAME", name, "WITHCODE")
@@ -97,12 +116,28 @@ async def _load_functions(conversation: "_Conversation") -> None:
         await conversation.ask("FUNCTION", "LOAD", "REPLACE", library)
 
 
-class _Conversation:
+class Conversation:
     """Question and answer, before calls and pushes mix."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.reader = hiredis.Reader(notEnoughData=MORE)
+        self._owned: socket.socket | None = sock
         self._sock = trio.socket.from_stdlib_socket(sock)
+
+    def keep(self) -> socket.socket:
+        """The socket, which is the caller's from now on."""
+        assert self._owned is not None
+        sock, self._owned = self._owned, None
+        return sock
+
+    def close(self) -> None:
+        if self._owned is not None:
+            self._owned.close()
+
+    async def read(self, *command: str) -> bytes:
+        """A text."""
+        text: Any = await self.ask(*command)
+        return text if isinstance(text, bytes) else str(text).encode()
 
     async def ask(self, *command: str) -> Any:
         await self._send(pack(*command))

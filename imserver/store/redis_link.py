@@ -20,24 +20,26 @@ busy session would see gaps that are none.
 
 import socket
 import struct
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 import hiredis
 import trio
 
-from imserver.errors import ImError, Unavailable
+from imserver.errors import Unavailable
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
-from imserver.store.answers import fail, ignore, outcome_of
+from imserver.store.answers import answer_of, give_on, ignore
+from imserver.store.backlog import Backlog
 from imserver.store.calls import pack
-from imserver.store.held import PING, Call, Held, Item, changes, number_of_proof
+from imserver.store.held import PING, Call, Item, number_of_proof
+from imserver.store.link_life import LinkLife
 from imserver.store.link_roles import LinkOwner, LinkReactor
-from imserver.store.redis_handshake import MORE, Connected, HandshakeFailed, shake_hands
-from imserver.store.refusals import error_of, is_passing, is_unwritten
-from imserver.store.replicas import Witness, open_witness
+from imserver.store.partitions import channel_prefix
+from imserver.store.redis_handshake import MORE, Connected
+from imserver.store.refusals import is_passing, is_unwritten
+from imserver.store.replicas import Witness
 from imserver.store.shards import Shard
 
 log = get_logger("store")
@@ -49,49 +51,58 @@ Parse = Callable[[Any], Any]  # makes a type, or an ImError, of a reply
 _CHUNK = 65536  # a larger one costs a system call more: malloc would map memory for each
 _Push, _Refusal = hiredis.PushNotification, hiredis.ReplyError  # looked up with every reply
 _AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, no time
-_FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 0.02, 1.0
 
 
-class RedisLink:
-    """Calls and pushes of one shard. `run` MUST be running for anything to happen."""
+class RedisLink(Backlog):
+    """Calls and pushes of one shard. `life.run` MUST be running for anything to happen."""
 
     def __init__(
         self,
         shard: Shard,
         *,
-        client_name: str,
-        channels: Sequence[bytes],
+        node: str,
         owner: LinkOwner,
         reactor: LinkReactor,
         counters: Counters,
         timeout: float,
         most_calls: int,
     ) -> None:
-        self.url = shard.url
+        super().__init__(most_calls)
+        self._node = node.encode()
+        self.shard = shard
+        self.channels = self._channels_of(shard)
+        self.life = LinkLife(self, f"imserver-{node}")
         self.up = False
         self.up_since = 0.0  # reactor time
         self.why_down = "not connected yet"
         self.proven_at = 0.0  # when the last probe came back; reactor time
-        self._client_name, self._channels = client_name, channels
         self._owner, self._reactor, self._counters = owner, reactor, counters
-        self._timeout, self._most_calls = timeout, most_calls
+        self._timeout = timeout
         self._sock: socket.socket | None = None
         self._reader = hiredis.Reader(notEnoughData=MORE)
-        self._calls: deque[Call] = deque()  # those without a reply
-        self._held = Held()
         self._received = 0  # replies on this connection
-        self._durability = shard.durability
+        self._is_synchronized = shard.durability == "disk"  # before it replies
         self._witness: Witness | None = None  # of an up link whose answers wait for a replica
         self._out: list[bytes] = []
         self._blocked = False  # the socket took less than was offered
-        self._saturated = False
-        self._waiters: list[Callable[[], None]] = []
         self._lost = trio.Event()
         self._was_up = trio.Event()
 
+    @property
+    def url(self) -> str:
+        return self.shard.url
+
+    def _channels_of(self, shard: Shard) -> list[bytes]:
+        """On which is published what concerns this node."""
+        return [channel_prefix(partition) + self._node for partition in shard.partitions]
+
     async def wait_up(self) -> None:
-        """Until the link has been up once."""
+        """Until the link has been up once, or is not needed any more."""
         await self._was_up.wait()
+
+    async def wait_lost(self) -> None:
+        """Until the connection that was adopted last is gone."""
+        await self._lost.wait()
 
     # -- calls
 
@@ -113,35 +124,12 @@ class RedisLink:
 
     async def ask(self, command: bytes, parse: Parse | None = None, *, once: bool = False) -> Reply:
         """The same for a task, to which the ImError is raised. When cancelled, the reply is still consumed."""
-        task = trio.lowlevel.current_task()
-        waiting = True
-
-        def then(reply: Reply) -> None:
-            nonlocal waiting
-            if waiting:
-                waiting = False
-                trio.lowlevel.reschedule(task, outcome_of(reply))
-
-        def abort(_: Any) -> trio.lowlevel.Abort:
-            nonlocal waiting
-            waiting = False
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self.call(command, then, parse, once=once)
-        return await trio.lowlevel.wait_task_rescheduled(abort)
+        return await answer_of(lambda then: self.call(command, then, parse, once=once))
 
     @property
     def sockets(self) -> int:
         """How many it has in the reactor."""
         return (self._sock is not None) + (self._witness is not None)
-
-    @property
-    def in_flight(self) -> int:
-        return len(self._calls) + len(self._held)
-
-    def when_relieved(self, wake: Callable[[], None]) -> None:
-        """Calls `wake` once half of the calls that saturated the link have been answered."""
-        self._waiters.append(wake)
 
     # -- the reactor's side
 
@@ -219,6 +207,8 @@ class RedisLink:
             if kind is _Push:
                 if reply[0] == b"smessage":
                     batch.append((None, reply[2]))
+                elif reply[0] == b"sunsubscribe":  # Redis's own doing: nobody here asks for it
+                    return "slots were taken from this primary", unwritten
                 continue
             if kind is _Refusal:
                 text = str(reply)
@@ -233,7 +223,7 @@ class RedisLink:
     def _hold(self, batch: list[Item]) -> None:
         if self._witness is not None:
             self._held.add(batch, self._witness.asked)
-        elif self._durability == "disk":
+        elif self._is_synchronized:
             self._held.add(batch, -1)
         elif len(batch) > 1 or (call := batch[0][0]) is None or call.command is not PING:
             on_their_way = len(self._calls) - len(self._out) + self._blocked  # blocked: the first was written in part
@@ -255,60 +245,25 @@ class RedisLink:
         self._reactor.touch_link(self)  # more may have come meanwhile
 
     def _give_on(self, proof: int, *, is_kept: bool) -> None:
-        answered: Call | None = None
-        for call, reply in self._held.release(proof):
-            try:
-                if call is None:
-                    self._owner.on_push(reply)
-                elif type(reply) is _Refusal:
-                    self._counters.store_errors += 1
-                    call.then(error_of(str(reply)))
-                elif is_kept or not changes(call):
-                    answered, parse = call, call.parse
-                    call.then(reply if parse is None else parse(reply))
-                else:
-                    call.then(Unavailable("the store may not have kept this; send again with the same id"))
-            except Exception:  # a bug costs the one call, not those behind it
-                log.exception("an answer could not be handled", shard=self.url)
+        answered = give_on(self._held.release(proof), self._owner, self._counters, is_kept=is_kept)
         if answered is not None:  # one sample a turn: all the calls of a turn waited alike
             self._counters.store_call_seconds.observe(self._reactor.now - answered.since)
-
-    def _relieve_if_half_done(self) -> None:
-        if self._saturated and self.in_flight < self._most_calls // 2:
-            self._relieve()
-
-    def _relieve(self) -> None:
-        self._saturated = False
-        self._owner.on_relieved(self)
-        waiters, self._waiters = self._waiters, []
-        for wake in waiters:
-            wake()
 
     # -- time
 
     def tick(self, now: float) -> None:
         """Once a second: a link on which Redis does not answer in time is broken, whatever the socket says."""
-        oldest = self._held.oldest() or (self._calls[0] if self._calls else None)
-        if oldest is None or now - oldest.since < self._timeout:
+        if not self.waits_longer(now, self._timeout):
             return
         if self.up:
             self._lose(f"no answer in {self._timeout:g} s")
-        self._fail_all(Unavailable(f"the store does not answer ({self.why_down}); send again with the same id"))
-
-    def _fail_all(self, error: ImError) -> None:
-        """All at once: were an older call to fail and a newer one to succeed, messages would change places."""
-        calls = list(self._calls)
-        self._calls.clear()
         self._out.clear()
-        for call in calls:
-            fail(call, error)
-        self._relieve()
+        self._fail_all(Unavailable(f"the store does not answer ({self.why_down}); send again with the same id"))
 
     def probe(self) -> None:
         """Sends a probe along the way that entries come; the owner gets it back by `on_push` and says `proven`."""
         if self.up:
-            channel = self._channels[0]
-            self.call(pack(b"SPUBLISH", channel, b"p " + self.url.encode()), ignore)
+            self.call(pack(b"SPUBLISH", self.channels[0], b"p " + self.url.encode()), ignore)
 
     def proven(self) -> None:
         self.proven_at = self._reactor.now
@@ -317,7 +272,25 @@ class RedisLink:
         """Gives the connection up and makes a new one, which repeats what has no answer."""
         self._lose(why)
 
-    # -- connecting
+    # -- the connection: what link_life.py makes of it
+
+    def adopt(self, connected: Connected, second: Connected | None) -> None:
+        """Goes on with a new connection; `second`: the witness's, where answers wait for a replica."""
+        sock, self._lost = connected.sock, trio.Event()
+        self._sock, self._reader = sock, connected.reader
+        if second is not None:
+            self._witness = Witness(second, self.channels[0], self._reactor, self._on_testimony, self._lose)
+        self.up, self.why_down = True, ""
+        self.proven_at = self.up_since = self._reactor.now
+        self._received = 0
+        self._out = [call.command for call in self._calls]
+        self._reactor.add(sock.fileno(), self)
+        log.info("link up", shard=self.url, repeated=len(self._calls))
+        self._was_up.set()
+        with self._reactor.batch():
+            self._reactor.touch_link(self)
+            self._owner.on_up(self)
+            self._receive()  # pushes that came with the last confirmations
 
     def _lose(self, why: str) -> None:
         sock, self._sock = self._sock, None
@@ -337,60 +310,33 @@ class RedisLink:
         self._out.clear()
         self._calls.extendleft(reversed(self._held.take_back()))  # what could have proven them is gone
         self._lost.set()
+        self._owner.on_down(self)
 
-    def _fail_what_must_not_be_late(self) -> None:
-        late = [call for call in self._calls if call.once]
-        others = [call for call in self._calls if not call.once]
+    def stays_down(self, why: str) -> None:
+        """Nobody could be connected to."""
+        self.why_down = why
+        self._owner.on_down(self)
+
+    # -- the shard, when a cluster changes: links.py
+
+    def take_calls(self, why: str) -> list[Call]:
+        """The link goes down and gives up what has no answer, oldest first."""
+        self._lose(why)
+        self.fail_what_must_not_be_late()
+        calls = list(self._calls)
         self._calls.clear()
-        self._calls.extend(others)
-        for call in late:
-            fail(call, Unavailable(f"the store is out of reach ({self.why_down}); nobody knows whether this was done"))
+        return calls
 
-    async def run(self) -> None:
-        """Connects, and connects again whenever the link is lost, until cancelled."""
-        backoff = _FIRST_BACKOFF_SECONDS
-        while True:
-            try:
-                connected, second = await self._connect()
-            except HandshakeFailed as error:
-                self.why_down = str(error)
-                log.debug("no link", shard=self.url, why=self.why_down)
-                await trio.sleep(backoff)
-                backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
-                continue
-            self._adopt(connected, second)
-            began = trio.current_time()
-            await self._lost.wait()
-            self._fail_what_must_not_be_late()
-            if trio.current_time() - began > _LAST_BACKOFF_SECONDS:
-                backoff = _FIRST_BACKOFF_SECONDS
-            else:  # it connects, but can't do anything: read-only, perhaps
-                await trio.sleep(backoff)
-                backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
+    def lead_to(self, shard: Shard, calls: Iterable[Call]) -> None:
+        """From now on to this shard, with these calls first. The link MUST be down, and have no calls."""
+        self.shard, self.channels = shard, self._channels_of(shard)
+        self._calls.extend(calls)
+        self._relieve_if_half_done()
+        self.life.begin_anew()
 
-    async def _connect(self) -> tuple[Connected, Connected | None]:
-        connected = await shake_hands(self.url, client_name=self._client_name, channels=self._channels)
-        if self._durability != "replica":
-            return connected, None
-        try:
-            return connected, await open_witness(self.url, client_name=self._client_name, run_id=connected.run_id)
-        except BaseException:
-            connected.sock.close()
-            raise
-
-    def _adopt(self, connected: Connected, second: Connected | None) -> None:
-        sock, self._lost = connected.sock, trio.Event()
-        self._sock, self._reader = sock, connected.reader
-        if second is not None:
-            self._witness = Witness(second, self._channels[0], self._reactor, self._on_testimony, self._lose)
-        self.up, self.why_down = True, ""
-        self.proven_at = self.up_since = self._reactor.now
-        self._received = 0
-        self._out = [call.command for call in self._calls]
-        self._reactor.add(sock.fileno(), self)
-        log.info("link up", shard=self.url, repeated=len(self._calls))
+    def retire(self) -> None:
+        """Nothing is left for it to do, and what is still asked of it fails. It MUST be down, and have no calls."""
+        self.life.end()
+        self._timeout, self.why_down = 0.0, "the shard is gone"
         self._was_up.set()
-        with self._reactor.batch():
-            self._reactor.touch_link(self)
-            self._owner.on_up(self)
-            self._receive()  # pushes that came with the last confirmations
+        self._relieve()

@@ -5,8 +5,12 @@ from imserver.observe.log import get_logger
 
 log = get_logger("store")
 
-# Redis can't do it now but will soon, or not before its functions are loaded again: reconnect and repeat.
+# Redis can't do it now but will soon, or not before its functions are loaded again, or another primary can: the link is
+# made anew, to whoever holds the slots then, and what has no answer is repeated. MOVED, ASK and TRYAGAIN could be
+# followed call by call; but then a call could overtake another one of the same user that was refused just before.
 _PASSING = (
+    "MOVED",
+    "ASK",
     "LOADING",
     "MASTERDOWN",
     "CLUSTERDOWN",

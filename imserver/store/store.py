@@ -2,50 +2,36 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
+
+import trio
 
 from imserver.errors import ImError, ServiceError, Unavailable
 from imserver.model import Entry, Place, Position, UserId
+from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds, Late
+from imserver.store.cluster_map import ClusterMap
+from imserver.store.cluster_watch import ClusterWatch
 from imserver.store.groups import GroupStore
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
-from imserver.store.partitions import Hosting, UserKeys, channel_prefix, deployment_key, partition_of, user_keys
+from imserver.store.links import Links
+from imserver.store.partitions import Hosting, UserKeys, deployment_key, partition_of, user_keys
 from imserver.store.redis_link import Parse, RedisLink
+from imserver.store.roles import Holdable, Listener
 from imserver.store.shards import Shard
+
+log = get_logger("store")
 
 _ENTRY = ord("e")
 NOBODY = b"-"  # the origin of an entry whose reply stands on no session
 # Appending calls of one worker between two trims, of whatever log the last one was to. Odd: in a cluster a message
 # takes two of them, and an even number would always meet the same side.
 _TRIM_EVERY = 61
+_SILENT_SECONDS = 1.0  # longer than a Redis that is well takes
 _UNPROVEN_PROBES = 5  # a subscription that lost so many probes in a row is made anew
-
-
-class Listener(Protocol):
-    """Who is told what the store says unasked."""
-
-    def on_entry(self, log: str, entry: Entry, origin: bytes) -> None:
-        """An entry was appended to the log of a user who has sessions here, or of a group that has followers here."""
-
-    def on_expelled(self, user: UserId, place: Place, why: str) -> None:
-        """A session must go: `replaced` or `revoked`."""
-
-    def on_link_up(self, holds: Callable[[str], bool]) -> None:
-        """A shard was out of reach: what was published meanwhile is lost, for the users and groups it holds."""
-
-    def on_cleared(self, holds: Callable[[str], bool]) -> None:
-        """What this node had entered of groups of a shard is gone; it may be entered again."""
-
-    def on_lease_lost(self, holds: Callable[[str], bool]) -> None:
-        """Sessions of users of a shard MUST go elsewhere: before long this node is taken for dead there."""
-
-
-class Holdable(Protocol):
-    def hold(self) -> None: ...
-    def release(self) -> None: ...
 
 
 class StoreOptions(NamedTuple):
@@ -83,34 +69,44 @@ class Store:
         self.reaches_both = not any(shard.clustered for shard in shards)
         self._next_probe = 0.0
         self._until_trim = _TRIM_EVERY
-        self.links = [
-            RedisLink(
+        self._spawn = spawn
+        self._links = Links(
+            shards,
+            make_link=lambda shard: RedisLink(
                 shard,
-                client_name=f"imserver-{node}",
-                channels=[channel_prefix(partition) + node.encode() for partition in shard.partitions],
+                node=node,
                 owner=self,
                 reactor=reactor,
                 counters=counters,
                 timeout=options.timeout_seconds,
                 most_calls=options.most_calls,
-            )
-            for shard in shards
-        ]
-        self._leases = {
-            link: Lease(
+            ),
+            make_lease=lambda link: Lease(
                 link,
-                shard.partitions,
                 info,
                 options.lease_seconds,
                 spawn=spawn,
                 on_lost=self._on_lease_lost,
                 on_cleared=self._on_cleared,
                 on_dead=on_dead,
-            )
-            for shard, link in zip(shards, self.links, strict=True)
-        }
-        by_partition = {p: link for shard, link in zip(shards, self.links, strict=True) for p in shard.partitions}
-        self._by_partition = [by_partition[partition] for partition in range(len(by_partition))]
+            ),
+        )
+        self.links, self._leases = self._links.all, self._links.leases
+        self._by_partition = self._links.by_partition
+        seeds = [shard.url for shard in shards if shard.clustered]
+        self._watch = ClusterWatch(seeds, on_map=self._on_map, are_up=self._are_up) if seeds else None
+
+    def start(self) -> None:
+        """Spawns what MUST be running for anything to happen."""
+        for link in self.links:
+            self._spawn(link.life.run)
+        if self._watch is not None:
+            self._spawn(self._watch.run)
+
+    async def wait_up(self) -> None:
+        """Until every link has been up once, which includes its subscriptions."""
+        for link in list(self.links):
+            await link.wait_up()
 
     def listen(self, listener: Listener) -> None:
         """MUST be called once, before the links run."""
@@ -221,13 +217,10 @@ class Store:
         newer session. So it is not repeated, and refused if another one was done since.
         """
         keys = user_keys(user)
-        link = self._by_partition[keys.partition]
-        self._check_lease(link)
-        logins = await link.ask(calls.logins(keys, device), once=True)
-        self._check_lease(link)
+        logins = await self._link_with_lease(keys).ask(calls.logins(keys, device), once=True)
         command = calls.attach(keys, self._hosting(keys), place, generations, logins)
         try:
-            attached: Attached = await link.ask(command, calls.attached, once=True)
+            attached: Attached = await self._link_with_lease(keys).ask(command, calls.attached, once=True)
         except Late:
             raise
         except ServiceError:
@@ -235,9 +228,11 @@ class Store:
             raise
         return attached
 
-    def _check_lease(self, link: RedisLink) -> None:
+    def _link_with_lease(self, keys: UserKeys) -> RedisLink:
+        link = self._by_partition[keys.partition]
         if not (link.up and self._leases[link].is_held):
             raise Unavailable(f"the store is out of reach ({link.why_down or 'no lease'})")
+        return link
 
     def attach_again(
         self, user: UserId, place: Place, generations: str, then: Callable[[Attached | ImError], None]
@@ -260,16 +255,16 @@ class Store:
 
     async def take_leases(self) -> None:
         """Before the first login. Raises ServiceError."""
-        for lease in self._leases.values():
+        for lease in list(self._leases.values()):
             await lease.take(self._reactor.now)
 
     def may_be_dead(self, now: float) -> bool:
-        """Whether others may have taken this node for dead; `now`: of time.monotonic()."""
+        """Whether others may have taken this node for dead; `now`: reactor time."""
         return any(lease.may_be_dead(now) for lease in self._leases.values())
 
     async def leave(self) -> None:
         """When the last session has left. Raises ServiceError."""
-        for lease in self._leases.values():
+        for lease in list(self._leases.values()):
             await lease.leave()
 
     # -- accounts
@@ -300,6 +295,31 @@ class Store:
         assert self._listener is not None
         self._listener.on_link_up(lambda owner: self.link_of(owner) is link)
 
+    def on_down(self, link: RedisLink) -> None:
+        if self._watch is not None:
+            self._watch.doubt()
+
+    def _are_up(self) -> bool:
+        return all(link.up for link in self.links)
+
+    def _on_map(self, found: ClusterMap) -> None:
+        with self._reactor.batch():
+            new_links, moves = self._links.arrange(found)
+        for link in new_links:
+            self._spawn(link.life.run)
+        for loser, gainer in moves:
+            self._spawn(self._expect_nodes, loser, gainer)
+
+    async def _expect_nodes(self, loser: Lease, gainer: Lease) -> None:
+        """Until it is done: the dead are not forgotten when their users move."""
+        while True:
+            try:
+                await gainer.expect_nodes_of(loser, self._by_partition[loser.first_partition])
+                return
+            except ServiceError as error:
+                log.debug("not now", what="expecting nodes", error=str(error))
+                await trio.sleep(1.0)
+
     def on_push(self, message: bytes) -> None:
         assert self._listener is not None
         if message[0] == _ENTRY:
@@ -328,9 +348,13 @@ class Store:
 
     def tick(self, now: float) -> None:
         """Once a second: time-outs, leases and probes."""
+        for link in self._links.retired:
+            link.tick(now)
         for link in self.links:
             link.tick(now)
             self._leases[link].tick(now)
+            if link.waits_longer(now, _SILENT_SECONDS):
+                self.on_down(link)
         if now < self._next_probe:
             return
         self._next_probe = now + self._options.probe_seconds

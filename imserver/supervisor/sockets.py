@@ -8,8 +8,8 @@ from imserver.endpoints import HostPort
 from imserver.errors import SetupError
 
 BACKLOG = 4096  # what a reconnect storm brings while a worker is busy; the kernel may cap it (net.core.somaxconn)
-# What the kernel takes of a client that does not read, beyond what is on its way: by itself it would take 4 MB, and some
-# hundreds of them would use up what all the machine's connections share (net.ipv4.tcp_mem). Inherited by accept.
+# What the kernel takes of a client that does not read, beyond what is on its way: by itself it would take 4 MB, and a
+# few hundred of them would use up what all the machine's connections share (net.ipv4.tcp_mem). Inherited by accept.
 UNSENT_BYTES = 128 * 1024
 
 

@@ -26,6 +26,15 @@ BATCH_SOCKETS = 512
 TURNS_IN_A_ROW = 8
 
 
+# It goes on while the machine is suspended, as leases do; on Linux CLOCK_MONOTONIC, which is Python's choice, does not.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def clock() -> float:
+    """Seconds, never going back."""
+    return time.clock_gettime(_CLOCK)
+
+
 class Handler(Protocol):
     """Whoever has a socket in the reactor."""
 
@@ -43,10 +52,10 @@ def _nobody_to_tell() -> None: ...
 
 
 class Reactor:
-    """`now` is the time (seconds, monotonic) at which the current turn began."""
+    """`now` is the time (seconds, by `clock`) at which the current turn began."""
 
     def __init__(self, counters: Counters) -> None:
-        self.now = time.monotonic()
+        self.now = clock()
         self._longest_stop, self._on_stopped = float("inf"), _nobody_to_tell
         self._counters = counters
         self._poller = new_poller()
@@ -157,13 +166,13 @@ class Reactor:
             self._flush()
 
     def _move_clock(self) -> None:
-        before, self.now = self.now, time.monotonic()
+        before, self.now = self.now, clock()
         if self.now - before > self._longest_stop:
             self._on_stopped()
 
     def _look_at_clock(self) -> None:
         """Before anything is written."""
-        if time.monotonic() - self.now > self._longest_stop:
+        if clock() - self.now > self._longest_stop:
             self._on_stopped()
 
     def _flush(self) -> None:

@@ -37,3 +37,13 @@ def make_devices(redis_url: str, devices: Sequence[tuple[str, str]]) -> list[Acc
             return [Account(user, name, admin.token_mint(user, name, _TOKEN_SECONDS)) for user, name in devices]
     except ImError as error:
         raise AccountsError(f"accounts cannot be made: {error}") from error
+
+
+def make_and_delete(redis_url: str, user: str) -> None:
+    """An account that was there and is not any more. Raises AccountsError."""
+    try:
+        with open_admin(Settings(redis=redis_url)) as admin:
+            admin.user_import([json.dumps({"user": user})])
+            admin.user_delete(user)
+    except ImError as error:
+        raise AccountsError(f"accounts cannot be made: {error}") from error

@@ -11,19 +11,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
+from imserver.config import Durability
 from imswarm.accounts import AccountsError
 from imswarm.bench import Bench, Floors, SwarmSize, Talk
 from imswarm.chat import ChatOptions, run_chat
 from imswarm.children import SwarmError
 from imswarm.deployment import Deployment, DeploymentError, addressed, attached, started
-from imswarm.faults.injuries import FAULTS
+from imswarm.faults.catalogue import FAULTS
 from imswarm.faults.outcome import show_outcome
 from imswarm.faults.plan import MISTAKES
 from imswarm.faults.run import FaultOptions, run_faults
+from imswarm.faults.victim import EMBEDDED, STORES
 from imswarm.floor import MAX_CONNECTIONS, FloorError, floor_program, measure_floor
 from imswarm.group import GroupOptions, run_group
 from imswarm.idle import run_idle
@@ -31,6 +33,7 @@ from imswarm.login import run_login
 from imswarm.options import DIRECTORY, FLOOR, JSON, POSITIVE, SECONDS, SIZE, TARGET, names_of, option, with_options
 from imswarm.processes import CannotMeasure, Cores, run_on, split_cores
 from imswarm.report import Progress, Report, print_json, print_table
+from imswarm.rolling import RollingOptions, run_rolling
 from imswarm.stamps import STAMP_BYTES
 
 _FAILURES = (AccountsError, FloorError, DeploymentError, CannotMeasure, SwarmError)
@@ -122,6 +125,8 @@ def login(rounds: int, **values: Any) -> None:
 @main.command()
 @option("--seed", type=int, default=1, help="The same seed gives the same faults.")
 @option("--faults", type=click.IntRange(min=0), default=14, help="How many.")
+@option("--overlap", type=click.FloatRange(0.0, 1.0), default=0.0, help="How likely a second fault begins during one.")
+@option("--minutes", type=click.FloatRange(min=0.01), help="After them nothing more is broken; what was is judged.")
 @option("--pause-seconds", type=SECONDS, default=2.0, help="After each fault.")
 @option("--only", type=names_of(FAULTS), default=(), help=f"Which kinds: {', '.join(FAULTS)}.")
 @option("--users", type=click.IntRange(min=2), default=40)
@@ -134,17 +139,46 @@ def login(rounds: int, **values: Any) -> None:
 @option("--heal-seconds", type=SECONDS, default=60.0, help="Longest wait, in the end, for everybody to have all.")
 @option("--data", type=DIRECTORY, help="Attach to the running server that has this data directory.")
 @option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Leave histories and logs there.")
-@option("--behind-proxy", is_flag=True, help="Not the embedded store, but one from which a worker can be cut off.")
+@option(
+    "--store",
+    type=click.Choice(STORES),
+    default=EMBEDDED,
+    help="Of the server started here: its own; a redis-server of the run's; one behind a proxy; a cluster, 3 and 3.",
+)
+@option("--durability", type=click.Choice(get_args(Durability)), default="process", help="Of the server started here.")
 @option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Draw the run into this file.")
 @option("--mistake", type=click.Choice(MISTAKES), help="Falsify one delivery on purpose: the run must fail.")
 @JSON
 def faults(as_json: bool, html: Path | None, **values: Any) -> None:
-    """Break one thing after the other while users talk; then judge what every device saw."""
+    """Break one thing after the other while users talk; then judge what every device saw.
+
+    Ctrl-C, once, breaks nothing more; what was until then is judged and told.
+    """
     progress = Progress()
     with _failures_reported(progress), _terminable():
         outcome = run_faults(_pick(FaultOptions, values), progress)
     show_outcome(outcome, html, as_json=as_json)
     if not outcome.is_good:
+        sys.exit(1)
+
+
+@main.command()
+@option("--rate", type=click.FloatRange(min=1.0), default=5000.0, help="Messages a second in all, in an open loop.")
+@option("--pairs", type=POSITIVE, default=200, help="Pairs of sessions that talk.")
+@option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=74)
+@option("--restarts", type=POSITIVE, default=2, help="How many times all workers are replaced.")
+@option("--calm-seconds", type=SECONDS, default=5.0, help="Measured before, to compare with.")
+@option("--workers", type=POSITIVE, default=2)
+@option("--processes", type=click.IntRange(1, 64), default=1, help="Client processes.")
+@option("--drain-seconds", type=SECONDS, default=2.0, help="Of the server: clients come back over half of it.")
+@JSON
+def rolling(as_json: bool, **values: Any) -> None:
+    """Replace all workers under a steady load: who is refused, what is lost, how long messages take meanwhile."""
+    progress = Progress()
+    with _failures_reported(progress), _terminable():
+        report = run_rolling(_pick(RollingOptions, values), progress)
+    _print(report, as_json)
+    if any(report[name] for name in _WRONG) or report["probes"]["incidents"]:
         sys.exit(1)
 
 

@@ -12,12 +12,16 @@ import resource
 import select
 import signal
 import time
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
+from typing import Protocol
 
 from imswarm.client_loop import ClientLoop
 from imswarm.group_talk import GroupConversation, GroupTalk
+from imswarm.pacing import Pacer
 from imswarm.population import Crowd, Population
+from imswarm.resuming import ResumingPairs, ResumingSwarm
 from imswarm.stats import Tally
 from imswarm.traffic import Conversation, Traffic
 
@@ -33,6 +37,14 @@ class Plan:
     conversation: Conversation | GroupConversation
     cores: frozenset[int] | None
     """Where it may run; None: anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumingPlan:
+    """The same, of a process whose sessions come back."""
+
+    pairs: ResumingPairs
+    cores: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,31 +96,59 @@ class Progress:
     """Since the last answer."""
 
 
-def client_main(plan: Plan, pipe: Pipe) -> None:
+class Sessions(Protocol):
+    """What the process needs of those who connect."""
+
+    @property
+    def sessions(self) -> Sized: ...
+
+    def connect(self, on_settled: Callable[[], None]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Talking(Protocol):
+    """What it needs of those who talk."""
+
+    @property
+    def pacer(self) -> Pacer: ...
+
+    @property
+    def outstanding(self) -> int: ...
+
+    def start(self, rate_per_second: float | None) -> None: ...
+    def stop(self) -> None: ...
+    def settle(self) -> None: ...
+
+
+def client_main(plan: Plan | ResumingPlan, pipe: Pipe) -> None:
     """The process's main function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if plan.cores:
         os.sched_setaffinity(0, plan.cores)
     hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
-    ClientProcess(plan, pipe).run()
+    loop, tally = ClientLoop(), Tally()
+    sessions, talking = _crowd(plan, loop, tally)
+    ClientProcess(loop, tally, sessions, talking, pipe).run()
 
 
-def _traffic(
-    population: Population, conversation: Conversation | GroupConversation, tally: Tally
-) -> Traffic | GroupTalk:
-    if isinstance(conversation, GroupConversation):
-        return GroupTalk(population, conversation, tally)
-    return Traffic(population, conversation, tally)
+def _crowd(plan: Plan | ResumingPlan, loop: ClientLoop, tally: Tally) -> tuple[Sessions, Talking]:
+    if isinstance(plan, ResumingPlan):
+        swarm = ResumingSwarm(loop, plan.pairs, tally)
+        return swarm, swarm
+    population = Population(loop, plan.crowd, tally)
+    if isinstance(plan.conversation, GroupConversation):
+        return population, GroupTalk(population, plan.conversation, tally)
+    return population, Traffic(population, plan.conversation, tally)
 
 
 class ClientProcess:
-    def __init__(self, plan: Plan, pipe: Pipe) -> None:
+    def __init__(self, loop: ClientLoop, tally: Tally, sessions: Sessions, talking: Talking, pipe: Pipe) -> None:
         self._pipe = pipe
-        self._tally = Tally()
-        self._loop = ClientLoop()
-        self._population = Population(self._loop, plan.crowd, self._tally)
-        self._traffic = _traffic(self._population, plan.conversation, self._tally)
+        self._tally = tally
+        self._loop = loop
+        self._population = sessions
+        self._traffic = talking
         self._drain_until = 0.0
         self._running = True
 

@@ -86,7 +86,12 @@ class OwnServer:
         """Returns when it serves. Raises DeploymentError."""
         with (self._data / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C is for the run, which stops the server when it has no use for it
             )
         _wait_ready(self._process, self._data)
 

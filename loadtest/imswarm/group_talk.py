@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from imswarm.pacing import REST_SECONDS
+from imswarm.pacing import REST_SECONDS, Flow, Pacer
 from imswarm.population import Population, Session
 from imswarm.stamps import FIRST_REF, NUMBER_AT, STAMP_BYTES, TIME_AT, flow_prefix, send_template
 from imswarm.stats import Tally
@@ -77,7 +77,7 @@ class GroupTalk:
     def __init__(self, population: Population, conversation: GroupConversation, tally: Tally) -> None:
         self.tally = tally
         self.conversation = conversation
-        self.pacer = self
+        self.pacer: Pacer = self
         self._population = population
         self._senders: list[_Sender] = []
         self._next: dict[int, list[int]] = {}  # member -> number expected next of each sender
@@ -129,8 +129,8 @@ class GroupTalk:
 
     # -- talking
 
-    def start(self, _: float | None) -> None:
-        """In a closed loop."""
+    def start(self, rate_per_second: float | None) -> None:
+        """In a closed loop; there is no other."""
         if not self._senders:
             sessions = list(self._population.sessions.values())
             self._senders = [
@@ -178,6 +178,9 @@ class GroupTalk:
 
     def stop(self) -> None:
         self._is_talking = False
+
+    def touch(self, flow: Flow) -> None:
+        """Never asked for: there are no flows."""
 
     def pump(self) -> None:
         if not self._is_talking:

@@ -4,7 +4,8 @@
   (on the sending device the answer stands for it).
 - **doubled**: a device got a message twice.
 - **reordered**: a device got an entry after a newer one; or what one device sent to one user stands in
-  another order in the log.
+  another order in the log. (What it gave up without an answer has no place in that order: it may be stored at any
+  time, or never, and only who repeats it until it is answered is promised more.)
 - **phantom**: a device got what nobody sent, or what was sent otherwise, to others, or refused.
 - **diverged**: the devices of one user disagree: a message without an answer came to some of them only, an
   entry stands at two places, or a device went on past an entry that the log has.
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from imswarm.evidence import START, STORED, UNTOLD, Evidence
+from imswarm.evidence import GIVEN_UP, START, STORED, UNTOLD, Evidence
 from imswarm.history import Device, History, Line, shown
 
 KINDS = ("lost", "doubled", "reordered", "phantom", "diverged")
@@ -145,10 +146,12 @@ class _Court:
         self._break("doubled", f"{self._name(device)} got it twice", [invoke, first.place, again.place], device)
 
     def _judge_turns(self, device: int, log: dict[int, _Entry]) -> None:
-        """What one device sent to one user stands in the order in which it was sent."""
+        """What one device sent to one user, and did not give up, stands in the order in which it was sent."""
         messages = self._evidence.messages
         latest: dict[tuple[int, str], _Entry] = {}
         for entry in log.values():
+            if messages.outcome[entry.message] == GIVEN_UP:
+                continue
             talk = messages.author[entry.message], messages.to[entry.message]
             before = latest.get(talk)
             if before is not None and messages.line[before.message] > messages.line[entry.message]:

@@ -55,6 +55,15 @@ class Flow:
         return self._template % (FIRST_REF + number, number, time_ns, number, time_ns)
 
 
+class Sender(Protocol):
+    """What an open loop needs of a flow."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def send(self, count: int, time_ns: int) -> None: ...
+
+
 class Pacer(Protocol):
     def touch(self, flow: Flow) -> None:
         """Something of this flow was answered or delivered."""
@@ -106,7 +115,7 @@ class ClosedLoop:
 
 
 class OpenLoop:
-    def __init__(self, flows: Sequence[Flow], rate_per_second: float, tally: Tally) -> None:
+    def __init__(self, flows: Sequence[Sender], rate_per_second: float, tally: Tally) -> None:
         self._turns = cycle(flows)
         self._interval_ns = 1e9 / rate_per_second
         self._due_ns = float(time.monotonic_ns())

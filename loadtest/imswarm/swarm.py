@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection as Pipe
 from types import TracebackType
 
 from imswarm.children import Children
-from imswarm.client_process import Order, Plan, Progress, client_main
+from imswarm.client_process import Order, Plan, Progress, ResumingPlan, client_main
 from imswarm.report import Report
 from imswarm.stats import Tally
 
@@ -26,7 +26,7 @@ class Swarm:
     Every method raises SwarmError if a process has ended.
     """
 
-    def __init__(self, plans: Sequence[Plan], show: Show) -> None:
+    def __init__(self, plans: Sequence[Plan | ResumingPlan], show: Show) -> None:
         self._show = show
         self.errors: Counter[str] = Counter()  # of all processes, since the beginning
         self._progress: dict[Pipe, Progress] = {}

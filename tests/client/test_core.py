@@ -313,7 +313,7 @@ def test_bye_with_return_says_when(alice: Device) -> None:
     assert alice.session is not None
     alice.session.bye("drain", reconnect=True, after=3.0)
     alice.from_server()
-    assert alice.of(Reconnect) == [Reconnect("because of drain", 3.0)]
+    assert alice.of(Reconnect) == [Reconnect("because of drain", 3.0, "drain")]
     alice.settle()
     assert alice.replica.state is State.LIVE
 

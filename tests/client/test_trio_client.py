@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 from imclient import State
+from imclient.address import Address
 from imclient.client import Client
 from imclient.reader import ACK_SECONDS
 from wsproto.connection import ConnectionType
@@ -18,7 +19,7 @@ from wsproto.connection import ConnectionType
 from imserver.protocol import codec
 from imserver.protocol.commands import Ack, Login, Logout
 from imserver.protocol.framing import WebSocketFraming
-from imserver.protocol.pushes import PingPush
+from imserver.protocol.pushes import Bye, PingPush
 from tests.client.peer import Peer
 
 URLS = ["tcp://alice@chat.example", "ws://alice@chat.example"]
@@ -425,6 +426,25 @@ def test_what_comes_with_the_handshake_is_not_lost() -> None:
         async with imclient.connect(URLS[1], password="secret", dial=peer.dial) as alice:
             await alice.wait_synced()
             assert any(type(command).__name__ == "Ping" for command in peer.sessions[0].heard)
+
+    run(scene)
+
+
+def test_a_server_that_says_goodbye_with_the_handshake_is_come_back_to() -> None:
+    """It has closed before the login could be sent."""
+
+    async def scene(peer: Peer) -> None:
+        server_side = WebSocketFraming(65536, ConnectionType.SERVER)
+        bye = codec.encode_push(Bye("drain", "this server is being replaced", True, 0.1))
+        early = [server_side.encode(bye) + server_side.encode_close(), b""]
+
+        async def dial(address: Address) -> trio.abc.Stream:
+            peer.early = early.pop(0)
+            return await peer.dial(address)
+
+        async with imclient.connect(URLS[1], password="secret", dial=dial) as alice:
+            await alice.wait_synced()
+            assert peer.dialled[1] - peer.dialled[0] == pytest.approx(0.1)
 
     run(scene)
 

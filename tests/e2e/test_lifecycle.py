@@ -43,6 +43,18 @@ def test_all_is_still_there_after_a_stop(small: Server) -> None:
         assert ann.tell("ben", "m1") == said  # a repeat, after all that
 
 
+def test_who_is_replaced_before_logging_in_is_told_so_too(small: Server) -> None:
+    """It waits in the queue of the worker that goes; the one that comes would have taken it."""
+    with TcpClient(small.tcp) as newcomer:
+        newcomer.register("ann")
+        small.replace_workers()
+        bye = newcomer.hear("bye")
+        assert (bye["code"], bye["reconnect"]) == ("drain", True)
+        assert bye["after"] > 0
+    with TcpClient(small.tcp) as again:
+        again.enter("ann", "desk")
+
+
 def test_a_second_start_on_the_same_data_is_refused(small: Server) -> None:
     command = [sys.executable, "-m", "imserver.cli", "serve", "--data", str(small.data)]
     anywhere = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]

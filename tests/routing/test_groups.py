@@ -74,7 +74,7 @@ def do_until(node: ServerNode, name: str) -> None:
                 node.deliver(number)
 
 
-@pytest.mark.parametrize("dies_at", ["expect", "join"])
+@pytest.mark.parametrize("dies_at", ["announce", "join"])
 def test_a_join_that_a_dead_worker_left_half_done_is_completed_by_the_next_login(world: World, dies_at: str) -> None:
     one, two = ServerNode(world, "n1"), ServerNode(world, "n2")
     alice = founded(two, open=True)

@@ -164,3 +164,20 @@ def test_a_login_whose_link_was_lost_is_told_and_leaves_no_trace(node: ServerNod
     node.settle()
     assert node.store.world.database.accounts["alice"].on == {}
     assert events(peer.log_in("alice")) == ["ok login", "synced"]
+
+
+def test_who_logs_in_at_a_draining_worker_is_sent_elsewhere(node: ServerNode) -> None:
+    node.context.draining = True
+    late = Peer(node)
+    late.say("login", ref="login", token=token_for("alice", "pad"), device="pad")
+    node.settle()
+    assert events(late.hear()) == ["bye drain"]
+    assert not node.context.newcomers
+
+
+def test_who_is_on_the_way_in_when_draining_begins_is_sent_elsewhere_and_leaves_no_place(node: ServerNode) -> None:
+    late = begin_login(node)
+    node.context.draining = True
+    node.settle()
+    assert events(late.hear()) == ["bye drain"]
+    assert (len(node.context.registry), len(node.context.newcomers)) == (0, 0)

@@ -35,7 +35,8 @@ class SimulatedNode(ServerNode):
 
     def begin_drain(self) -> None:
         """No new clients, no new commands; what is on its way is finished."""
-        self.draining = True
+        self.draining = self.context.draining = True
+        self._send_newcomers_elsewhere()
         for session in self.context.registry:
             session.hold()
 
@@ -44,9 +45,15 @@ class SimulatedNode(ServerNode):
         return any(session.sending for session in self.context.registry)
 
     def say_bye(self) -> None:
+        self._send_newcomers_elsewhere()
         with self.reactor.batch():
             for session in list(self.context.registry):
                 session.expel("drain", "this server is being replaced", reconnect=True)
+
+    def _send_newcomers_elsewhere(self) -> None:
+        with self.reactor.batch():
+            for session in list(self.context.newcomers):
+                session.send_elsewhere()
 
     @property
     def has_said_all(self) -> bool:

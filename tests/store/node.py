@@ -200,11 +200,9 @@ async def serving(node: Node, *, with_leases: bool = True) -> AsyncIterator[Node
     async with trio.open_nursery() as nursery:
         node.nursery = nursery
         nursery.start_soon(node.reactor.run)
-        for link in node.store.links:
-            nursery.start_soon(link.run)
+        node.store.start()
         with trio.fail_after(PATIENCE_SECONDS):
-            for link in node.store.links:
-                await link.wait_up()
+            await node.store.wait_up()
             if with_leases:
                 await node.store.take_leases()
         try:

@@ -528,7 +528,7 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         group_calls.info(group, "a"),
         group_calls.follow(group, group_hosting, "a", START, 1),
         group_calls.follow_again(group, group_hosting),
-        group_calls.expect(keys, GroupId("#g"), 1, 1),
+        group_calls.announce(keys, GroupId("#g"), 1, 1),
         group_calls.enlist(keys, GroupId("#g"), START, "joined", b"c"),
         group_calls.ack(keys, "d", GroupId("#g"), START),
     ):

@@ -47,7 +47,7 @@ class Both:
 
     async def step(self) -> None:
         kind = self.chance.choice(
-            ["post"] * 3 + ["change"] * 8 + ["create", "expect", "enlist", "enlist", "ack", "follow", "info"]
+            ["post"] * 3 + ["change"] * 8 + ["create", "announce", "enlist", "enlist", "ack", "follow", "info"]
         )
         model, real = await getattr(self, f"_{kind}")()
         self._note()
@@ -89,10 +89,10 @@ class Both:
             self.node.store.groups.change(self.group, what)
         )
 
-    async def _expect(self) -> Any:
+    async def _announce(self) -> Any:
         user, made = self._user(), self.chance.choice([None, 3])
-        model = self.model.groups.expect(user, self.group, 5, made)
-        return model, await outcome_of(self.node.store.groups.expect(user, self.group, 5, made))
+        model = self.model.groups.announce(user, self.group, 5, made)
+        return model, await outcome_of(self.node.store.groups.announce(user, self.group, 5, made))
 
     async def _enlist(self) -> Any:
         """Anything, as of any position: as if calls came late."""
@@ -312,12 +312,12 @@ async def test_limits(deployment: Deployment, name: str) -> None:
         with pytest.raises(Conflict):
             await node.store.groups.change(group, Change("join", b, b, b"{}", (1,)))
         with pytest.raises(Conflict):
-            await node.store.groups.expect(a, GroupId(f"#{name}.2"), 1)
-        await node.store.groups.expect(b, GroupId(f"#{name}.2"), 5, 1)
+            await node.store.groups.announce(a, GroupId(f"#{name}.2"), 1)
+        await node.store.groups.announce(b, GroupId(f"#{name}.2"), 5, 1)
         with pytest.raises(Conflict):
-            await node.store.groups.expect(b, GroupId(f"#{name}.3"), 5, 1)
+            await node.store.groups.announce(b, GroupId(f"#{name}.3"), 5, 1)
         with pytest.raises(NotFound):
-            await node.store.groups.expect(UserId(f"{name}.nobody"), group, 5)
+            await node.store.groups.announce(UserId(f"{name}.nobody"), group, 5)
         with pytest.raises(Exists):
             await node.store.groups.create(group, b, "other", b"{}", FIELDS)
         with pytest.raises(NotAllowed):

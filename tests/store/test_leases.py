@@ -193,3 +193,26 @@ async def test_what_was_left_behind_when_a_lease_was_lost_is_cleared_when_it_is_
                 node.store.tick(node.reactor.now)
                 await node.settle(name)
         assert b"on" not in deployment.state(name)
+
+
+@trio_test
+async def test_nodes_of_a_shard_whose_users_have_come_are_expected(deployment: Deployment) -> None:
+    """Who is alive there counts as alive here, who is dead there is dead here; who takes a lease here keeps it."""
+    async with opened(deployment.url, "node") as node:
+        link = node.store.links[0]
+        keys = lease_keys(link.shard.partitions[0])
+        await link.ask(calls.renew(keys, b"here", 3600.0, b"info"), calls.renewed)
+        await link.ask(calls.expect(keys, 0.001, [b"here", b"absent", b"dead gone"]))
+        assert b"gone" in await link.ask(calls.take_dead(keys, 0.001, 0.0))
+        dead: set[bytes] = set()
+        with trio.fail_after(PATIENCE_SECONDS):
+            while b"absent" not in dead:
+                dead.update(await link.ask(calls.take_dead(keys, 60.0, 0.0)))
+        assert b"here" not in dead
+        with pytest.raises(Dead):
+            await link.ask(calls.renew(keys, b"absent", 3600.0, b"info"), calls.renewed)
+        await link.ask(calls.expect(keys, 3600.0, [b"absent"]))  # by a node that is late
+        assert await link.ask(calls.pack(b"ZSCORE", keys.nodes, b"absent")) is None
+        for dead_node in (b"absent", b"gone"):
+            await link.ask(calls.bury(keys, dead_node))
+        await link.ask(calls.leave(keys, b"here"))

@@ -225,11 +225,11 @@ local function follow_again(keys, args)
   return known[1]
 end
 
--- expect: a user is about to join a group, or to make it. Whoever dies behind this call leaves a trace in the list, and the
+-- announce: a user is about to join a group, or to make it. Whoever dies behind this call leaves a trace in the list, and the
 -- next login asks the group.
 -- KEYS  1 state  2 groups of the user   ARGV  1 group  2 most groups  3 most groups made by one user, or empty: it is joined
 -- Returns {'ok'} {'not-found'} {'full'}.
-local function expect(keys, args)
+local function announce(keys, args)
   if redis.call('EXISTS', keys[1]) == 0 then return NOT_FOUND end
   if redis.call('HEXISTS', keys[2], args[1]) == 1 then return { 'ok' } end
   local groups = 0
@@ -294,7 +294,7 @@ end
 
 redis.register_function('im_post_2', post) -- these three are refused where the store is full
 redis.register_function('im_create_group_2', create_group)
-redis.register_function('im_expect_2', expect)
+redis.register_function('im_announce_2', announce)
 register_always('im_change_2', change)
 redis.register_function{ function_name = 'im_group_info_2', callback = group_info, flags = { 'no-writes' } }
 register_always('im_follow_2', follow)

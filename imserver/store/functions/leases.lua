@@ -12,10 +12,11 @@ end
 
 -- renew: a node takes its lease on this shard, or renews it.
 -- KEYS  1 nodes  2 infos   ARGV  1 node  2 lease (ms)  3 what the node says of itself, or empty: it renews
--- Returns {'ok'}; {'dead'} where there is none to renew: the node was taken for dead.
+-- Returns {'ok'}; {'dead'} where there is none to renew, or the node is being cleared: it was taken for dead.
 local function renew(keys, args)
   local node, info = args[1], args[3]
   if info == '' and not redis.call('ZSCORE', keys[1], node) then return { 'dead' } end
+  if info ~= '' and redis.call('ZSCORE', keys[1], 'dead ' .. node) then return { 'dead' } end
   redis.call('ZADD', keys[1], ms(now_ms() + args[2]), node)
   redis.call('HDEL', keys[2], 'suspect ' .. node)
   if info ~= '' then redis.call('HSET', keys[2], node, info) end
@@ -26,6 +27,26 @@ end
 local function leave(keys, args)
   redis.call('ZREM', keys[1], args[1])
   redis.call('HDEL', keys[2], args[1])
+  return 1
+end
+
+-- expect: users have come from another shard, in a cluster, and with them sessions of its nodes. Each of these is given a
+-- lease, as if it had taken one now, unless it has one; a node that is dead there is dead here. Atomic, since a node may
+-- take its lease at the same moment.
+-- KEYS  1 nodes  2 infos   ARGV  1 lease (ms)  2... nodes of the other shard, or "dead <node>"   Returns 1.
+local function expect(keys, args)
+  local now = now_ms()
+  for number = 2, #args do
+    local node, is_dead = string.gsub(args[number], '^dead ', '')
+    local is_dead_here = redis.call('ZSCORE', keys[1], 'dead ' .. node)
+    if is_dead == 1 and not is_dead_here then
+      redis.call('ZREM', keys[1], node)
+      redis.call('HDEL', keys[2], node, 'suspect ' .. node)
+      redis.call('ZADD', keys[1], ms(now), 'dead ' .. node)
+    elseif is_dead == 0 and not is_dead_here then
+      redis.call('ZADD', keys[1], 'NX', ms(now + args[1]), node)
+    end
+  end
   return 1
 end
 
@@ -53,4 +74,5 @@ end
 
 register_always('im_renew_2', renew)
 register_always('im_leave_2', leave)
+register_always('im_expect_2', expect)
 register_always('im_take_dead_2', take_dead)

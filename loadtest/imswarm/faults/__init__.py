@@ -3,6 +3,7 @@
     run        the whole of it: start, break and mend, let heal, judge, report
     schedule   which fault comes when, from a seed
     injuries   the faults: how each begins, and how it is mended
+    cluster_injuries   those of a cluster, and what may be lost by them
     readers    extra clients that read slowly, or not at all
     victim     the server, started here or running already
     proxy      a store of the run's own, from which a worker can be cut off

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle, islice
@@ -25,11 +26,12 @@ _BEGIN_SECONDS = 30.0
 
 
 def client_main(plan: Plan, pipe: Pipe) -> None:
-    """The process's whole life. It ends when the parent says so, or is gone."""
+    """The process's whole life. It ends when the parent says so, or is gone; Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         trio.run(ClientProcess(plan, pipe).run)
-    except* (EOFError, ConnectionError, KeyboardInterrupt):
-        pass  # the parent is gone, or goes
+    except* (EOFError, ConnectionError):
+        pass  # the parent is gone
 
 
 class ClientProcess:
@@ -161,12 +163,13 @@ class ClientProcess:
 
     async def _tell_news(self) -> None:
         while True:
-            troubles = [trouble for device in self._devices for trouble in device.take_troubles()]
-            self._pipe.send(
-                News(
-                    live=sum(device.is_live for device in self._devices),
-                    delivered=sum(device.delivered for device in self._devices),
-                    troubles=tuple(troubles),
-                )
-            )
+            self._pipe.send(self._news())
             await trio.sleep(_NEWS_SECONDS)
+
+    def _news(self) -> News:
+        return News(
+            live=sum(device.is_live for device in self._devices),
+            delivered=sum(device.delivered for device in self._devices),
+            incidents=tuple(incident for device in self._devices for incident in device.take_incidents()),
+            troubles=tuple(trouble for device in self._devices for trouble in device.take_troubles()),
+        )

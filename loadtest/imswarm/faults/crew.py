@@ -9,6 +9,7 @@ from types import TracebackType
 
 from imswarm.children import Children, SwarmError
 from imswarm.faults.client import client_main
+from imswarm.faults.incidents import Incident
 from imswarm.faults.plan import Done, News, Order, Plan
 
 _TICK_SECONDS = 0.2
@@ -24,6 +25,7 @@ class Crew:
 
     def __init__(self, plans: Sequence[Plan], show: Show) -> None:
         self.troubles: list[str] = []
+        self.incidents: list[Incident] = []
         self._show = show
         self._news: dict[Pipe, News] = {}
         self._children = Children(client_main, plans)
@@ -53,10 +55,10 @@ class Crew:
                 missing += done.missing
         return missing
 
-    def let_run(self, seconds: float) -> None:
-        """Let the devices do what they do for so long."""
+    def let_run(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Let the devices do what they do for so long, or until it is over."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0 and not is_over():
             self._receive(min(left, _TICK_SECONDS))
 
     def _receive(self, longest_seconds: float) -> list[tuple[Pipe, Done]]:
@@ -67,6 +69,7 @@ class Crew:
             else:
                 self._news[pipe] = message
                 self.troubles += message.troubles
+                self.incidents += message.incidents
         news = self._news.values()
         self._show(sum(each.live for each in news), sum(each.delivered for each in news))
         return answers

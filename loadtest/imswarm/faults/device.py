@@ -5,15 +5,16 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 
 import trio
-from imclient import Client, Message, SendFailed, Sent, State, Truncated, connect
+from imclient import Client, Disconnected, Message, SendFailed, Sent, State, Truncated, Welcomed, connect
 from imclient.address import Address
 
 from imserver.errors import ImError, ServiceError
+from imswarm.faults.incidents import CUT, REFUSED, TURNED_AWAY, Incident
 from imswarm.faults.plan import Seat
 from imswarm.history import Deliver, Fail, Invoke, Line, Ok, Unknown, content_of
 
@@ -32,10 +33,16 @@ class BreakableStream(trio.abc.Stream):
     def break_next(self) -> None:
         self._is_to_break = True
 
+    @property
+    def is_to_break(self) -> bool:
+        """Its end is not the server's doing."""
+        return self._is_to_break
+
     def reset(self) -> None:
         """The peer gets an RST, whatever was said before; nothing, where the connection is closed already."""
         if self._stream.socket.fileno() < 0:
             return
+        self._is_to_break = True
         self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._stream.socket.close()
 
@@ -66,6 +73,7 @@ class TalkingDevice:
         self.is_marked = False
         self.has_left = False
         self._troubles: list[str] = []
+        self._incidents: list[Incident] = []
         self._record = record
         self._client: Client | None = None
         self._stream: BreakableStream | None = None
@@ -75,6 +83,8 @@ class TalkingDevice:
         self._cursors: dict[str, str] = {}
         self._life = trio.CancelScope()
         self._is_leaving = False
+        self._dials: deque[BreakableStream | None] = deque()  # of this life, without those whose end was heard of
+        self._is_inside = False  # let in by the oldest of them
 
     # -- talking
 
@@ -111,6 +121,11 @@ class TalkingDevice:
         """What should not have happened since the last time, in words."""
         troubles, self._troubles = self._troubles, []
         return troubles
+
+    def take_incidents(self) -> list[Incident]:
+        """What it met since the last time."""
+        incidents, self._incidents = self._incidents, []
+        return incidents
 
     # -- being broken
 
@@ -151,6 +166,8 @@ class TalkingDevice:
     async def _live(self) -> None:
         """One life of the program: from its start to its end, which may come at any moment."""
         seat, since = self.seat, self._cursors or None
+        self._dials.clear()
+        self._is_inside = False
         try:
             with trio.CancelScope() as self._life:
                 async with connect(
@@ -177,8 +194,25 @@ class TalkingDevice:
         self._outstanding.clear()
 
     async def _dial(self, address: Address) -> trio.abc.Stream:
-        self._stream = BreakableStream(await trio.open_tcp_stream(address.host, address.port))
+        self._dials.append(None)
+        try:
+            self._stream = BreakableStream(await trio.open_tcp_stream(address.host, address.port))
+        except OSError as error:
+            self._meet(REFUSED, str(error))
+            raise
+        self._dials[-1] = self._stream
         return self._stream
+
+    def _on_disconnected(self, event: Disconnected) -> None:
+        """Each is of the oldest dial. A stream that was broken on purpose, or never was, says nothing of the server."""
+        stream, was_inside = self._dials.popleft(), self._is_inside
+        self._is_inside = False
+        if stream is not None and not stream.is_to_break and event.bye is None:
+            self._meet(CUT if was_inside else TURNED_AWAY, event.why)
+
+    def _meet(self, kind: str, why: str) -> None:
+        now = time.monotonic()
+        self._incidents.append(Incident(now, now, kind, str(self.seat.device), why))
 
     # -- what comes
 
@@ -194,6 +228,10 @@ class TalkingDevice:
             case SendFailed():
                 self._settle(event.id)
                 self._record(Fail(now, event.id, str(event.error)))
+            case Welcomed():
+                self._is_inside = True
+            case Disconnected():
+                self._on_disconnected(event)
             case Truncated():
                 self._troubles.append(f"{self.seat.device}: the log was truncated at {event.at}")
 

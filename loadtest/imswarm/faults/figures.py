@@ -94,15 +94,18 @@ def _moment(number: int, answers: int, delays: Sequence[float]) -> Moment:
 
 
 def _with_recovery(evidence: Evidence, injuries: Sequence[Injury]) -> tuple[Injury, ...]:
-    came_back: dict[int, list[float]] = defaultdict(list)  # by device: when, for the first injuries
+    """In the order in which they began; they may be mended in another."""
+    mended = sorted(injuries, key=lambda injury: injury.mended)
+    came_back: dict[int, list[float]] = defaultdict(list)  # by device: when, for the first ones mended
     for device, _, sent, delivered in evidence.delayed():
         times = came_back[device]
-        while len(times) < len(injuries) and injuries[len(times)].mended <= sent:
+        while len(times) < len(mended) and mended[len(times)].mended <= sent:
             times.append(delivered)
-    return tuple(
+    recovered = [
         replace(injury, back_seconds=_last(number, list(came_back.values()), injury.mended))
-        for number, injury in enumerate(injuries)
-    )
+        for number, injury in enumerate(mended)
+    ]
+    return tuple(sorted(recovered, key=lambda injury: injury.begin))
 
 
 def _last(number: int, came_back: Sequence[Sequence[float]], mended: float) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from imswarm.faults.incidents import Incident
 from imswarm.history import Device
 
 MISTAKES = ("drop", "double", "swap")
@@ -89,8 +90,9 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """How it goes; `troubles` are new, and none of them is to be expected."""
+    """How it goes; `incidents` and `troubles` are new, and no trouble is to be expected."""
 
     live: int
     delivered: int
+    incidents: tuple[Incident, ...] = ()
     troubles: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""A store of the run's own behind a proxy, which can cut one worker off from it without a word.
+"""A proxy before the store, which can cut one worker off from it without a word.
 
 The worker's bytes are neither refused nor lost: they wait. After the mending they go on to the store, even
 if the worker has long given up that connection: so the late writes of a worker that is believed to be dead
@@ -9,22 +9,12 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import redis
-
-from imserver.errors import SetupError
-from imserver.store.embedded import find_server
-from imswarm.deployment import DeploymentError
-
 _CHUNK = 65536
-_START_SECONDS = 20.0
-_POLL_SECONDS = 0.02
 
 
 class StoreProxy:
@@ -105,45 +95,3 @@ def owner_of(port: int) -> int | None:
             if any(os.readlink(folder / name) in wanted for name in os.listdir(folder)):
                 return int(process)
     return None
-
-
-@contextmanager
-def store_behind_proxy(directory: Path, ports: tuple[int, int]) -> Iterator[StoreProxy]:
-    """A store that keeps what it answered when it is killed, and a proxy before it. Raises DeploymentError."""
-    directory.mkdir()
-    proxy_port, store_port = ports
-    with (directory / "redis.log").open("wb") as log:
-        store = subprocess.Popen(
-            _store_command(directory, store_port), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    try:
-        _wait_answer(store, store_port)
-        proxy = StoreProxy(proxy_port, store_port)
-        try:
-            yield proxy
-        finally:
-            proxy.close()
-    finally:
-        store.kill()  # nobody needs its data any more
-        store.wait()
-
-
-def _store_command(directory: Path, port: int) -> list[str]:
-    try:
-        program = find_server().path
-    except SetupError as error:
-        raise DeploymentError(str(error)) from error
-    keep = ["--appendonly", "yes", "--appendfsync", "no", "--save", "", "--maxmemory-policy", "noeviction"]
-    return [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), *keep]
-
-
-def _wait_answer(store: subprocess.Popen[bytes], port: int) -> None:
-    end = time.monotonic() + _START_SECONDS
-    with redis.Redis(port=port) as client:
-        while True:
-            with suppress(redis.RedisError):
-                client.ping()
-                return
-            if store.poll() is not None or time.monotonic() > end:
-                raise DeploymentError("the store behind the proxy does not start")
-            time.sleep(_POLL_SECONDS)

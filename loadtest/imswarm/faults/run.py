@@ -9,18 +9,23 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
+from imswarm.connection import Address
 from imswarm.deployment import DeploymentError
 from imswarm.evidence import Evidence
+from imswarm.faults.catalogue import excuses, may_overlap, possible
+from imswarm.faults.cluster_injuries import tolerated
+from imswarm.faults.course import Course, Limit
 from imswarm.faults.crew import Crew
 from imswarm.faults.figures import Figures, Injury, figures_of
-from imswarm.faults.injuries import FAULTS, Scene, possible
+from imswarm.faults.incidents import Incident, unexcused
+from imswarm.faults.injuries import Scene
 from imswarm.faults.plan import Begin, End, Mark, Plan, Quiet, Seat
-from imswarm.faults.schedule import schedule
+from imswarm.faults.probe import Probes, probing
+from imswarm.faults.schedule import Step, steps
 from imswarm.faults.talk import Talk
-from imswarm.faults.victim import Victim, own_victim
+from imswarm.faults.victim import EMBEDDED, Victim, own_victim
 from imswarm.history import read_history
 from imswarm.judge import Verdict, judge_evidence
 from imswarm.report import Progress
@@ -33,8 +38,9 @@ _BEGIN_SECONDS = 30.0
 class FaultOptions:
     """What the command's options say.
 
-    `data`: of a running server; else one is started with `workers`. `keep`: where histories and the server's files
-    are left behind.
+    `overlap`: how likely it is that a second fault begins during the first. `minutes`: break nothing more after them.
+    `data`: of a running server; else one is started with `workers` and `store`. `keep`: where histories and the
+    server's files are left behind.
     """
 
     seed: int
@@ -49,7 +55,10 @@ class FaultOptions:
     processes: int
     workers: int
     heal_seconds: float
-    behind_proxy: bool = False
+    overlap: float = 0.0
+    minutes: float | None = None
+    store: str = EMBEDDED
+    durability: str = "process"
     data: Path | None = None
     keep: Path | None = None
     mistake: str | None = None
@@ -57,17 +66,33 @@ class FaultOptions:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run. `missing`: who has not got what in the end; `troubles`: what nobody expected; in words."""
+    """What came of a run.
+
+    `planned`: how many faults there should have been. `incidents`: all that clients met; `unspared`: those that no
+    fault excuses. `missing`: who has not got what in the end; `troubles`: what nobody expected; in words.
+    """
 
     seconds: float
+    planned: int
     figures: Figures
     verdict: Verdict
+    probes: Probes
+    incidents: Sequence[Incident]
+    unspared: Sequence[Incident]
     missing: Sequence[str]
     troubles: Sequence[str]
+    tolerated: frozenset[str] = frozenset()  # kinds of violation that were not ruled out by what was promised
+
+    @property
+    def wrong(self) -> int:
+        """How much went wrong that should not."""
+        counts = self.verdict.counts
+        violations = sum(count for kind, count in counts.items() if kind not in self.tolerated)
+        return violations + len(self.unspared) + len(self.missing) + len(self.troubles)
 
     @property
     def is_good(self) -> bool:
-        return not (self.verdict.counts or self.missing or self.troubles)
+        return not self.wrong
 
     @property
     def faults(self) -> dict[str, int]:
@@ -83,15 +108,28 @@ def run_faults(options: FaultOptions, progress: Progress) -> Outcome:
         histories.mkdir()
         progress.stage("finding the server")
         victim = stack.enter_context(_victim(options, directory))
-        kinds = _kinds(options, victim)
+        plan = _steps(options, victim)
         talk = Talk(victim, options.users, options.devices)
         crew = stack.enter_context(Crew(_plans(options, talk.seats, histories), progress.show))
         run = _Run(options, talk, crew, progress)
-        injuries, seconds = run.break_and_mend(victim, schedule(options.seed, options.faults, kinds))
+        injuries, probes, seconds = run.break_and_mend(victim, plan)
         missing = run.let_heal()
         progress.stage("judging the histories")
         evidence = Evidence(read_history(histories))
-        return Outcome(seconds, figures_of(evidence, injuries), judge_evidence(evidence), missing, crew.troubles)
+        figures = figures_of(evidence, injuries)
+        incidents = [*crew.incidents, *probes.incidents]
+        return Outcome(
+            seconds=seconds,
+            planned=options.faults,
+            figures=figures,
+            verdict=judge_evidence(evidence),
+            probes=probes,
+            incidents=incidents,
+            unspared=unexcused(incidents, figures.injuries, excuses()),
+            missing=missing,
+            troubles=crew.troubles,
+            tolerated=tolerated(options.durability, {injury.kind for injury in injuries}),
+        )
 
 
 @contextmanager
@@ -110,7 +148,11 @@ def _directory(keep: Path | None) -> Iterator[Path]:
 def _victim(options: FaultOptions, directory: Path) -> AbstractContextManager[Victim]:
     if options.data is not None:
         return nullcontext(Victim(options.data))
-    return own_victim(directory, options.workers, behind_proxy=options.behind_proxy)
+    return own_victim(directory, options.workers, options.store, options.durability)
+
+
+def _steps(options: FaultOptions, victim: Victim) -> list[Step]:
+    return steps(options.seed, options.faults, _kinds(options, victim), options.overlap, may_overlap)
 
 
 def _kinds(options: FaultOptions, victim: Victim) -> Sequence[str]:
@@ -139,30 +181,27 @@ def _plan(options: FaultOptions, seats: Sequence[Seat], histories: Path, part: i
 class _Run:
     def __init__(self, options: FaultOptions, talk: Talk, crew: Crew, progress: Progress) -> None:
         self._options, self._talk, self._crew, self._progress = options, talk, crew, progress
-        self._numbers = count(1)
 
-    def break_and_mend(self, victim: Victim, kinds: Sequence[str]) -> tuple[list[Injury], float]:
-        """The faults as they happened, and how long everybody talked, in seconds."""
+    def break_and_mend(self, victim: Victim, plan: Sequence[Step]) -> tuple[list[Injury], Probes, float]:
+        """The faults as they happened, what new clients met, and how long everybody talked, in seconds."""
         self._progress.stage("logging in")
         missing = self._crew.order(Begin(), _BEGIN_SECONDS)
         if missing:
             raise DeploymentError(f"not everybody could log in: {'; '.join(missing[:5])}")
         began = time.monotonic()
         self._progress.stage("talking")
-        self._crew.let_run(_WARM_UP_SECONDS)
-        scene = Scene(victim, self._crew, random.Random(self._options.seed), self._talk.extras)
-        injuries = [self._injure(scene, kind) for kind in kinds]
-        return injuries, time.monotonic() - began
+        minutes = self._options.minutes
+        limit = Limit() if minutes is None else Limit(minutes * 60)
 
-    def _injure(self, scene: Scene, kind: str) -> Injury:
-        fault = FAULTS[kind]
-        self._progress.stage(f"fault {next(self._numbers)} of {self._options.faults}: {kind}")
-        begin = time.monotonic()
-        with fault.inflict(scene):
-            self._crew.let_run(fault.seconds)
-        mended = time.monotonic()
-        self._crew.let_run(self._options.pause_seconds)
-        return Injury(kind, begin, mended)
+        def let_run(seconds: float) -> None:
+            self._crew.let_run(seconds, lambda: limit.is_over)
+
+        tcp, http = (Address(*victim.run[name]) for name in ("tcp", "http"))
+        scene = Scene(victim, self._crew, random.Random(self._options.seed), self._talk.extras)
+        with limit.heeding_interrupts(), probing(tcp, http, self._talk.probes) as probes:
+            let_run(_WARM_UP_SECONDS)
+            injuries = Course(scene, let_run, limit, self._progress).run(plan, self._options.pause_seconds)
+        return injuries, probes, time.monotonic() - began
 
     def let_heal(self) -> list[str]:
         """Until everybody has everything, or the deadline; who has not, in words."""

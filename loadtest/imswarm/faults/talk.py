@@ -6,13 +6,16 @@ import secrets
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 
-from imswarm.accounts import make_devices
+from imswarm.accounts import make_and_delete, make_devices
 from imswarm.connection import Address
 from imswarm.faults.plan import Seat
 from imswarm.faults.victim import Victim
 from imswarm.history import Device
 
 _EXTRAS = 20
+_PROBE_USERS, _PROBE_DEVICES = 20, 20
+_HOPELESS_EVERY = 20
+"""Two of 20 devices also write to somebody who never was, or is no more: a message in 31 is refused for good."""
 _SCHEMES = ("tcp", "ws")
 
 
@@ -27,16 +30,21 @@ class Talk:
         talking = [Device(user, name) for user in self._users for name in self._names]
         extras = [Device(self._users[number % users], f"extra{number}") for number in range(_EXTRAS)]
         run = victim.run
-        accounts = make_devices(run["redis"], [*talking, *extras])
+        probes = [Device(f"{prefix}p{n % _PROBE_USERS}", f"p{n}") for n in range(_PROBE_USERS * _PROBE_DEVICES)]
+        self._hopeless = (f"{prefix}nobody", f"{prefix}deleted")
+        make_and_delete(run["redis"], self._hopeless[1])
+        accounts = make_devices(run["redis"], [*talking, *extras, *probes])
         tokens = {Device(account.user, account.device): account.token for account in accounts}
         self.extras: Iterator[tuple[str, str]] = cycle((tokens[extra], extra.name) for extra in extras)
+        self.probes = [(tokens[probe], probe.name) for probe in probes]
         addresses = (Address(*run["tcp"]), Address(*run["http"]))
         self.seats = [self._seat(number, device, tokens[device], addresses) for number, device in enumerate(talking)]
 
     def _seat(self, number: int, device: Device, token: str, addresses: Sequence[Address]) -> Seat:
         scheme, address = tuple(zip(_SCHEMES, addresses, strict=True))[number % len(_SCHEMES)]
         url = f"{scheme}://{device.user}@{address}"
-        return Seat(device, url, token, self._partners(number // len(self._names)))
+        hopeless = self._hopeless[number % 2 : number % 2 + 1] if number % _HOPELESS_EVERY < 2 else ()
+        return Seat(device, url, token, (*self._partners(number // len(self._names)), *hopeless))
 
     def _partners(self, user: int) -> tuple[str, ...]:
         """Both neighbours and the user opposite, who all write back."""

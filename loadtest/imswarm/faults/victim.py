@@ -16,8 +16,10 @@ from typing import Any
 
 import redis
 
+from imswarm.cluster import PORTS, Cluster, running_cluster
 from imswarm.deployment import DeploymentError, OwnServer, serve_options
-from imswarm.faults.proxy import StoreProxy, store_behind_proxy
+from imswarm.faults.proxy import StoreProxy
+from imswarm.faults.store import ExternalStore, external_store, server_program
 
 HEAL_SECONDS = 30.0
 _POLL_SECONDS = 0.02
@@ -38,16 +40,29 @@ PATIENCE_SECONDS = 4.0
 """So long a client waits for a sign of life: twice the ping time."""
 
 
+EMBEDDED, EXTERNAL, PROXIED, CLUSTER = STORES = ("embedded", "external", "proxied", "cluster")
+"""The server's own store; a redis-server that is started here; the same, behind a proxy; primaries with replicas."""
+
+
 class Victim:
     """A running server, known by its data directory.
 
-    `own`: if it was started here; `proxy`: if its store is behind one.
+    `own`: if it was started here; `external` or `cluster`: its store, if that was; `proxy`: if its store is behind one.
     """
 
-    def __init__(self, data: Path, own: OwnServer | None = None, proxy: StoreProxy | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        own: OwnServer | None = None,
+        external: ExternalStore | None = None,
+        proxy: StoreProxy | None = None,
+        cluster: Cluster | None = None,
+    ) -> None:
         self.data = data
         self.own = own
+        self.external = external
         self.proxy = proxy
+        self.cluster = cluster
 
     # -- where it is
 
@@ -66,12 +81,15 @@ class Victim:
 
     @property
     def store(self) -> int | None:
-        """The process of the embedded store; None without one."""
+        """The process of the store, if it is the server's own or was started here; None also while it does not run."""
+        if self.external is not None:
+            return self.external.pid
         pid: int | None = self.run["redis_pid"]
         return pid
 
     def store_client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.run["redis"])
+        """Of the store, or of one node of a cluster."""
+        return redis.Redis.from_url(self.run["redis"].partition(",")[0])
 
     # -- what is done to it
 
@@ -88,21 +106,33 @@ class Victim:
 
 
 @contextmanager
-def own_victim(directory: Path, workers: int, *, behind_proxy: bool) -> Iterator[Victim]:
-    """A server that is started, and can be started again on the same ports. Raises DeploymentError."""
-    first, second, third, *others = free_ports(5)
+def own_victim(directory: Path, workers: int, store: str, durability: str) -> Iterator[Victim]:
+    """A server that is started, and can be started again on the same ports. `store`: one of STORES.
+
+    Raises DeploymentError.
+    """
+    ports = free_ports(3 + PORTS)
     data = directory / "server"
     data.mkdir()
     with ExitStack() as stack:
-        proxy = None
-        store: list[str] = []
-        if behind_proxy:
-            proxy = stack.enter_context(store_behind_proxy(directory / "store", (others[0], others[1])))
-            store = ["--redis", proxy.url]
-        server = OwnServer(data, [*serve_options(workers, (first, second, third)), *store], SETTINGS)
+        external, proxy, cluster = None, None, None
+        redis_urls: list[str] = []
+        if store == CLUSTER:
+            cluster = stack.enter_context(running_cluster(Path(server_program()), directory / "store", ports[3:]))
+            redis_urls = [node.url for node in cluster.nodes]
+        elif store != EMBEDDED:
+            external = stack.enter_context(external_store(directory / "store", ports[3]))
+            redis_urls = [external.url]
+        if store == PROXIED and external is not None:
+            proxy = StoreProxy(ports[4], external.port)
+            stack.callback(proxy.close)
+            redis_urls = [proxy.url]
+        options = serve_options(workers, (ports[0], ports[1], ports[2]))
+        options += ["--redis", ",".join(redis_urls)] if redis_urls else []
+        server = OwnServer(data, options, {**SETTINGS, "IMSERVER_DURABILITY": durability})
         stack.callback(server.stop)
         server.start()
-        yield Victim(data, server, proxy)
+        yield Victim(data, server, external, proxy, cluster)
 
 
 def free_ports(count: int) -> list[int]:
