@@ -109,6 +109,7 @@ export class Client {
 
   /** @returns {Promise<boolean>} false where the replica has no page and the server cannot be asked now */
   open(partner) {
+    if (isGroup(partner)) this.#session.join(partner);
     return isReached(this.#store.open(partner, this.#history));
   }
 
@@ -154,6 +155,7 @@ export class Client {
     stale: () => this.#connection.renew(),
     later: ({ after }) => this.#later(after),
     bye: (bye) => this.#bye(bye),
+    membership: ({ group }) => this.#store.membership(group),
     typing: ({ from, to, on }) => this.#store.typing(isGroup(to) ? to : from, on, Date.now()),
     read: (event) => this.#marked(event),
     delivered: ({ by, id }) => this.#store.marked(by, id, "deliveredUpto"),

@@ -24,7 +24,7 @@
 
 import { Acking } from "./acking.js";
 import { Asking, Lost, REPLY_SECONDS } from "./asking.js";
-import { OWN_LOG, cleanText, isGroup, isPosition, requests, sinceOf, toError, toMessage } from "./protocol.js";
+import { OWN_LOG, cleanText, isGroup, isPosition, requests, sinceOf, toError, toMembership, toMessage } from "./protocol.js";
 import { Reading } from "./reading.js";
 import { Sending } from "./sending.js";
 
@@ -39,6 +39,7 @@ import { Sending } from "./sending.js";
  *   | {type: "outbox", item: object, gone: boolean}     this item changed, or left
  *   | {type: "stale", why: string}                      the connection must be made anew
  *   | {type: "bye", code: string, text: string, reconnect: boolean, after: number}
+ *   | {type: "membership", group: string, change: string} the user was invited to, joined or left a group
  *   | {type: "typing", from: string, to: string, on: boolean}
  *   | {type: "read", by: string, with: string, upto: string | null, id: string | null}
  *   | {type: "delivered", by: string, with: string, id: string}
@@ -143,6 +144,11 @@ export class Session {
       const onOk = (ok) => resolve(pageIn(ok, logOf(partner)));
       this.#asking.ask(requests.history(partner, before, limit), onOk, reject);
     });
+  }
+
+  /** Joins a group that is open, or has invited this user; others refuse, which shows when something is sent. */
+  join(group) {
+    this.#tell(requests.join(group));
   }
 
   /** Everything of this conversation up to `upto` was seen by a person. */
@@ -254,10 +260,18 @@ export class Session {
   }
 
   #passOn({ log, frame }) {
+    const membership = toMembership(frame, log);
+    if (membership) this.#memberOf(membership);
     const message = toMessage(frame, log);
     if (!message) return;
     this.#ports.emit({ type: "message", message, live: this.stage === "live" });
     if (message.from === this.#me && message.device === this.#device) this.#settle(message.id);
+  }
+
+  #memberOf({ group, change, from }) {
+    if (change === "joined") this.#reading.joined(group, from);
+    else if (change !== "invited") this.#reading.left(group, from);
+    this.#ports.emit({ type: "membership", group, change });
   }
 
   // ---- the outbox ----

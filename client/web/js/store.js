@@ -88,6 +88,12 @@ export class Store {
     return true;
   }
 
+  /** The user was invited to, joined or left a group: its conversation is there. */
+  membership(group) {
+    this.conversation(group);
+    this.#onChange();
+  }
+
   cursor(log, at) {
     this.#keeping.cursor(log, at);
   }
