@@ -3,4 +3,5 @@
 messages   send, ack, and what happens to a published entry
 accounts   register, login, logout
 history    reading a conversation back
+groups     making, joining, leaving and ruling groups, and each user's list of them
 """

@@ -2,7 +2,8 @@
 
 store             the typed calls, and what is published
 calls             each function of the library: its command, and its reply as a type
-stored            messages as the log keeps them
+groups            the same for groups; group_calls: their functions
+stored            messages, and entries about groups, as the log keeps them
 partitions        user -> partition -> keys
 redis_link        one link to one shard; redis_handshake: how it begins
 shards            which instance holds which partitions
