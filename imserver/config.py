@@ -109,6 +109,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         64 * KIB
     )
     page_entries: Annotated[int, Meta(ge=1, le=10_000, description="entries fetched by one read of a log")] = 128
+    # Enough that the store always has the next one at hand, few enough that a message never waits for long behind them.
+    logins_at_once: Annotated[
+        int, Meta(ge=1, le=10_000, description="logins under way at once, per worker and shard; others wait in line")
+    ] = 64
+    # To wait is cheaper than to come back, but clients have a patience, of 30 s or more, and the time is an estimate.
+    login_wait_seconds: Annotated[
+        float, Meta(ge=0.1, le=60, description="who would wait longer in line is told when to come back")
+    ] = 10.0
+    login_retry_seconds: Annotated[
+        float, Meta(ge=1, le=3600, description="the longest time after which a refused login is told to come back")
+    ] = 30.0
     sessions_max: Annotated[
         int, Meta(ge=0, le=10_000_000, description="sessions of one worker; 0: as many as descriptors allow")
     ] = 0

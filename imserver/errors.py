@@ -7,7 +7,7 @@
     |   |-- Exists  NotFound  NotAllowed  Blocked  Conflict
     |   `-- RateLimited
     |-- ServiceError              not the client's fault; it may try again
-    |   |-- Overloaded
+    |   |-- Overloaded            not done; `retry` says when it may be
     |   `-- Unavailable           the store is out of reach: the outcome may be unknown
     |-- FramingError              the byte stream itself is broken: `bye`, then close
     `-- SetupError                the operator's: a setting, a data directory, a store that can't be used
@@ -91,7 +91,10 @@ class ServiceError(ImError):
 
 class Overloaded(ServiceError):
     code = "overloaded"
-    retry = 5.0
+
+    def __init__(self, text: str, retry: float) -> None:
+        super().__init__(text)
+        self.retry = retry
 
 
 class Unavailable(ServiceError):

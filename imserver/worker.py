@@ -11,6 +11,7 @@ The nursery tree:
     |   |-- link (each shard)   connects, and connects again
     |   |-- watch          of a cluster: who holds what now
     |   |-- every_second   time-outs, cursors to store, probes, leases
+    |   |-- watch_lag      how late tasks have their turn
     |   `-- rare commands  one short-lived task each
     `-- drain              once asked to: no new clients, finish, say bye, then cancel `serving`
 """
@@ -34,12 +35,14 @@ from imserver.observe.metrics import Counters, Statistics
 from imserver.protocol import commands
 from imserver.protocol.framing import LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
+from imserver.protocol.overload import level_of
 from imserver.routing.accounts import Accounts
 from imserver.routing.groups import Groups, group_handlers
 from imserver.routing.history import Histories
 from imserver.routing.messages import Messages
 from imserver.security.passwords import Passwords
 from imserver.session.context import Context, Handlers
+from imserver.session.entrance import Entrance
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
 from imserver.store.calls import Bounds
@@ -57,6 +60,7 @@ log = observe_log.get_logger("worker")
 
 KEYS_SECONDS = 30.0  # how often rotated signing keys are looked for
 FIRST_READY_SECONDS = 30.0
+LAG_SECONDS = 0.25  # how often the lag of the turns is looked at
 # After more, leases are looked at before anything is read. Less is no danger: renewals are at most a second older, and
 # no lease is shorter than 4 seconds, of which the store keeps 3.
 LONGEST_STOP_SECONDS = 1.5
@@ -104,6 +108,7 @@ class Worker:
             wheel=TimerWheel(self.reactor.now),
             spawn=self._spawn,
             limits=Limits(settings.rate_per_second, settings.rate_burst),
+            entrance=Entrance(settings, self.counters, self.reactor, self._spawn),
         )
         passwords = Passwords(
             memory_kib=settings.password_memory_kib, rounds=settings.password_rounds, threads=settings.password_threads
@@ -140,16 +145,17 @@ class Worker:
         for fd, opener in [(fd, self._open_tcp) for fd in tcp_fds] + [(fd, self._open_http) for fd in http_fds]:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
-            self.listeners.append(Listener(sock, self.reactor, opener, most_sockets=most))
+            self.listeners.append(Listener(sock, self.reactor, opener, most_sockets=most, counters=self.counters))
 
     def _open_tcp(self, sock: socket.socket, is_local: bool) -> None:
         framing = LineFraming(self.settings.max_frame_bytes)
         connection = Connection(sock, framing, self.context, self.reactor, is_local=is_local)
-        self.reactor.add(sock.fileno(), connection)
+        self.reactor.add(sock.fileno(), connection, outside=True)
 
     def _open_http(self, sock: socket.socket, is_local: bool) -> None:
         upgrade = partial(self._open_websocket, is_local)
-        self.reactor.add(sock.fileno(), HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade))
+        connection = HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade)
+        self.reactor.add(sock.fileno(), connection, outside=True)
 
     def _open_websocket(self, is_local: bool, sock: socket.socket, trailing: bytes) -> None:
         framing = WebSocketFraming(self.settings.max_frame_bytes, ConnectionType.SERVER)
@@ -169,6 +175,7 @@ class Worker:
             await self._become_ready()
             self.reactor.watch_for_stops(LONGEST_STOP_SECONDS, self._after_a_stop)
             nursery.start_soon(self._every_second)
+            nursery.start_soon(self._watch_lag)
             self.listen(start.tcp_fds, start.http_fds)
             for listener in self.listeners:
                 listener.start()
@@ -207,6 +214,12 @@ class Worker:
                 self._spawn(self._quietly, self.accounts.load_keys)
             await trio.sleep(1.0)
 
+    async def _watch_lag(self) -> None:
+        while True:
+            due = trio.current_time() + LAG_SECONDS
+            await trio.sleep_until(due)
+            self.context.lag = trio.current_time() - due
+
     async def _quietly(self, function: Any, *arguments: Any) -> None:
         """What is done again soon anyway: readiness tells when the store is away."""
         try:
@@ -234,6 +247,8 @@ class Worker:
             "tcp_sessions": float(sessions - websockets),
             "websocket_sessions": float(websockets),
             "store_in_flight": float(self.store.in_flight),
+            "overload_level": float(level_of(self.context.worst_strain())),
+            "logins_waiting": float(self.context.entrance.waiting),
             "ready": float(not why),
         }
         return self.counters.snapshot(

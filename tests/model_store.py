@@ -48,6 +48,7 @@ class Link:
         self.calls: deque[Call] = deque()  # without an answer
         self.executed = 0  # how many of them the store has done
         self.back: deque[tuple[Call | None, Any]] = deque()  # replies (of a call) and pushes on their way
+        self.up_since = self.oldest_seconds = 0.0
 
     def execute(self) -> bool:
         """The store does the next call. False: there is none, or it can't come through."""
@@ -76,6 +77,14 @@ class Link:
             self.executed -= 1
             call.then(content)
         return True
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.calls)
+
+    def oldest_call_seconds(self, now: float) -> float:
+        """Nothing here takes any time, unless a test says so."""
+        return self.oldest_seconds
 
     def sever(self, *, late: bool = False) -> None:
         """What the network does. `late`: what the store has not done yet is still on its way there."""

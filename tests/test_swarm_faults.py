@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import signal
 import socket
 import sys
 from collections import Counter
@@ -23,6 +24,7 @@ from imswarm.connection import Address
 from imswarm.evidence import Evidence
 from imswarm.faults.catalogue import FAULTS, excuses, may_overlap, possible
 from imswarm.faults.cluster_injuries import tolerated
+from imswarm.faults.course import Limit
 from imswarm.faults.figures import Injury, figures_of
 from imswarm.faults.incidents import CUT, REFUSED, TURNED_AWAY, Incident, unexcused
 from imswarm.faults.mistakes import Mistake
@@ -249,6 +251,17 @@ def test_what_cannot_be_done_is_said(arguments: list[str], complaint: str) -> No
     assert complaint in result.output
 
 
+def test_the_first_interrupt_ends_the_course_and_the_second_one_the_run() -> None:
+    limit = Limit()
+    with limit.heeding_interrupts():
+        states = [limit.is_over]
+        signal.raise_signal(signal.SIGINT)
+        assert [*states, limit.is_over] == [False, True]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert Limit(0.0).is_over
+
+
 # ---- the real thing
 
 SMALL = ("--users", "8", "--rate", "600", "--seed", "3")
@@ -280,3 +293,32 @@ def test_it_fails_where_a_delivery_is_falsified(mistake: str, kind: str) -> None
     report = imswarm("faults", *SMALL, "--faults", "0", "--mistake", mistake, status=1)
     assert counts(report) == {**dict.fromkeys(counts(report), 0), kind: 1}
     assert report["complaints"][0].startswith(f"{kind}: ")
+
+
+def test_a_time_limit_leaves_a_run_that_is_judged_and_an_external_store_comes_back() -> None:
+    required("redis-server")
+    kinds = "kill-store,reset-clients,cut-links"
+    limits = ("--faults", "60", "--minutes", "0.1", "--pause-seconds", "0.2")
+    report = imswarm("faults", *SMALL, *limits, "--overlap", "1", "--store", "external", "--only", kinds)
+    assert set(counts(report).values()) == {0}, report
+    assert 2 <= report["faults_done"] < report["faults_planned"] == 60
+    one, other = report["faults"][:2]
+    assert other["at_s"] < one["at_s"] + one["lasted_s"], "the second one begins while the first is under way"
+
+
+def test_a_rolling_restart_under_load_refuses_and_loses_nothing() -> None:
+    required("redis-server")
+    size = ("--rate", "200", "--pairs", "10", "--restarts", "1", "--calm-seconds", "1", "--drain-seconds", "1")
+    report = imswarm("rolling", *size)
+    assert [report[kind] for kind in ("lost", "duplicated", "reordered", "errors")] == [0, 0, 0, 0]
+    assert report["sessions_moved"] >= 20
+    assert report["probes"]["incidents"] == 0, report
+    assert report["restarts"][0]["delay_ms"]["max"] > 0
+
+
+def test_stuck_readers_are_compared_with_none() -> None:
+    required("redis-server")
+    report = imswarm("stuck", "--readers", "20", "--pairs", "2", "--rate", "100", "--seconds", "1", "--workers", "1")
+    assert [report[kind] for kind in ("lost", "duplicated", "reordered", "errors")] == [0, 0, 0, 0]
+    assert report["server_growth_mb"] < 20
+    assert report["with"]["delay_ms"]["p99"] > 0

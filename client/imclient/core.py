@@ -42,13 +42,14 @@ from imclient.events import (
 )
 from imclient.outbox import Outbox
 from imclient.reader import Reader, Receipt
-from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, NotLoggedIn, Unavailable
+from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, NotLoggedIn, Overloaded, Unavailable
 from imserver.model import DeviceId, UserId
 from imserver.protocol import codec, pushes
 from imserver.protocol.commands import Command, Login, Logout, Ping
 
 LOGIN_SECONDS = 30.0  # a server under a storm of logins may take its time
 LEAST_RETRY_SECONDS = 0.1  # whatever the server says
+MOST_REPEAT_SECONDS = 10.0  # of a message that is refused again and again, unless the server says more
 
 _LOGIN, _PROBE = 0, 1  # refs; a send's ref is its id
 
@@ -334,7 +335,8 @@ class Replica:
         if isinstance(content, msgspec.Raw):
             return self._on_welcome(msgspec.json.decode(content, type=pushes.Welcome))
         if content.retry is not None:
-            return self._reconnect(str(content), self._spread(content.retry))
+            is_ticket = isinstance(content, Overloaded)  # the server itself says a time of its own to each
+            return self._reconnect(str(content), content.retry if is_ticket else self._spread(content.retry))
         if isinstance(content, BadCredentials | ExpiredToken) and self.identity.token and self.identity.password:
             self.identity.token = None
             self._queue.append(self._login())
@@ -364,11 +366,19 @@ class Replica:
             return self._reconnect("the server has no session for this connection")
         if content.retry is None:
             return self._fail(id, content)
-        self._outbox.postpone(id, now + self._spread(content.retry), may_be_stored=isinstance(content, Unavailable))
+        refusals = self._outbox.refusals(id)
+        due = now + self._wait_before_repeat(content.retry, refusals)
+        self._outbox.postpone(id, due, may_be_stored=isinstance(content, Unavailable))
         return []
 
+    def _wait_before_repeat(self, retry: float, refusals: int) -> float:
+        """Longer with each refusal; and what made the server refuse one made it refuse many: they don't return in step.
+
+        `refusals`: of this message, before this one.
+        """
+        return self._spread(max(retry, min(retry * 2.0**refusals, MOST_REPEAT_SECONDS)))
+
     def _spread(self, retry: float) -> float:
-        """What made the server refuse one made it refuse many: they should not all be back at once."""
         return max(retry, LEAST_RETRY_SECONDS) * (1 + self._random() / 2)
 
     def _confirm(self, id: str, at: str, prev: str | None = None, *, is_reply: bool = False) -> list[Event]:

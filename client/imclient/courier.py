@@ -113,8 +113,7 @@ class Courier:
             outcome = await self._converse()
             if isinstance(outcome, Ended) or not self._comes_back(outcome):
                 break
-            # A hint of the server's is taken as it is; it has spread its clients itself.
-            delay = self._backoff.next_delay() if outcome.after is None else outcome.after
+            delay = self._backoff.next_delay(outcome.after)
             self._tell([Disconnected(outcome.why, delay, outcome.bye)])
             await trio.sleep(delay)
         self._tell([Ended(_error_of(outcome))])

@@ -7,7 +7,7 @@ imserver.errors.ImError           str() of each is a sentence for a person; see 
 """
 
 from imserver import errors
-from imserver.errors import ImError, RateLimited, RequestError, ServiceError
+from imserver.errors import ImError, Overloaded, RateLimited, RequestError, ServiceError
 from imserver.protocol.pushes import Failure
 
 _CLASSES: tuple[type[ImError], ...] = (
@@ -45,8 +45,9 @@ class SessionEnded(ImError):
 
 def error_of(failure: Failure) -> ImError:
     """The error that the server's `err` stands for; a code that this version doesn't know gives a RequestError."""
-    if failure.code == RateLimited.code:
-        return RateLimited(failure.text, failure.retry or 1.0)
+    for kind in (RateLimited, Overloaded):
+        if failure.code == kind.code:
+            return kind(failure.text, failure.retry or 1.0)
     error = _BY_CODE.get(failure.code, RequestError)(failure.text or failure.code)
     error.code = failure.code
     if failure.retry is not None:

@@ -21,13 +21,14 @@ _FLAG_BYTES = len(b',"again":true')  # may be added to a frame
 
 
 class Item:
-    __slots__ = ("due", "frame", "id", "is_flagged", "is_flying", "may_be_stored", "to", "was_sent")
+    __slots__ = ("due", "frame", "id", "is_flagged", "is_flying", "may_be_stored", "refusals", "to", "was_sent")
 
     def __init__(self, id: str, to: str, frame: bytes) -> None:
         self.id = id
         self.to = to
         self.frame = frame  # the request, encoded; its ref is the id
         self.due = 0.0  # not to be repeated earlier than that
+        self.refusals = 0  # that the server called passing, in a row
         self.is_flying = False
         self.was_sent = False  # once at least
         self.may_be_stored = False  # it was sent, and nobody knows what became of it
@@ -116,11 +117,17 @@ class Outbox:
         """When `due` has something again; None: not before something else happens."""
         return min((item.due for item in self._waiting()), default=None)
 
+    def refusals(self, id: str) -> int:
+        """How often the server has postponed it; 0 where it is not there."""
+        item = self._items.get(id)
+        return 0 if item is None else item.refusals
+
     def postpone(self, id: str, due: float, *, may_be_stored: bool) -> None:
         """The server can't take it now: it is repeated, and those behind it in its conversation wait."""
         item = self._items.get(id)
         if item is not None:
             item.due = due
+            item.refusals += 1
             item.is_flying = False
             item.may_be_stored |= may_be_stored
 
@@ -130,3 +137,4 @@ class Outbox:
             item.may_be_stored |= item.is_flying
             item.is_flying = False
             item.due = 0.0
+            item.refusals = 0

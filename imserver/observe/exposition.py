@@ -117,7 +117,7 @@ def _labelled(row: Row, totals: Totals, answered: Iterable[Statistics]) -> Itera
 
 def _gauges(row: Row, answered: Sequence[Statistics]) -> Iterator[Metric]:
     whole, each = _gauge(row), _gauge(row, of_worker=True)
-    whole.add_metric([], sum(worker.gauges.get(row.name, 0) for worker in answered))
+    whole.add_metric([], row.combine([0.0, *(worker.gauges.get(row.name, 0) for worker in answered)]))
     for worker in answered:
         each.add_metric([str(worker.number)], worker.gauges.get(row.name, 0))
     yield whole

@@ -7,7 +7,7 @@ only when somebody looks. The supervisor adds them up, and `exposition` makes te
 # ruff: noqa: RUF009 - the functions called in the rows of Counters return dataclasses.field(), as the rule wants it
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -66,9 +66,19 @@ class Counters:
     sessions_opened: int = _count("Connections accepted.")
     sessions_closed: int = _count("Connections closed.")
     errors: dict[str, int] = _labelled("code", "Errors told to clients.")
+    shed: dict[str, int] = _labelled("op", "Commands refused because there was too much to do.")
+    logins_refused: dict[str, int] = _labelled(
+        "reason", "Clients told to come back later: the line was full (line), the server was (full)."
+    )
     byes: dict[str, int] = _labelled("code", "Sessions that the server ended.")
     store_call_seconds: Histogram = _buckets(CALL_SECONDS, "Seconds from a call to its reply, sampled.")
     batch_size: Histogram = _buckets(BATCH_SIZES, "Ready sockets in one turn of the reactor.")
+
+    def shed_command(self, op: str) -> None:
+        self.shed[op] = self.shed.get(op, 0) + 1
+
+    def refuse_login(self, reason: str) -> None:
+        self.logins_refused[reason] = self.logins_refused.get(reason, 0) + 1
 
     def snapshot(
         self, *, number: int, node: str, pid: int, ready: bool, why: str, gauges: Mapping[str, float]
@@ -98,6 +108,7 @@ class Row:
     meaning: str
     label: str = ""
     bounds: tuple[float, ...] = ()
+    combine: Callable[[Iterable[float]], float] = sum  # of a gauge of several workers
 
     def read(self, counters: Counters) -> Any:
         return getattr(counters, self.name)
@@ -115,6 +126,12 @@ GAUGES = (
     Row("tcp_sessions", "Connections open now over TCP."),
     Row("websocket_sessions", "Connections open now over WebSocket."),
     Row("store_in_flight", "Calls without a reply yet."),
+    Row(
+        "overload_level",
+        "What is shed: 0 nothing, 1 typing, 2 presence, 3 markers, 4 history, 5 logins; of all workers the most.",
+        combine=max,
+    ),
+    Row("logins_waiting", "Logins in line."),
     Row("ready", "1 while delivery is proven to work. Over all workers: how many of them."),
 )
 

@@ -6,6 +6,8 @@
     pushes       what the server says unasked, and the replies' contents
     lifecycle    the states of a session, as a literal table
     limits       token buckets
+    overload     the ladder: what is shed first when there is too much to do
+    admission    a line before the entrance, and tickets for those who are to come back
 
 Imports nothing of the server but `model` and `errors`. The client library is built on the same modules.
 """

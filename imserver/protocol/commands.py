@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from imserver.protocol.groups import Role
 from imserver.protocol.lifecycle import State
+from imserver.protocol.overload import Level
 
 Ref = int | str | None
 Name = Annotated[str, Meta(min_length=1, max_length=65)]
@@ -158,12 +159,14 @@ class Row(NamedTuple):
 
     `hot`: answered by plain functions; else by a task of its own while the session's reading is paused.
     `cost`: what it takes out of the session's token bucket.
+    `shed`: the level of overload from which on it is refused, `Level.NEVER` where it waits instead.
     """
 
     schema: type[Command]
     states: tuple[State, ...]
     hot: bool
     cost: float
+    shed: Level
 
 
 OUTSIDE = (State.NEW,)
@@ -172,25 +175,25 @@ INSIDE = (State.INSIDE,)
 COMMANDS: dict[type[Command], Row] = {
     row.schema: row
     for row in (
-        #   schema        states            hot    cost
-        Row(Register,     OUTSIDE,          False, 10),
-        Row(Login,        OUTSIDE,          False, 10),
-        Row(Send,         INSIDE,           True,  1),
-        Row(Ack,          INSIDE,           True,  0.5),
-        Row(History,      INSIDE,           False, 10),
-        Row(GroupCreate,  INSIDE,           False, 50),
-        Row(GroupJoin,    INSIDE,           False, 10),
-        Row(GroupLeave,   INSIDE,           False, 10),
-        Row(GroupInvite,  INSIDE,           False, 10),
-        Row(GroupKick,    INSIDE,           False, 10),
-        Row(GroupBan,     INSIDE,           False, 10),
-        Row(GroupUnban,   INSIDE,           False, 10),
-        Row(GroupRole,    INSIDE,           False, 10),
-        Row(GroupSet,     INSIDE,           False, 10),
-        Row(GroupInfo,    INSIDE,           False, 2),
-        Row(GroupMembers, INSIDE,           False, 10),
-        Row(GroupsList,   INSIDE,           False, 10),
-        Row(Ping,         OUTSIDE + INSIDE, True,  0.5),
-        Row(Logout,       INSIDE,           False, 1),
+        #   schema        states            hot    cost  shed
+        Row(Register,     OUTSIDE,          True,  10,   Level.LOGINS),  # plain functions put these two into a line;
+        Row(Login,        OUTSIDE,          True,  10,   Level.LOGINS),  # a task does them when their turn has come
+        Row(Send,         INSIDE,           True,  1,    Level.NEVER),
+        Row(Ack,          INSIDE,           True,  0.5,  Level.NEVER),
+        Row(History,      INSIDE,           False, 10,   Level.HISTORY),
+        Row(GroupCreate,  INSIDE,           False, 50,  Level.HISTORY),
+        Row(GroupJoin,    INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupLeave,   INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupInvite,  INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupKick,    INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupBan,     INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupUnban,   INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupRole,    INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupSet,     INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupInfo,    INSIDE,           False, 2,   Level.HISTORY),
+        Row(GroupMembers, INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupsList,   INSIDE,           False, 10,  Level.HISTORY),
+        Row(Ping,         OUTSIDE + INSIDE, True,  0.5,  Level.NEVER),
+        Row(Logout,       INSIDE,           False, 1,    Level.NEVER),
     )
 }  # fmt: skip

@@ -4,4 +4,5 @@ messages   send, ack, and what happens to a published entry
 accounts   register, login, logout
 history    reading a conversation back
 groups     making, joining, leaving and ruling groups, and each user's list of them
+returning  what sessions do when a lost link is back
 """

@@ -30,17 +30,31 @@ class Accounts:
 
     # -- commands
 
-    async def register(self, session: Session, command: Register) -> None:
+    def register(self, session: Session, command: Register) -> None:
+        """Into the line, if it may."""
         policy = self._context.settings.registration
         if policy == "closed" or (policy == "loopback" and not session.channel.is_local):
             raise NotAllowed("registration is closed here")
+        link = self._context.store.link_of(parse_user(command.user))
+        self._context.entrance.arrive(session, command, self._register, link, hashes=True)
+
+    def login(self, session: Session, command: Login) -> None:
+        """Into the line. What is wrong with it is said before it waits and a password is hashed."""
+        parse_device(command.device)
+        _since(command)
+        _since_of_groups(command)
+        link = self._context.store.link_of(_claimed_user(command))
+        self._context.entrance.arrive(session, command, self._login, link, hashes=command.token is None)
+
+    # -- when their turn has come
+
+    async def _register(self, session: Session, command: Register) -> None:
         user = parse_user(command.user)
         await self._context.store.register(user, await self._passwords.hash(command.password))
         session.reply(command.ref, EMPTY)
 
-    async def login(self, session: Session, command: Login) -> None:
+    async def _login(self, session: Session, command: Login) -> None:
         device = parse_device(command.device)
-        _since(command), _since_of_groups(command)  # what is wrong with it is said before a password is hashed
         if self._context.draining:
             session.send_elsewhere()
             return
@@ -103,9 +117,8 @@ class Accounts:
             if claims.device != device or (command.user is not None and parse_user(command.user) != claims.user):
                 raise BadCredentials("token: made for another user or device")
             return claims.user, claims.generations
-        if command.user is None or command.password is None:
-            raise BadRequest("login needs `user` and `password`, or `token`")
-        user = parse_user(command.user)
+        assert command.password is not None
+        user = _claimed_user(command)
         known = await self._context.store.password_hash(user)
         if not await self._passwords.is_right(known, command.password):
             raise BadCredentials("user or password is wrong")
@@ -131,6 +144,15 @@ class Accounts:
             settings.ping_seconds,
             settings.max_frame_bytes,
         )
+
+
+def _claimed_user(command: Login) -> UserId:
+    """Who wants to come in: not checked. Raises BadRequest, BadCredentials."""
+    if command.token is not None:
+        return tokens.claimed_user(command.token)
+    if command.user is None or command.password is None:
+        raise BadRequest("login needs `user` and `password`, or `token`")
+    return parse_user(command.user)
 
 
 def _since(command: Login) -> Position | None:

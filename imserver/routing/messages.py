@@ -8,10 +8,9 @@ done and completes it; a client that gets no answer repeats.
 """
 
 from collections.abc import Callable
-from functools import partial
 from random import random
 
-from imserver.errors import ExpiredToken, ImError, NotFound
+from imserver.errors import ImError, NotFound
 from imserver.model import (
     Entry,
     GroupId,
@@ -25,12 +24,14 @@ from imserver.model import (
 )
 from imserver.protocol.commands import Ack, Ping, Send
 from imserver.protocol.pushes import EMPTY, Sent
+from imserver.routing.returning import Returning, ReturningGroups
 from imserver.session.context import Context
 from imserver.session.cursor import is_newer
 from imserver.session.fan_out import fan_out
 from imserver.session.session import Session
 from imserver.session.tail import Tail
-from imserver.store.calls import Appended, Attached, Replaced
+from imserver.store.calls import Appended
+from imserver.store.redis_link import RedisLink
 from imserver.store.store import NOBODY, Store
 from imserver.store.stored import head_of
 
@@ -102,7 +103,8 @@ class Messages:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._returning: set[Session] = set()  # they ask whether they are still in the directory
+        self._returning: dict[RedisLink, Returning] = {}
+        self._returning_groups: dict[RedisLink, ReturningGroups] = {}
 
     # -- commands
 
@@ -184,46 +186,21 @@ class Messages:
 
     def on_link_up(self, holds: Callable[[str], bool]) -> None:
         """What was published while a shard was out of reach never came: its sessions read from where they are."""
-        for session in self._context.registry:
-            if holds(session.user):
-                self._return_to_directory(session)
+        sessions = [session for session in self._context.registry if holds(session.user)]
+        if sessions:
+            link = self._context.store.link_of(sessions[0].user)
+            self._returning.setdefault(link, Returning(self._context)).begin(sessions)
         self.on_cleared(holds)
 
     def on_cleared(self, holds: Callable[[str], bool]) -> None:
-        """The node enters the groups of a shard again: once each, for all who follow it here."""
-        for group in self._context.registry.groups():
-            if holds(group):
-                self._context.store.groups.follow_again(group, partial(self._resume, group))
-
-    def _resume(self, group: GroupId, end: Position | ImError) -> None:
-        """A link that was lost once more is up again later."""
-        if not isinstance(end, ImError) and end:
-            for tail, session in list(self._context.registry.followers_of(group).items()):
-                if session.following is not None:
-                    session.following.resume(tail, end)
+        """The node enters the groups of a shard again."""
+        groups = [group for group in self._context.registry.groups() if holds(group)]
+        if groups:
+            link = self._context.store.link_of(groups[0])
+            self._returning_groups.setdefault(link, ReturningGroups(self._context)).begin(groups)
 
     def on_lease_lost(self, holds: Callable[[str], bool]) -> None:
         """Other workers may reach the shard; each client waits a little, so that they do not all come at once."""
         for session in self._context.registry:
             if holds(session.user):
                 session.expel("unavailable", "the store is out of reach", reconnect=True, after=round(random() * 2, 3))
-
-    def _return_to_directory(self, session: Session) -> None:
-        if session in self._returning:
-            return  # the question is repeated with all others: a link that comes and goes must not add one each time
-        self._returning.add(session)
-
-        def attached(result: object) -> None:
-            self._returning.discard(session)
-            if isinstance(result, Replaced):
-                session.expelled("replaced")
-            elif isinstance(result, ExpiredToken):
-                session.expelled("revoked")
-            elif isinstance(result, ImError):
-                session.expel("unavailable", "this session can't go on", reconnect=True, after=1.0)
-            elif isinstance(result, Attached) and session.tail is not None:
-                session.tail.ends_at(result.last)
-
-        identity = session.identity
-        assert identity is not None
-        self._context.store.attach_again(identity.user, identity.place, identity.generations, attached)

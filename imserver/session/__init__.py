@@ -6,6 +6,7 @@
     tail       following one log: forward, duplicate or gap; reading what was missed
     cursor     that decision, as a pure function
     registry   who is here
+    entrance   where logins wait for their turn
     keepalive  the timer wheel
     context    what all sessions of a worker share
 

@@ -8,13 +8,16 @@ import msgspec
 
 from imserver.config import Settings
 from imserver.errors import ImError
-from imserver.model import Entry, Place
+from imserver.model import Entry, Place, UserId
 from imserver.observe.metrics import Counters
 from imserver.protocol.commands import Command, Ref
 from imserver.protocol.limits import Limits
+from imserver.protocol.overload import Strain, level_of
 from imserver.protocol.pushes import Push
+from imserver.session.entrance import Entrance
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
+from imserver.store.redis_link import RedisLink
 from imserver.store.store import Store
 
 if TYPE_CHECKING:
@@ -43,6 +46,9 @@ class Channel(Protocol):
         """Stops taking commands, which wait in the client's and the kernel's buffers."""
 
     def resume(self) -> None: ...
+    def admitted(self) -> None:
+        """The client has logged in: it is one of those who are inside."""
+
     def stuck_seconds(self, now: float) -> float:
         """For how long the client has taken nothing of what is kept for it."""
 
@@ -68,6 +74,7 @@ class Context:
     wheel: TimerWheel
     spawn: Callable[..., None]  # starts a task: (async function, *arguments)
     limits: Limits
+    entrance: Entrance
     handlers: Handlers = field(default_factory=dict)
     cursors: "dict[Session, None]" = field(
         default_factory=dict
@@ -76,3 +83,21 @@ class Context:
     entering: dict[Place, str] = field(default_factory=dict)  # places asked for; why they must be left again, if so
     draining: bool = False  # nobody comes in any more
     opened: int = 0  # sessions since start: numbers their places
+    lag: float = 0.0  # seconds by which tasks had their turn late, when last looked at
+
+    def strain(self, user: UserId | None) -> Strain:
+        """On the user's shard; of one who is not known yet: on the shard that has the least to do."""
+        if user is not None:
+            return self._strain(self.store.link_of(user))
+        return min(map(self._strain, self.store.links), key=level_of)
+
+    def worst_strain(self) -> Strain:
+        return max(map(self._strain, self.store.links), key=level_of)
+
+    def _strain(self, link: RedisLink) -> Strain:
+        """A link that is down is not strained: what is asked of it waits, or fails by itself."""
+        logins, now = self.entrance.wait_share(link), self.clock.now
+        if not link.up:
+            return Strain(0.0, 0.0, self.lag, logins)
+        oldest = min(link.oldest_call_seconds(now), now - link.up_since)
+        return Strain(link.in_flight / self.settings.store_in_flight, oldest, self.lag, logins)

@@ -11,6 +11,7 @@ A session whose user has no groups has no such object, once it is synced.
 
 from collections.abc import Iterable, Mapping
 from functools import partial
+from random import random
 from typing import TYPE_CHECKING
 
 from imserver.errors import ImError
@@ -114,7 +115,8 @@ class Following:
     def cannot_read(self, tail: Tail) -> None:
         """A group whose shard is out of reach keeps nobody out: it is read when the shard is back."""
         if self._session.context.store.is_up(tail.log):
-            self._session.expel("unavailable", "a group's log can't be read now", reconnect=True, after=1.0)
+            after = round(1 + random(), 3)
+            self._session.expel("unavailable", "a group's log can't be read now", reconnect=True, after=after)
         else:
             self.caught_up(tail.log)
 

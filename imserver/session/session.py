@@ -5,17 +5,19 @@ of `protocol.commands`, a handler of `routing`). It passes on what its tail forw
 `_end`, once.
 """
 
+from random import random
 from sys import intern
 from typing import NoReturn
 
 import msgspec
 
-from imserver.errors import ImError, NotAllowed, NotLoggedIn, RateLimited, Unavailable
+from imserver.errors import ImError, NotAllowed, NotLoggedIn, Overloaded, RateLimited, Unavailable
 from imserver.model import DeviceId, Entry, GroupId, Place, Position, UserId, is_group
 from imserver.observe.log import get_logger
 from imserver.protocol.commands import COMMANDS, Command, Ref
 from imserver.protocol.lifecycle import SESSION, Event, State, advance
 from imserver.protocol.limits import TokenBucket
+from imserver.protocol.overload import Level, level_of, retry_after
 from imserver.protocol.pushes import Bye, Push
 from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.cursor import is_newer
@@ -27,6 +29,8 @@ log = get_logger("session")
 
 # A client that was never in comes back by itself only if it is told when.
 NEWCOMER_RETRY_SECONDS = 0.1
+
+_NEVER = Level.NEVER  # looked up with every message
 
 
 class Identity:
@@ -104,10 +108,12 @@ class Session:
     def handle(self, command: Command) -> None:
         """One command, in the order in which the client sent them."""
         context, kind = self.context, type(command)
-        _, states, hot, cost = COMMANDS[kind]
+        _, states, hot, cost, shed = COMMANDS[kind]
         try:
             if self.state not in states:
                 self._refuse_in_state()
+            if shed is not _NEVER:
+                self._refuse_if_shed(shed, kind)
             wait = self._bucket.take(cost, context.limits, context.clock.now)
             if wait:
                 self._refuse_in_excess(wait)
@@ -116,7 +122,7 @@ class Session:
                 handler(self, command)
             else:
                 self.hold()
-                context.spawn(self._run_rare, handler, command)
+                context.spawn(self.run_rare, handler, command)
         except ImError as error:
             self.fail(command.ref, error)
 
@@ -135,8 +141,15 @@ class Session:
         self._misbehaved("flood", "requests came faster than allowed for too long")
         raise RateLimited("too many requests", round(wait, 3) + 0.001)
 
-    async def _run_rare(self, handler: RareHandler, command: Command) -> None:
-        """While it runs, the client's next commands wait: they take effect in the order sent."""
+    def _refuse_if_shed(self, shed: Level, kind: type[Command]) -> None:
+        context = self.context
+        strain = context.strain(None if self.identity is None else self.identity.user)
+        if level_of(strain) >= shed:
+            context.counters.shed_command(kind.__name__.lower())
+            raise Overloaded("the server has too much to do", retry_after(strain, random()))
+
+    async def run_rare(self, handler: RareHandler, command: Command) -> None:
+        """While it runs, the client's next commands wait: they take effect in the order sent. `hold` comes before."""
         try:
             await handler(self, command)
         except ImError as error:
@@ -210,7 +223,7 @@ class Session:
         if self.following is not None and is_group(tail.log):
             self.following.cannot_read(tail)
         else:
-            self.expel("unavailable", "the log can't be read now", reconnect=True, after=1.0)
+            self.expel("unavailable", "the log can't be read now", reconnect=True, after=round(1 + random(), 3))
 
     def on_group_event(self, tail: Tail, entry: Entry) -> None:
         """An entry about a group was forwarded: the user may have joined, or left."""
@@ -240,6 +253,7 @@ class Session:
         self.tail = Tail(self, identity.user, position, end, new_device=new_device)
         self.following = Following(self, end, is_synced=False)
         del self.context.newcomers[self]
+        self.channel.admitted()
         self.context.registry.add(identity.user, self)
         self.context.counters.logins += 1
         log.debug("session opened", user=identity.user, device=identity.device)
@@ -293,6 +307,8 @@ class Session:
         if self.is_closed:
             return None
         if self.state is not State.INSIDE:
+            if self in self.context.entrance:
+                return now + min(settings.login_timeout_seconds, settings.ping_seconds)  # it waits, not we
             due = self.opened + settings.login_timeout_seconds
             if now < due:
                 return min(due, now + settings.ping_seconds)  # it may log in meanwhile

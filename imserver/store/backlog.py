@@ -49,10 +49,10 @@ class Backlog:
 
     # -- for how long
 
-    def waits_longer(self, now: float, seconds: float) -> bool:
-        """Whether the oldest call does."""
+    def oldest_call_seconds(self, now: float) -> float:
+        """Since when the first call without an answer waits; 0: there is none."""
         oldest = self._held.oldest() or (self._calls[0] if self._calls else None)
-        return oldest is not None and now - oldest.since >= seconds
+        return 0.0 if oldest is None else now - oldest.since
 
     def _fail_all(self, error: ImError) -> None:
         """All at once: were an older call to fail and a newer one to succeed, messages would change places."""

@@ -253,7 +253,7 @@ class RedisLink(Backlog):
 
     def tick(self, now: float) -> None:
         """Once a second: a link on which Redis does not answer in time is broken, whatever the socket says."""
-        if not self.waits_longer(now, self._timeout):
+        if self.oldest_call_seconds(now) < self._timeout:
             return
         if self.up:
             self._lose(f"no answer in {self._timeout:g} s")

@@ -353,7 +353,7 @@ class Store:
         for link in self.links:
             link.tick(now)
             self._leases[link].tick(now)
-            if link.waits_longer(now, _SILENT_SECONDS):
+            if link.oldest_call_seconds(now) >= _SILENT_SECONDS:
                 self.on_down(link)
         if now < self._next_probe:
             return

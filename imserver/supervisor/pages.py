@@ -95,6 +95,8 @@ def _worker(worker: WorkerView) -> dict[str, Any]:
         "gauges": statistics.gauges if statistics else {},
         "counters": statistics.counters if statistics else {},
         "errors": statistics.labelled.get("errors", {}) if statistics else {},
+        "shed": statistics.labelled.get("shed", {}) if statistics else {},
+        "logins_refused": statistics.labelled.get("logins_refused", {}) if statistics else {},
     }
 
 

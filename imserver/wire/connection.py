@@ -119,6 +119,9 @@ class Connection:
         if not self._paused:
             self._update_interest()
 
+    def admitted(self) -> None:
+        self._reactor.admit(self._sock.fileno(), read=not self._paused, write=self._blocked)
+
     def _update_interest(self) -> None:
         if self._sock.fileno() >= 0:
             self._reactor.want(self._sock.fileno(), read=not self._paused, write=self._blocked)

@@ -3,8 +3,10 @@
 import errno
 import socket
 from collections.abc import Callable
+from random import random
 
 from imserver.observe.log import get_logger
+from imserver.observe.metrics import Counters
 from imserver.protocol import codec
 from imserver.protocol.pushes import Bye
 from imserver.wire.poller import EXCLUSIVE
@@ -13,9 +15,8 @@ from imserver.wire.reactor import Reactor
 log = get_logger("listener")
 
 ACCEPTS_PER_TURN = 64
-FULL_RETRY_SECONDS = 5.0
+FULL_RETRY_SECONDS = 5.0  # at least, and at most twice that: nobody knows when a place becomes free
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
-_FULL = codec.encode_push(Bye("overloaded", "this server is full", True, FULL_RETRY_SECONDS)) + b"\n"
 
 
 class Listener:
@@ -28,16 +29,18 @@ class Listener:
         open_connection: Callable[[socket.socket, bool], None],
         *,
         most_sockets: int,
+        counters: Counters,
     ) -> None:
         """`open_connection` takes the socket and whether the client is on this machine."""
         self._sock = sock
         self._reactor = reactor
         self._open = open_connection
         self._most = most_sockets
+        self._counters = counters
         self._listening = False
 
     def start(self) -> None:
-        self._reactor.add(self._sock.fileno(), self, EXCLUSIVE)
+        self._reactor.add(self._sock.fileno(), self, EXCLUSIVE, outside=True)
         self._listening = True
 
     def stop(self) -> None:
@@ -76,8 +79,10 @@ class Listener:
         self._open(client, host.startswith(_LOOPBACK))
 
     def _refuse(self, client: socket.socket) -> None:
+        self._counters.refuse_login("full")
+        after = round(FULL_RETRY_SECONDS * (1 + random()), 3)
         try:
-            client.send(_FULL)
+            client.send(codec.encode_push(Bye("overloaded", "this server is full", True, after)) + b"\n")
         except OSError:
             pass  # it is being turned away anyway
         client.close()

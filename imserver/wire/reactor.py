@@ -4,6 +4,10 @@ One task waits until the poller is readable, takes a batch of ready sockets and 
 decide and queue. At the end of the batch everything queued is written: one write for each shard, one for each touched
 client. While more is ready a few more turns follow. A task for each connection was rejected: it costs four times the
 CPU and twenty times the memory.
+
+Those who have not logged in yet stand outside: behind a poller of their own, of which a bounded number has its turn
+beside everybody inside. Thousands who come at once would else have their turns before each message, and before each
+answer of the store.
 """
 
 import time
@@ -16,11 +20,12 @@ import trio
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.store.redis_link import RedisLink
-from imserver.wire.poller import READ, WRITE, new_poller
+from imserver.wire.poller import READ, WRITE, Poller, new_poller
 
 log = get_logger("reactor")
 
 BATCH_SOCKETS = 512
+OUTSIDE_SOCKETS = 64  # of a batch; a few milliseconds
 # Turns in a row while there is something to do, before other tasks have theirs. A busy worker finds the next sockets
 # ready already, and to wait for them through trio costs as much as a message.
 TURNS_IN_A_ROW = 8
@@ -51,6 +56,26 @@ class Flushable(Protocol):
 def _nobody_to_tell() -> None: ...
 
 
+def _events(read: bool, write: bool) -> int:
+    return (READ if read else 0) | (WRITE if write else 0)
+
+
+class _Outside:
+    """The poller of those outside, itself a socket of the reactor: readable while one of them is."""
+
+    def __init__(self, reactor: "Reactor", poller: Poller) -> None:
+        self._reactor, self._poller = reactor, poller
+
+    def on_readable(self) -> None:
+        self._reactor.dispatch(self._poller.poll(0, OUTSIDE_SOCKETS))
+
+    def on_writable(self) -> None:
+        """Never asked for."""
+
+    def drop(self, why: str) -> None:
+        """Each of its sockets is dropped by itself."""
+
+
 class Reactor:
     """`now` is the time (seconds, by `clock`) at which the current turn began."""
 
@@ -58,11 +83,13 @@ class Reactor:
         self.now = clock()
         self._longest_stop, self._on_stopped = float("inf"), _nobody_to_tell
         self._counters = counters
-        self._poller = new_poller()
+        self._poller, self._outer = new_poller(), new_poller()
+        self._outside: set[int] = set()
         self._handlers: dict[int, Handler] = {}
         self._links: dict[RedisLink, None] = {}  # touched in this turn, in this order
         self._clients: dict[Flushable, None] = {}
         self._in_turn = False
+        self.add(self._outer.fileno(), _Outside(self, self._outer))
 
     def watch_for_stops(self, longest_stop: float, on_stopped: Callable[[], None]) -> None:
         """`on_stopped` is told that nothing was done for `longest_stop` seconds: the process was stopped, or starved.
@@ -75,25 +102,43 @@ class Reactor:
 
     # -- sockets
 
-    def add(self, fd: int, handler: Handler, extra: int = 0) -> None:
-        """`handler` is called whenever `fd` is readable."""
+    def add(self, fd: int, handler: Handler, extra: int = 0, *, outside: bool = False) -> None:
+        """`handler` is called whenever `fd` is readable. `outside`: until `admit`, with those who are outside."""
         self._handlers[fd] = handler
-        self._poller.register(fd, READ | extra)
+        if outside:
+            self._outside.add(fd)
+        self._poller_of(fd).register(fd, READ | extra)
+
+    def admit(self, fd: int, *, read: bool, write: bool) -> None:
+        """It has logged in; `read` and `write` as in `want`."""
+        if fd in self._outside:
+            self._outer.unregister(fd)
+            self._outside.remove(fd)
+            self._poller.register(fd, _events(read, write))
+
+    def _poller_of(self, fd: int) -> Poller:
+        return self._outer if fd in self._outside else self._poller
 
     def replace(self, fd: int, handler: Handler) -> None:
         self._handlers[fd] = handler
 
     def want(self, fd: int, *, read: bool, write: bool) -> None:
-        self._poller.modify(fd, (READ if read else 0) | (WRITE if write else 0))
+        self._poller_of(fd).modify(fd, _events(read, write))
 
     def remove(self, fd: int) -> None:
         """MUST be called before the socket is closed."""
         del self._handlers[fd]
-        self._poller.unregister(fd)
+        self._poller_of(fd).unregister(fd)
+        self._outside.discard(fd)
 
     @property
     def sockets(self) -> int:
-        return len(self._handlers)
+        return len(self._handlers) - 1  # the poller of those outside is none
+
+    def close(self) -> None:
+        """The pollers; all sockets MUST have been removed."""
+        self._poller.close()
+        self._outer.close()
 
     # -- flushing
 
@@ -124,18 +169,22 @@ class Reactor:
                     break
 
     def turn(self) -> int:
-        """One batch; returns of how many sockets.
-
-        An error in one handler is a bug and costs that one connection, nobody else's.
-        """
+        """One batch; returns of how many sockets."""
         ready = self._poller.poll(0, BATCH_SOCKETS)
         if not ready:
             return 0
         self._move_clock()
         self._counters.batches += 1
-        self._counters.batch_sockets += len(ready)
         self._counters.batch_size.observe(len(ready))
         self._in_turn = True
+        self.dispatch(ready)
+        self._in_turn = False
+        self._flush()
+        return len(ready)
+
+    def dispatch(self, ready: list[tuple[int, int]]) -> None:
+        """An error in one handler is a bug and costs that one connection, nobody else's."""
+        self._counters.batch_sockets += len(ready)
         handlers = self._handlers
         for fd, events in ready:
             handler = handlers.get(fd)
@@ -150,9 +199,6 @@ class Reactor:
                 log.exception("a handler failed")
                 if handlers.get(fd) is handler:
                     handler.drop("an error in the server")
-        self._in_turn = False
-        self._flush()
-        return len(ready)
 
     @contextmanager
     def batch(self) -> Iterator[None]:

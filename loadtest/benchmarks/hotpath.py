@@ -28,6 +28,7 @@ from imserver.protocol.framing import LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.routing.messages import Messages
 from imserver.session.context import Context
+from imserver.session.entrance import Entrance
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
 from imserver.session.session import Identity
@@ -134,6 +135,7 @@ class Bench:
             wheel=TimerWheel(0),
             spawn=lambda *_: None,
             limits=Limits(1e9, 1e9),
+            entrance=Entrance(settings, self.counters, self.reactor, lambda *_: None),
         )
         messages = Messages(self.context)
         store.listen(messages)

@@ -3,7 +3,7 @@
 The path of a measurement:
 
     cli          the commands and their options
-    chat, idle, login
+    chat, idle, login, storm
                  one scenario each: what is started, when it is measured, what is reported
     floor        what the machine itself can do in the same run (floor.c, floor_echo.py)
     deployment   the server under test, started here or running already; accounts

@@ -35,16 +35,25 @@ from imswarm.processes import CannotMeasure, Cores, run_on, split_cores
 from imswarm.report import Progress, Report, print_json, print_table
 from imswarm.rolling import RollingOptions, run_rolling
 from imswarm.stamps import STAMP_BYTES
+from imswarm.storm.run import EVENTS, StormOptions, run_storm
+from imswarm.stuck import StuckOptions, run_stuck
 
 _FAILURES = (AccountsError, FloorError, DeploymentError, CannotMeasure, SwarmError)
 _WRONG = ("lost", "duplicated", "reordered", "errors")
 _OWN_DESCRIPTORS = 50
 """What a client process needs beside its sessions."""
 
+_STORM_SESSIONS = 18_000
+
 Values = dict[str, Any]
 """The values of a command's options, by name."""
 
 T = TypeVar("T")
+
+
+def _room() -> int:
+    """How many sessions a client process can hold."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _OWN_DESCRIPTORS
 
 
 @click.group()
@@ -183,6 +192,49 @@ def rolling(as_json: bool, **values: Any) -> None:
 
 
 @main.command()
+@option("--sessions", type=POSITIVE, default=min(_STORM_SESSIONS, _room()), help="As far as descriptors allow.")
+@with_options(SIZE[1:])
+@option("--event", type=click.Choice(EVENTS), default="kill-worker", help="What is killed, with SIGKILL.")
+@option("--pairs", type=POSITIVE, default=200, help="Pairs of sessions that talk.")
+@option("--rate", type=click.FloatRange(min=1.0), default=400.0, help="Messages a second in all, in an open loop.")
+@option("--body-bytes", type=click.IntRange(1, 60_000), default=80)
+@option("--before-seconds", type=SECONDS, default=3.0, help="Talk before the event.")
+@option("--after-seconds", type=SECONDS, default=3.0, help="Talk after all is well again.")
+@option("--longest-seconds", type=SECONDS, default=90.0, help="Longest wait for all to be well again.")
+@option("--workers", type=POSITIVE, default=2, help="Workers of the server started here.")
+@option("--data", type=DIRECTORY, help="Attach to the running server that has this data directory.")
+@JSON
+def storm(as_json: bool, **values: Any) -> None:
+    """Kill a worker, or the store, while everybody is connected, and see how all come back."""
+    if 2 * values["pairs"] > values["sessions"]:
+        raise click.UsageError(f"--sessions {values['sessions']} is too few for --pairs {values['pairs']}")
+    progress = Progress()
+    with _failures_reported(progress), _terminable():
+        report = run_storm(_pick(StormOptions, values), _size(values), progress)
+    _print(report, as_json)
+    if any(report[name] for name in _WRONG):
+        sys.exit(1)
+
+
+@main.command()
+@option("--readers", type=POSITIVE, default=300, help="Sessions that take nothing of what they are sent.")
+@option("--pairs", type=POSITIVE, default=10, help="Pairs of sessions that talk; the readers are their users', too.")
+@option("--rate", type=click.FloatRange(min=1.0), default=500.0, help="Messages a second in all, in an open loop.")
+@option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=100)
+@option("--seconds", type=SECONDS, default=15.0, help="Measured without them, and with them.")
+@option("--workers", type=POSITIVE, default=2)
+@JSON
+def stuck(as_json: bool, **values: Any) -> None:
+    """Clients that read nothing: what they cost the server's memory, and everybody else's delay."""
+    progress = Progress()
+    with _failures_reported(progress), _terminable():
+        report = run_stuck(_pick(StuckOptions, values), progress)
+    _print(report, as_json)
+    if any(report[name] for name in _WRONG):
+        sys.exit(1)
+
+
+@main.command()
 @option("--sessions", type=click.IntRange(1, MAX_CONNECTIONS), default=1000, help="Connections.")
 @option("--active", type=POSITIVE, default=400, help="Those with a frame under way.")
 @option("--seconds", type=SECONDS, default=5.0)
@@ -217,7 +269,7 @@ def _pick(kind: Callable[..., T], values: Values) -> T:
 
 def _size(values: Values) -> SwarmSize:
     size = _pick(SwarmSize, values)
-    room = resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _OWN_DESCRIPTORS
+    room = _room()
     if size.sessions > room * size.processes:
         needed = -(-size.sessions // room)
         raise click.UsageError(

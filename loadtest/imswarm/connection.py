@@ -16,7 +16,7 @@ from imswarm.framing import Framing, FramingError
 
 _CHUNK = 16384
 _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
-_PORTS_PER_SOURCE = 25_000
+_PORTS_PER_SOURCE = 5_000
 _IP_BIND_ADDRESS_NO_PORT = 24
 
 OnFrame = Callable[[bytes, int], None]
@@ -34,8 +34,9 @@ class Address:
 def source_of(number: int, target: Address) -> str | None:
     """The address from which connection `number` of the whole swarm comes.
 
-    A source address has some 28,000 free ports towards one target. Loopback has many addresses;
-    elsewhere the system chooses (None).
+    A source address has some 28,000 ports towards one target, but once half of them are in use (those of connections
+    just lost count) Linux looks through thousands for a free one. Loopback has many addresses; elsewhere the system
+    chooses (None).
     """
     if not target.host.startswith("127."):
         return None

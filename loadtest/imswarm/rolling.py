@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _WARM_UP_SECONDS = 2.0
 _AFTERMATH_SECONDS = 3.0
 _DRAIN_SECONDS = 30.0
 _PROBE_DEVICES = 400
+_KINDS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ def _report(
             "sent_elsewhere": probes.sent_elsewhere,
             "entry_ms": probes.entry.summary_ms(),
             "incidents": len(probes.incidents),
+            "incident_kinds": dict(Counter(incident.why for incident in probes.incidents).most_common(_KINDS_SHOWN)),
             **count(probes.incidents),
         },
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from imserver.errors import BadCredentials, Exists, ImError, NotFound, Unavailable
+from imserver.errors import BadCredentials, Exists, ImError, NotFound, Overloaded, Unavailable
 from imserver.protocol import codec
 from imserver.protocol.commands import Ack, Command, History, Login, Logout, Ping, Ref, Register, Send
 from imserver.protocol.pushes import Bye, MessagePush, Push, Synced, Truncated, Welcome
@@ -154,10 +154,15 @@ class ModelSession:
         self.push(Synced(max(last[self.user], since, key=order)))
 
     def _send(self, command: Send) -> None:
-        """Faults: `unavailable` before anything is stored, `half` after the recipient's log, `whole` after both."""
+        """Faults: `overloaded` and `unavailable` before anything is stored.
+
+        `unavailable`, too, but stored: `half` after the recipient's log, `whole` after both.
+        """
         fault = self.server.faults.popleft() if self.server.faults else ""
         if fault == "unavailable":
             raise Unavailable("the store is out of reach")
+        if fault == "overloaded":
+            raise Overloaded("the store is full", 1.0)
         if command.to not in self.server.logs:
             raise NotFound(f"there is no user {command.to}")
         message = {

@@ -79,6 +79,13 @@ def test_a_server_that_cannot_check_now_is_asked_again_later(alice: Device) -> N
     assert alice.replica.state is State.OFFLINE
 
 
+def test_a_server_with_too_much_to_do_has_said_when_to_come_back(alice: Device) -> None:
+    """To each at another time: to wait longer would let its line run dry."""
+    alice.connect()
+    [event] = alice.replica.receive(b'{"re":0,"err":{"code":"overloaded","text":"busy","retry":7}}', 0.0)
+    assert event == Reconnect("busy", 7.0)
+
+
 def test_without_password_and_token_there_is_no_login() -> None:
     identity = Identity(user=UserId("alice"), device=DeviceId("d"))
     with pytest.raises(BadRequest, match="a password or a token is needed"):
@@ -288,6 +295,24 @@ def test_a_repeat_waits_as_long_as_the_server_said_and_up_to_half_longer(server:
     assert alice.replica.next_due() == retry * 1.25
     assert alice.replica.take_frames(retry * 1.24) == []
     assert len(alice.replica.take_frames(retry * 1.25)) == 1
+
+
+def test_a_message_refused_again_and_again_waits_longer_each_time(server: ModelServer, alice: Device) -> None:
+    alice.settle()
+    server.faults += ["overloaded"] * 6
+    alice.replica.send("bob", "hi")
+    alice.to_server()
+    waits = []
+    for _ in range(6):
+        alice.from_server()
+        due = alice.replica.next_due()
+        assert due is not None
+        waits.append((due - alice.now) / 1.25)
+        alice.now = due
+        alice.to_server()
+    assert waits == pytest.approx([1.0, 2.0, 4.0, 8.0, 10.0, 10.0])
+    alice.from_server()
+    assert [sent.id for sent in alice.sent] == [alice.sent[0].id]
 
 
 def test_a_message_in_trouble_holds_up_its_own_conversation_only(server: ModelServer, alice: Device) -> None:

@@ -244,7 +244,7 @@ def test_bye_says_when_to_come_back() -> None:
             said = trio.current_time()
             await trio.sleep(60)
             assert alice.state is State.LIVE
-            assert peer.dialled[1] - said == pytest.approx(7.5)
+            assert 7.5 <= peer.dialled[1] - said <= 7.5 * 1.1
 
     run(scene)
 
@@ -444,7 +444,7 @@ def test_a_server_that_says_goodbye_with_the_handshake_is_come_back_to() -> None
 
         async with imclient.connect(URLS[1], password="secret", dial=dial) as alice:
             await alice.wait_synced()
-            assert peer.dialled[1] - peer.dialled[0] == pytest.approx(0.1)
+            assert 0.1 <= peer.dialled[1] - peer.dialled[0] <= 0.11 + 1e-6
 
     run(scene)
 

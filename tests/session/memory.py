@@ -113,6 +113,9 @@ class MemoryReactor:
     def add(self, fd: int, handler: Handler) -> None:
         self._handlers[fd], self._wanted[fd] = handler, (True, False)
 
+    def admit(self, fd: int, *, read: bool, write: bool) -> None:
+        """Here all are alike."""
+
     def replace(self, fd: int, handler: Handler) -> None:
         self._handlers[fd] = handler
 
@@ -132,6 +135,11 @@ class MemoryReactor:
     def is_read(self, wire: Wire) -> bool:
         """Whether the server takes bytes of this client now."""
         return self._wanted.get(wire.server.fileno(), (False, False))[0]
+
+    def reset(self, wire: Wire) -> None:
+        """The connection breaks: the kernel tells even of a socket that is not read from."""
+        wire.hang_up()
+        self._handlers[wire.server.fileno()].drop("reset")
 
     def turn(self) -> bool:
         """All ready sockets, then one flush. False: none was ready."""

@@ -19,6 +19,7 @@ from imserver.routing.messages import Messages
 from imserver.security import tokens
 from imserver.security.passwords import Passwords
 from imserver.session.context import Context
+from imserver.session.entrance import Entrance
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
 from imserver.store.store import Store
@@ -66,6 +67,7 @@ class ServerNode:
             wheel=TimerWheel(self.reactor.now),
             spawn=self.store.tasks.spawn,
             limits=Limits(self.settings.rate_per_second, self.settings.rate_burst),
+            entrance=Entrance(self.settings, self.counters, self.reactor, self.store.tasks.spawn),
         )
         self.accounts = Accounts(self.context, UnthreadedPasswords(memory_kib=8, rounds=1, threads=1))
         self.messages = Messages(self.context)

@@ -102,9 +102,8 @@ def test_an_account_erased_while_the_link_is_away_closes_its_sessions(node: Serv
 
 def test_a_client_gone_before_its_login_is_through_leaves_no_trace(node: ServerNode) -> None:
     peer = begin_login(node)
-    node.pass_time(11)  # the login time-out
+    node.reactor.reset(peer.wire)
     node.settle()
-    assert events(peer.hear()) == ["bye login-timeout"]
     assert node.store.world.database.accounts["alice"].on == {}
     assert len(node.context.registry) == 0
 

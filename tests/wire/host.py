@@ -91,7 +91,7 @@ class Host:
             client.close()
         self.settle()
         self.pass_time(1000.0)  # whoever lingers is cut off
-        self.reactor._poller.close()
+        self.reactor.close()
 
     def pass_time(self, seconds: float) -> None:
         """Timers see it; the sockets do not."""

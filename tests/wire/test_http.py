@@ -53,7 +53,7 @@ class Port:
     def close(self) -> None:
         self.client.close()
         self._server.close()
-        self.reactor._poller.close()
+        self.reactor.close()
 
 
 @pytest.fixture

@@ -9,18 +9,18 @@ import pytest
 from imserver.observe.metrics import Counters
 from imserver.wire.listener import Listener
 from imserver.wire.poller import READ, WRITE, new_poller
-from imserver.wire.reactor import Reactor
+from imserver.wire.reactor import OUTSIDE_SOCKETS, Reactor
 from tests.wire.host import at_end, received
 
 
 class Pair:
     """A socket in the reactor, and the other end of it."""
 
-    def __init__(self, reactor: Reactor, seen: list[str], name: str) -> None:
+    def __init__(self, reactor: Reactor, seen: list[str], name: str, *, outside: bool = False) -> None:
         self.reactor, self.seen, self.name = reactor, seen, name
         self.ours, self.theirs = socket.socketpair()
         self.ours.setblocking(False)
-        reactor.add(self.ours.fileno(), self)
+        reactor.add(self.ours.fileno(), self, outside=outside)
 
     def on_readable(self) -> None:
         self.seen.append(f"{self.name} reads {self.ours.recv(100).decode()}")
@@ -46,8 +46,8 @@ class Scene:
         self.seen: list[str] = []
         self.pairs: list[Pair] = []
 
-    def pair(self, name: str, kind: type[Pair] = Pair) -> Pair:
-        self.pairs.append(kind(self.reactor, self.seen, name))
+    def pair(self, name: str, kind: type[Pair] = Pair, *, outside: bool = False) -> Pair:
+        self.pairs.append(kind(self.reactor, self.seen, name, outside=outside))
         return self.pairs[-1]
 
     def turn(self) -> list[str]:
@@ -60,7 +60,7 @@ class Scene:
         for pair in self.pairs:
             pair.ours.close()
             pair.theirs.close()
-        self.reactor._poller.close()
+        self.reactor.close()
 
 
 @pytest.fixture
@@ -82,6 +82,54 @@ def test_whoever_is_ready_is_called(scene: Scene) -> None:
     assert scene.turn() == []
     scene.reactor.want(one.ours.fileno(), read=True, write=False)
     assert scene.turn() == ["one reads unheard"]
+
+
+def test_a_crowd_outside_has_a_bounded_part_of_each_turn(scene: Scene) -> None:
+    crowd = [scene.pair(f"stranger{number}", outside=True) for number in range(3 * OUTSIDE_SOCKETS)]
+    inside = scene.pair("friend")
+    for pair in crowd:
+        pair.theirs.send(b"x")
+    heard: list[str] = []
+    for number in range(3):
+        inside.theirs.send(b"%d" % number)
+        seen = scene.turn()
+        assert f"friend reads {number}" in seen
+        assert len(seen) == 1 + OUTSIDE_SOCKETS
+        heard += seen
+    assert len(set(heard)) == 3 * (1 + OUTSIDE_SOCKETS), "each once"
+    assert scene.turn() == []
+
+
+def test_who_is_admitted_keeps_what_it_waits_for(scene: Scene) -> None:
+    crowd = [scene.pair(f"stranger{number}", outside=True) for number in range(OUTSIDE_SOCKETS)]
+    guest = scene.pair("guest", outside=True)
+    guest.theirs.send(b"hello")
+    scene.reactor.want(guest.ours.fileno(), read=False, write=False)
+    assert scene.turn() == []
+    scene.reactor.admit(guest.ours.fileno(), read=False, write=True)
+    for pair in crowd:
+        pair.theirs.send(b"x")
+    assert "guest can write" in scene.turn()
+    scene.reactor.want(guest.ours.fileno(), read=True, write=False)
+    assert scene.turn() == ["guest reads hello"]
+    scene.reactor.admit(guest.ours.fileno(), read=False, write=False)  # inside already: nothing changes
+    guest.theirs.send(b"again")
+    assert scene.turn() == ["guest reads again"]
+    for pair in [guest, *crowd]:
+        pair.leave()
+    assert scene.reactor.sockets == 0
+
+
+def test_an_error_outside_costs_the_one_who_made_it(scene: Scene) -> None:
+    class Failing(Pair):
+        def on_readable(self) -> None:
+            raise ZeroDivisionError
+
+    bad, good = scene.pair("bad", Failing, outside=True), scene.pair("good", outside=True)
+    bad.theirs.send(b"x")
+    good.theirs.send(b"y")
+    assert sorted(scene.turn()) == ["bad is dropped: an error in the server", "good reads y"]
+    assert scene.reactor.sockets == 1
 
 
 def test_an_error_costs_the_one_who_made_it(scene: Scene) -> None:
@@ -159,7 +207,9 @@ def test_a_socket_can_be_given_to_another_handler(scene: Scene) -> None:
 def listening(scene: Scene, most: int, opened: list[tuple[socket.socket, bool]]) -> tuple[Listener, tuple[str, int]]:
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    listener = Listener(sock, scene.reactor, lambda *client: opened.append(client), most_sockets=most)
+    listener = Listener(
+        sock, scene.reactor, lambda *client: opened.append(client), most_sockets=most, counters=Counters()
+    )
     listener.start()
     return listener, sock.getsockname()
 

@@ -141,6 +141,7 @@ export class Client {
     emit: (event) => this.#events[event.type](event),
     after: browserClock.after,
     now: browserClock.now,
+    random: Math.random,
     newId: () => randomText(16),
   };
 

@@ -15,14 +15,15 @@ export const GOOD_SECONDS = 10;
 export const SILENCE_SECONDS = 10;
 
 /**
- * Seconds to wait before the next attempt. Half of a wait is scattered, so that clients that were lost together come back apart.
+ * Seconds to wait before the next attempt. The first is scattered as a whole and later ones by half, so that clients that were lost
+ * together come back apart; what the server asked for only a little, since it spreads its clients itself.
  *
  * @param {number} failures attempts that failed in a row before this one
  * @param {number} after what the server asked for; never undercut
  * @param {number} random 0 to 1
  */
 export function waitBefore(failures, after, random) {
-  if (after > 0) return after + random * Math.max(1, after / 2);
+  if (after > 0) return after + random * Math.max(0.5, after / 10);
   if (failures === 0) return random * WAIT.first;
   const most = Math.min(WAIT.most, WAIT.base * 2 ** Math.min(failures, 10));
   return (most * (1 + random)) / 2;

@@ -8,7 +8,7 @@
 import { Lost } from "./asking.js";
 import { encode, requests, RequestError, sizeOf } from "./protocol.js";
 
-/** The wait before a repetition where the server names none: doubled with every refusal in a row, up to the last. */
+/** The wait before a repetition: what the server names, or the first; doubled with every refusal in a row, up to the last. */
 const REPEAT_SECONDS = { first: 1, last: 30 };
 
 /** Room for `,"ref":` and its number, which are not part of the request when its size is looked at. */
@@ -86,10 +86,12 @@ export class Sending {
   #repeatLater(item, error) {
     item.state = "waiting";
     if (error.code === "unavailable") item.again = true;
-    const wait = error.retry ?? Math.min(REPEAT_SECONDS.last, REPEAT_SECONDS.first * 2 ** this.#refusals);
+    const first = error.retry ?? REPEAT_SECONDS.first;
+    const wait = Math.max(first, Math.min(REPEAT_SECONDS.last, first * 2 ** this.#refusals));
     this.#refusals += 1;
     this.#cancelRepeat?.();
-    this.#cancelRepeat = this.#ports.after(wait, () => {
+    // Whatever made the server refuse this one made it refuse many, which should not all be back at once.
+    this.#cancelRepeat = this.#ports.after(wait * (1 + this.#ports.random() / 2), () => {
       this.#cancelRepeat = null;
       this.flush();
     });

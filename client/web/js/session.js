@@ -14,11 +14,12 @@
  *   stored, so nothing stored is ever sent again, not even after the server has forgotten the message's id.
  * - An ack is sent for what the replica has kept, never for what has merely arrived.
  *
- * It reaches the world through five ports:
+ * It reaches the world through six ports:
  * - `write(frame)`: send this frame (called only between `opened` and `lost`);
  * - `emit(event)`: tell what happened, `{type, ...}`; the types are listed at `Event` below;
  * - `after(seconds, act)`: call `act` once, later; returns a function that cancels it;
  * - `now()`: milliseconds since 1970;
+ * - `random()`: a number from 0 to 1;
  * - `newId()`: a message id this device has never used.
  */
 

@@ -1,12 +1,15 @@
 """imswarm faults: users talk without pause while one thing after the other breaks; then the histories are judged.
 
     run        the whole of it: start, break and mend, let heal, judge, report
-    schedule   which fault comes when, from a seed
-    injuries   the faults: how each begins, and how it is mended
+    catalogue  the faults, a row each: how, for how long, with which others, what it excuses
+    injuries   how each is done, and how it is mended
     cluster_injuries   those of a cluster, and what may be lost by them
+    schedule   which fault comes when, and during which other one, from a seed
+    course     the faults one after the other, until all are done or the time is over
     readers    extra clients that read slowly, or not at all
+    probe      new clients at a steady rate; incidents: what clients met, and what excuses it
     victim     the server, started here or running already
-    proxy      a store of the run's own, from which a worker can be cut off
+    store      a store of the run's own; proxy: before it, from which a worker can be cut off
     talk       who talks to whom
     crew       the parent's side of the client processes; plan: what they tell each other
     client     a client process: paces its devices, obeys the parent

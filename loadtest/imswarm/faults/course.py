@@ -87,7 +87,7 @@ class Course:
             for kind in step.kinds[1:]:
                 self._let_run(under_way[0].seconds_left * step.after)
                 under_way.append(self._begin(stack, kind))
-            for fault in reversed(under_way) if step.is_nested else under_way:
+            for fault in sorted(under_way, key=lambda fault: fault.seconds_left):
                 self._let_run(fault.seconds_left)
                 fault.close()
         return [fault.wait_back() for fault in under_way]

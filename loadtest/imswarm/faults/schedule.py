@@ -12,12 +12,11 @@ _LATEST_SHARE = 0.9
 class Step(NamedTuple):
     """One fault, or a second one that begins while the first is under way.
 
-    `after`: when the second begins, as a share of the first one's time. `is_nested`: the second is mended first.
+    `after`: when the second begins, as a share of the first one's time. Each lasts as long as it does alone.
     """
 
     kinds: tuple[str, ...]
     after: float = 0.0
-    is_nested: bool = True
 
 
 def schedule(seed: int, count: int, kinds: Sequence[str]) -> list[str]:
@@ -50,4 +49,4 @@ def _pair(first: str, waiting: list[str], fits: Iterator[int], chance: random.Ra
     second = next(fits, None)
     if second is None:
         return Step((first,))
-    return Step((first, waiting.pop(second)), chance.uniform(0.0, _LATEST_SHARE), chance.random() < 0.5)
+    return Step((first, waiting.pop(second)), chance.uniform(0.0, _LATEST_SHARE))

@@ -30,7 +30,7 @@ SETTINGS = {
     "IMSERVER_PING_SECONDS": "2",
     "IMSERVER_STUCK_SECONDS": "2",
     "IMSERVER_STORE_TIMEOUT_SECONDS": "2",
-    "IMSERVER_PROBE_SECONDS": "0.5",
+    "IMSERVER_PROBE_SECONDS": "1",  # three that are late make a worker refuse logins: a busy machine needs so long
     "IMSERVER_DRAIN_SECONDS": "1",
     "IMSERVER_LEASE_SECONDS": "5",
 }

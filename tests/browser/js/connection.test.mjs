@@ -66,7 +66,8 @@ test("waits grow, are scattered, are bounded, and never undercut what the server
   assert.deepEqual([1, 2, 3, 4, 5, 99].map((failures) => waitBefore(failures, 0, 1)), [2, 4, 8, 16, 30, 30]);
   assert.deepEqual([1, 5].map((failures) => waitBefore(failures, 0, 0)), [1, 15]);
   assert.equal(waitBefore(0, 10, 0), 10);
-  assert.equal(waitBefore(7, 10, 1), 15);
+  assert.equal(waitBefore(7, 10, 1), 11);
+  assert.equal(waitBefore(0, 1, 1), 1.5);
 });
 
 test("a lost connection is made again, after longer and longer waits", () => {
@@ -108,7 +109,7 @@ test("the server says when to come back, once", () => {
   it.socket.fails();
   it.clock.pass(15);
   it.socket.fails();
-  assert.deepEqual(it.told, ["lost", "waiting 15", "lost", "waiting 2"]);
+  assert.deepEqual(it.told, ["lost", "waiting 11", "lost", "waiting 2"]);
 });
 
 test("a live connection is probed, and lost when nothing is heard", () => {

@@ -79,6 +79,7 @@ class Line {
     emit: (event) => this.#heard(event),
     after: (...timer) => this.clock.after(...timer),
     now: () => 0,
+    random: () => 0,
     newId: () => `w${(this.#ids += 1)}`,
   };
 

@@ -254,6 +254,20 @@ test("a refusal that passes is waited out, then the same message goes again befo
   assert.deepEqual(it.sent().map(({ id }) => id), ["id1", "id3"]);
 });
 
+test("a wait from the server grows, too, with every refusal in a row, and is scattered", () => {
+  const it = new Dialogue().goesLive();
+  it.ports.random = () => 1;
+  it.session.send("bob", "1");
+  for (const wait of [1, 2, 4, 8, 16, 30, 30]) {
+    it.refuses({ code: "overloaded", text: "full", retry: 1 });
+    it.ports.takeFrames();
+    it.clock.pass(wait * 1.5 - 0.1);
+    assert.equal(it.ports.frames.length, 0);
+    it.clock.pass(0.2);
+    assert.equal(it.ports.frames.length, 1);
+  }
+});
+
 test("without a wait from the server it grows with every refusal in a row", () => {
   const it = new Dialogue().goesLive();
   it.session.send("bob", "1");

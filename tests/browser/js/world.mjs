@@ -47,6 +47,7 @@ export class Ports {
 
   write = (frame) => this.frames.push(frame);
   emit = (event) => this.events.push(event);
+  random = () => 0;
   newId = () => `id${(this.#ids += 1)}`;
 
   takeFrames() {
