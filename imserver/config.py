@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 import msgspec
 from msgspec import Meta
 
-from imserver.endpoints import HostPort, hide_password, parse_directory, parse_host_port, parse_redis_url
+from imserver.endpoints import HostPort, hide_password, parse_directory, parse_host_port, parse_network, parse_redis_url
 from imserver.errors import SetupError
 
 
@@ -52,6 +52,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     # The admin port asks nobody for a password.
     admin: Annotated[Listen, Meta(description="metrics and status; keep it private")] = HostPort("127.0.0.1", 7490)
+    # From these networks nobody can come in without saying on whose behalf, so name the load balancers' own addresses.
+    proxy_protocol_from: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="networks of the load balancers: connections from there begin with a PROXY protocol header",
+            extra={"allowed": "a list of networks or addresses, like 10.0.0.0/28 or fd00::1; in text, with commas"},
+        ),
+    ] = ()
     redis: Annotated[
         str,
         Meta(
@@ -83,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     login_timeout_seconds: Annotated[int, Meta(ge=1, le=600, description="how long a client may take to log in")] = 10
     # Home routers and mobile networks forget an idle connection after minutes. A load balancer's own idle timeout
-    # (HAProxy: `timeout client`, `timeout tunnel`) must be longer than this.
+    # (`timeout tunnel` in ops/haproxy.cfg) must be longer than twice this.
     ping_seconds: Annotated[
         int, Meta(ge=1, le=3600, description="a session idle for so long is pinged; silent for twice that, closed")
     ] = 60
@@ -223,6 +231,8 @@ def shown(value: object) -> object:
     """`value` as it is written in a settings file; the password of a URL stays hidden."""
     if isinstance(value, HostPort):
         return str(value)
+    if isinstance(value, tuple | list):
+        return ", ".join(map(str, value))
     return hide_password(value) if isinstance(value, str) else value
 
 
@@ -233,6 +243,7 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "redis": parse_redis_url,
     "data": parse_directory,
 }
+_LIST_PARSERS: Final = {"proxy_protocol_from": parse_network}  # of one item
 _UNITS: Final = {"_seconds": "seconds", "_bytes": "bytes", "_kib": "KiB", "_entries": "entries", "_second": "a second"}
 
 
@@ -303,6 +314,9 @@ def _checked(given: _Given, known: Mapping[str, Setting]) -> object:
 
 
 def _converted(given: _Given, setting: Setting) -> object:
+    if parse_item := _LIST_PARSERS.get(given.name):
+        items = given.value.split(",") if isinstance(given.value, str) else given.value
+        return tuple(parse_item(item.strip()) for item in msgspec.convert(items, list[str]) if item.strip())
     parse = _PARSERS.get(given.name)
     value = msgspec.convert(given.value, str if parse else setting.type, strict=given.typed)
     return parse(value) if parse else value

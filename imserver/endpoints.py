@@ -5,7 +5,7 @@ Every parser here raises ValueError and nothing else; `imserver.config` says whi
 
 import os
 import re
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
@@ -37,6 +37,11 @@ def parse_host_port(text: str) -> HostPort:
 def _checked_host(text: str) -> str:
     """A name or an IPv4 address. What looks like an address must be one: no name service knows `10.0.0.300`."""
     return str(IPv4Address(text)) if re.fullmatch(r"[0-9.]+", text) else text
+
+
+def parse_network(text: str) -> str:
+    """A network, or an address for itself alone, as it is usually written; raises ValueError."""
+    return str(ip_network(text))
 
 
 def parse_redis_url(text: str) -> str:

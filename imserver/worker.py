@@ -21,6 +21,7 @@ import os
 import socket
 import sys
 from functools import partial
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
@@ -52,7 +53,7 @@ from imserver.store.shards import find_shards
 from imserver.store.store import Store, StoreOptions
 from imserver.wire.connection import Connection
 from imserver.wire.http import HttpConnection
-from imserver.wire.listener import Listener
+from imserver.wire.listener import Listener, is_loopback
 from imserver.wire.reactor import Reactor, clock
 from imserver.wire.site import Site, web_folder
 
@@ -142,20 +143,29 @@ class Worker:
 
     def listen(self, tcp_fds: list[int], http_fds: list[int]) -> None:
         most = sessions_per_worker(self.settings)
+        proxies = [ip_network(network) for network in self.settings.proxy_protocol_from]
         for fd, opener in [(fd, self._open_tcp) for fd in tcp_fds] + [(fd, self._open_http) for fd in http_fds]:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
-            self.listeners.append(Listener(sock, self.reactor, opener, most_sockets=most, counters=self.counters))
+            self.listeners.append(
+                Listener(
+                    sock,
+                    self.reactor,
+                    self.context.wheel,
+                    opener,
+                    most_sockets=most,
+                    counters=self.counters,
+                    proxies=proxies,
+                )
+            )
 
-    def _open_tcp(self, sock: socket.socket, is_local: bool) -> None:
+    def _open_tcp(self, sock: socket.socket, host: str) -> Connection:
         framing = LineFraming(self.settings.max_frame_bytes)
-        connection = Connection(sock, framing, self.context, self.reactor, is_local=is_local)
-        self.reactor.add(sock.fileno(), connection, outside=True)
+        return Connection(sock, framing, self.context, self.reactor, is_local=is_loopback(host))
 
-    def _open_http(self, sock: socket.socket, is_local: bool) -> None:
-        upgrade = partial(self._open_websocket, is_local)
-        connection = HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade)
-        self.reactor.add(sock.fileno(), connection, outside=True)
+    def _open_http(self, sock: socket.socket, host: str) -> HttpConnection:
+        upgrade = partial(self._open_websocket, is_loopback(host))
+        return HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade)
 
     def _open_websocket(self, is_local: bool, sock: socket.socket, trailing: bytes) -> None:
         framing = WebSocketFraming(self.settings.max_frame_bytes, ConnectionType.SERVER)

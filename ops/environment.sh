@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Sourced by ops/serve and ops/test: the virtual environment that both share, and Debian packages. Needs $root.
+# Sourced by the commands beside it: the virtual environment that they share, and Debian packages. Needs $root.
 
 venv=${IMSERVER_VENV:-$root/.venv}
 case $venv in /*) ;; *) venv=$PWD/$venv ;; esac

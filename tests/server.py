@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 READY_SECONDS = 30.0
@@ -19,9 +20,21 @@ READY_SECONDS = 30.0
 class Server:
     """`imserver serve` on free ports. The same ports after `stop` and `start`: clients come back to them."""
 
-    def __init__(self, data: Path, *options: str, workers: int = 2, **settings: object) -> None:
-        """`options` for the command line; `settings` as in the environment, in lower case without the prefix."""
+    def __init__(
+        self,
+        data: Path,
+        *options: str,
+        workers: int = 2,
+        host: str = "127.0.0.1",
+        ports: Mapping[str, int] = MappingProxyType({}),
+        **settings: object,
+    ) -> None:
+        """`options` for the command line; `settings` as in the environment, in lower case without the prefix.
+
+        `ports`: of `tcp`, `http`, `admin`, where they must be known before.
+        """
         self.data = data
+        self.host = host
         self._options = [
             *options,
             "--workers",
@@ -34,7 +47,7 @@ class Server:
         self._environment = {
             key: value for key, value in os.environ.items() if not key.startswith("IMSERVER_")
         } | chosen
-        self._ports = {"tcp": 0, "http": 0, "admin": 0}
+        self._ports = {"tcp": 0, "http": 0, "admin": 0, **ports}
         self.process: subprocess.Popen[bytes] | None = None
 
     # -- where it is
@@ -47,19 +60,19 @@ class Server:
 
     @property
     def tcp(self) -> tuple[str, int]:
-        return "127.0.0.1", self._ports["tcp"]
+        return self.host, self._ports["tcp"]
 
     @property
     def http(self) -> tuple[str, int]:
-        return "127.0.0.1", self._ports["http"]
+        return self.host, self._ports["http"]
 
     @property
     def admin(self) -> tuple[str, int]:
-        return "127.0.0.1", self._ports["admin"]
+        return self.host, self._ports["admin"]
 
     def get(self, path: str, *, port: str = "http", method: str = "GET") -> tuple[int, bytes]:
         """Status and body of what the HTTP port, or the port named, answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._ports[port], timeout=READY_SECONDS)
+        connection = http.client.HTTPConnection(self.host, self._ports[port], timeout=READY_SECONDS)
         try:
             connection.request(method, path)
             response = connection.getresponse()
@@ -82,7 +95,7 @@ class Server:
         """Returns once clients can connect."""
         command = [sys.executable, "-m", "imserver.cli", "serve", "--data", str(self.data), *self._options]
         for name, port in self._ports.items():
-            command += [f"--{name}", f"127.0.0.1:{port}"]
+            command += [f"--{name}", f"{self.host}:{port}"]
         with (self.data.parent / f"{self.data.name}.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=self._environment)
         self._wait_ready()
@@ -105,6 +118,11 @@ class Server:
         assert self.process is not None
         self.process.terminate()
         return self._reap()
+
+    def start_again(self) -> None:
+        """After somebody else has told it to stop."""
+        self._reap()
+        self.start()
 
     def kill(self) -> None:
         """SIGKILL to the supervisor; returns when everything it started has gone, which it MUST by itself."""

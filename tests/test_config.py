@@ -56,6 +56,21 @@ class TestSources:
         settings = load([], {**HOME, "IMSERVER_LEASE_SECONDS": "7.5", "IMSERVER_RATE_BURST": "10"}, {})
         assert (settings.lease_seconds, settings.rate_burst) == (7.5, 10)
 
+    def test_a_list_in_a_file_and_in_text(self, toml: Any) -> None:
+        files = [toml('proxy_protocol_from = ["10.0.0.0/28", "fd00::1"]')]
+        known = load(files, HOME, {})
+        assert known.proxy_protocol_from == ("10.0.0.0/28", "fd00::1/128")
+        assert shown(known.proxy_protocol_from) == "10.0.0.0/28, fd00::1/128"
+        for text, networks in ((" 127.0.0.1,10.0.0.0/8", ("127.0.0.1/32", "10.0.0.0/8")), ("", ())):
+            environ = {**HOME, "IMSERVER_PROXY_PROTOCOL_FROM": text}
+            assert load(files, environ, {}).proxy_protocol_from == networks
+
+    @pytest.mark.parametrize("wrong", ['"10.0.0.1/8"', '["10.0.0.0/33"]', '["haproxy"]', "[10]", "10"])
+    def test_a_list_with_something_else_in_it(self, toml: Any, wrong: str) -> None:
+        said = refusal([toml(f"proxy_protocol_from = {wrong}")])
+        assert said.startswith("proxy_protocol_from = ")
+        assert "allowed is a list of networks or addresses, like 10.0.0.0/28 or fd00::1" in said
+
     def test_data_follows_xdg(self) -> None:
         assert load([], {**HOME, "XDG_DATA_HOME": "/data"}, {}).data == "/data/imserver"
         assert load([], {**HOME, "XDG_DATA_HOME": "relative"}, {}).data == "/home/alice/.local/share/imserver"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import tomllib
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from imserver.config import Settings
 
 ROOT = Path(__file__).parent.parent
 LOCKS = ["requirements.txt", "requirements-test.txt"]
@@ -23,7 +26,11 @@ def program(path: Path, text: str) -> Path:
 
 
 def serve(*arguments: str, **environ: str | Path) -> "subprocess.CompletedProcess[str]":
-    command: list[str | Path] = [ROOT / "ops" / "serve", *arguments]
+    return run("serve", *arguments, **environ)
+
+
+def run(name: str, *arguments: str, **environ: str | Path) -> "subprocess.CompletedProcess[str]":
+    command: list[str | Path] = [ROOT / "ops" / name, *arguments]
     variables = {**os.environ, **{name: str(value) for name, value in environ.items()}}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=variables, timeout=30)
 
@@ -44,6 +51,15 @@ def test_serve_passes_its_arguments_on(installed: Path) -> None:
     *arguments, variables = result.stdout.splitlines()
     assert arguments == ["serve", "--config", str(ROOT / "ops" / "serve.toml"), "--tcp", "[::1]:0", "--data", "a b"]
     assert variables == "0"  # what is meant for the script is no setting
+    assert result.stderr == ""
+
+
+def test_the_demonstration_passes_its_arguments_on(installed: Path, require: Callable[[str], Path]) -> None:
+    require("haproxy")
+    require("redis-server")
+    program(installed / "bin" / "python", 'printf "%s\\n" "$@"')
+    result = run("cluster-demo", "--redis", "redis://a b", IMSERVER_VENV=installed)
+    assert result.stdout.splitlines() == [str(ROOT / "ops" / "cluster_demo.py"), "--redis", "redis://a b"]
     assert result.stderr == ""
 
 
@@ -98,3 +114,41 @@ def test_a_missing_component(
     outcome = pytest.fail.Exception if continuous_integration else pytest.skip.Exception
     with pytest.raises(outcome, match="haproxy is missing"):
         require("haproxy")
+
+
+# -- around a server
+
+UNITS = sorted((ROOT / "ops" / "systemd").glob("*.service"))
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_the_units_are_valid(unit: Path, tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is missing (only Linux with systemd has it)")
+    # It looks whether the programs are there, which here are not in /opt.
+    text = unit.read_text().replace("/opt/imserver/.venv/bin/imserver", "/bin/true")
+    instance = tmp_path / unit.name.replace("@.", "@main.")
+    instance.write_text(text)
+    done = subprocess.run([analyze, "verify", instance], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if instance.name in line]) == (0, [])
+
+
+def test_a_unit_gives_the_drain_its_time() -> None:
+    text = (ROOT / "ops" / "systemd" / "imserver@.service").read_text()
+    [seconds] = re.findall(r"(?m)^TimeoutStopSec=(\d+)$", text)
+    assert int(seconds) >= 2 * Settings().drain_seconds + 20, "drained, and made sure of"
+
+
+def test_each_value_of_haproxy_is_documented_with_its_default() -> None:
+    """`IM_IDLE` is longer than the server needs to end a dead session."""
+    text = (ROOT / "ops" / "haproxy.cfg").read_text()
+    values = dict(re.findall(r"(?m)^ +presetenv (\w+) +(\S+)", text))
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == set(values)
+    rows = [line for line in (ROOT / "docs" / "operations.md").read_text().splitlines() if line.startswith("| `IM")]
+    assert {name for row in rows for name in re.findall(r"`(IM\w+)`", row.split("|")[1])} == set(values)
+    for row in rows:
+        _, names, default, *_ = (cell.strip() for cell in row.split("|"))
+        if names != "`IM1`, `IM2`":
+            assert default == ", ".join(values[name] for name in re.findall(r"`(IM\w+)`", names))
+    assert int(values["IM_IDLE"].removesuffix("s")) > 2 * Settings().ping_seconds

@@ -215,13 +215,14 @@ def test_a_server_started_elsewhere_is_not_started_again(tmp_path: Path) -> None
         "cut-off-worker-long",
         "cut-off-worker-at-login",
         "failover",
+        "failover-behind",
         "failover-asked",
         "move-slots",
     }
 
 
 def test_a_run_may_show_what_was_not_promised_and_nothing_else() -> None:
-    assert tolerated("process", {"failover", "kill-worker"}) == {"lost", "doubled", "diverged"}
+    assert tolerated("process", {"failover", "kill-worker"}) == {"lost", "doubled", "diverged", "truncated"}
     assert tolerated("process", {"failover-asked", "move-slots"}) == frozenset()
     assert tolerated("replica", {"failover"}) == frozenset()
     verdict = judge({**HISTORY, BOB: HISTORY[BOB][:2]})
@@ -233,6 +234,7 @@ def test_a_run_may_show_what_was_not_promised_and_nothing_else() -> None:
     assert not outcome().is_good
     assert outcome(tolerated=frozenset({"lost"})).is_good
     assert not outcome(("a trouble",), frozenset({"lost"})).is_good
+    assert outcome(("truncated at 1-0",), frozenset({"lost", "truncated"})).is_good
 
 
 @pytest.mark.parametrize(

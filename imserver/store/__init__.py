@@ -5,8 +5,11 @@ calls             each function of the library: its command, and its reply as a 
 groups            the same for groups; group_calls: their functions
 stored            messages, and entries about groups, as the log keeps them
 partitions        user -> partition -> keys
-redis_link        one link to one shard; redis_handshake: how it begins
-shards            which instance holds which partitions
+redis_link        one link to one shard; backlog: its calls without an answer; link_life: how it comes to a connection;
+                  redis_handshake: how that begins
+links             all links, and how they follow a cluster that changes
+shards            which instance holds which partitions at the start
+cluster_watch     who holds what later; cluster_map: as one node tells it
 embedded, keeper  the store that `imserver serve` runs itself
 functions/        what runs inside Redis: one library, of several parts
 """

@@ -18,7 +18,7 @@ from imserver.store.redis_handshake import HandshakeFailed, conversation_with
 log = get_logger("store")
 
 _LOOK_EVERY_SECONDS = 30.0  # without cause: to know the replicas that are new, before they are needed
-_PAUSE_SECONDS = 0.2  # between two looks, while a link is in doubt
+_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.03, 0.25  # between two looks, while a link is in doubt
 _ANSWER_SECONDS = 0.5  # a node that is away may swallow what it is asked
 _MOST_ASKED = 8  # at once; each time others
 
@@ -44,11 +44,14 @@ class ClusterWatch:
 
     async def run(self) -> None:
         """Until cancelled."""
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             self._doubted = trio.Event()
             await self._look()
-            await trio.sleep(_PAUSE_SECONDS)
+            await trio.sleep(pause)
+            pause = min(pause * 2, _LAST_PAUSE_SECONDS)
             if self._are_up():
+                pause = _FIRST_PAUSE_SECONDS
                 with trio.move_on_after(_LOOK_EVERY_SECONDS):
                     await self._doubted.wait()
 

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from os import getpid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
 
-from imserver.errors import ImError
+from imserver.errors import ImError, Unavailable
 from imserver.observe.log import get_logger
 from imserver.store import calls
 from imserver.store.calls import Dead
@@ -201,8 +201,8 @@ class Lease:
         async def clear_partition(partition: int) -> None:
             nonlocal cleared
             hosting = Hosting(partition, node)
-            for user in await self.link.ask(calls.hosted(hosting)):
-                await self.link.ask(calls.clear(user_keys(user.decode()), hosting))
+            for user in await self._ask_of(partition, calls.hosted(hosting)):
+                await self._ask_of(partition, calls.clear(user_keys(user.decode()), hosting))
                 cleared += 1
 
         partitions = self.link.shard.partitions
@@ -211,3 +211,9 @@ class Lease:
                 for partition in partitions[first : first + _PARTITIONS_AT_ONCE]:
                     nursery.start_soon(clear_partition, partition)
         return cleared
+
+    async def _ask_of(self, partition: int, command: calls.Packed) -> Any:
+        """Raises ServiceError, also where the partition has gone elsewhere meanwhile: clearing then begins anew."""
+        if partition not in self.link.shard.partitions:
+            raise Unavailable("the partition has moved")
+        return await self.link.ask(command)

@@ -59,7 +59,7 @@ class Links:
             return [], []
         new = {first: self._make_link(shard) for first, shard in shards.items() if first not in old}
         links = {first: old.get(first) or new[first] for first in shards}
-        left = {link: link.shard.partitions for first, link in old.items() if shards.get(first) != link.shard}
+        left = [link for first, link in old.items() if shards.get(first) != link.shard]
         for first, shard in shards.items():
             for partition in shard.partitions:
                 self.by_partition[partition] = links[first]

@@ -218,9 +218,10 @@ class Store:
         """
         keys = user_keys(user)
         logins = await self._link_with_lease(keys).ask(calls.logins(keys, device), once=True)
+        link = self._link_with_lease(keys)  # a cluster may have changed meanwhile
         command = calls.attach(keys, self._hosting(keys), place, generations, logins)
         try:
-            attached: Attached = await self._link_with_lease(keys).ask(command, calls.attached, once=True)
+            attached: Attached = await link.ask(command, calls.attached, once=True)
         except Late:
             raise
         except ServiceError:
@@ -312,7 +313,7 @@ class Store:
 
     async def _expect_nodes(self, loser: Lease, gainer: Lease) -> None:
         """Until it is done: the dead are not forgotten when their users move."""
-        while True:
+        while gainer.link in self.links:
             try:
                 await gainer.expect_nodes_of(loser, self._by_partition[loser.first_partition])
                 return

@@ -2,21 +2,27 @@
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Sequence
 from random import random
 
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.protocol import codec
 from imserver.protocol.pushes import Bye
+from imserver.session.keepalive import TimerWheel
 from imserver.wire.poller import EXCLUSIVE
-from imserver.wire.reactor import Reactor
+from imserver.wire.reactor import Handler, Reactor
+from imserver.wire.relayed import Network, Open, Relayed, is_within
 
 log = get_logger("listener")
 
 ACCEPTS_PER_TURN = 64
 FULL_RETRY_SECONDS = 5.0  # at least, and at most twice that: nobody knows when a place becomes free
-_LOOPBACK = ("127.", "::1", "::ffff:127.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a client with this address (empty: unknown) is on this machine."""
+    return host == "::1" or host.startswith(("127.", "::ffff:127."))
 
 
 class Listener:
@@ -26,17 +32,21 @@ class Listener:
         self,
         sock: socket.socket,
         reactor: Reactor,
-        open_connection: Callable[[socket.socket, bool], None],
+        wheel: TimerWheel,
+        open_connection: Open,
         *,
         most_sockets: int,
         counters: Counters,
+        proxies: Sequence[Network] = (),
     ) -> None:
-        """`open_connection` takes the socket and whether the client is on this machine."""
+        """`proxies`: where load balancers connect from, each of which says first on whose behalf."""
         self._sock = sock
         self._reactor = reactor
+        self._wheel = wheel
         self._open = open_connection
         self._most = most_sockets
         self._counters = counters
+        self._proxies = proxies
         self._listening = False
 
     def start(self) -> None:
@@ -76,7 +86,11 @@ class Listener:
             return
         host = address[0] if isinstance(address, tuple) else "127.0.0.1"
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._open(client, host.startswith(_LOOPBACK))
+        if self._proxies and is_within(host, self._proxies):
+            handler: Handler = Relayed(client, host, self._reactor, self._wheel, self._open)
+        else:
+            handler = self._open(client, host)
+        self._reactor.add(client.fileno(), handler, outside=True)
 
     def _refuse(self, client: socket.socket) -> None:
         self._counters.refuse_login("full")

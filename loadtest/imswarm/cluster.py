@@ -194,6 +194,13 @@ class Cluster:
         linked = [info["master_link_status"] == "up" for info in infos if info["role"] == "slave"]
         return are_ok and len(online) == PRIMARIES and all(online) and all(linked)
 
+    @contextmanager
+    def left_behind(self, primary: ClusterNode) -> Iterator[None]:
+        """Its replica hears nothing of it, not even later what was sent meanwhile."""
+        with self.replica_of(primary).stopped():
+            primary.ask("CLIENT", "KILL", "TYPE", "replica")
+            yield
+
     def fail_over(self, primary: ClusterNode) -> None:
         """Its replica asks to take its place, as before maintenance; nobody dies, and nothing is lost.
 

@@ -7,6 +7,7 @@ put the frames aside that are not what was waited for.
 import itertools
 import json
 import socket
+import ssl
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -134,14 +135,21 @@ class Client:
 
 
 class TcpClient(Client):
-    def __init__(self, address: Address, *, receive_buffer: int = 0) -> None:
+    def __init__(
+        self, address: Address, *, receive_buffer: int = 0, source: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        """`source`: the address to connect from."""
         super().__init__()
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE_SECONDS)
         try:
+            if source:
+                self.socket.bind((source, 0))
             self.socket.connect(address)
+            if tls is not None:
+                self.socket = tls.wrap_socket(self.socket, server_hostname=address[0])
         except BaseException:
             self.socket.close()
             raise
@@ -179,13 +187,17 @@ class TcpClient(Client):
 
 
 class WebSocketClient(Client):
-    def __init__(self, address: Address) -> None:
+    def __init__(
+        self, address: Address, *, query: str = "", source: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__()
         host, port = address
         self._stack = ExitStack()
         self.websocket = self._stack.enter_context(
             connect_websocket(
-                f"ws://{host}:{port}/ws",
+                f"{'wss' if tls else 'ws'}://{host}:{port}/ws{query}",
+                ssl=tls,
+                source_address=(source, 0) if source else None,
                 subprotocols=[Subprotocol("im.v1")],
                 compression=None,
                 open_timeout=PATIENCE_SECONDS,

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ Connect = Callable[..., Client]
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as it was; the time-outs are short, to be waited for."""
     required("redis-server")
-    settings = {"login_timeout_seconds": 2, "max_bad_frames": 5}
+    settings: dict[str, Any] = {"login_timeout_seconds": 2, "max_bad_frames": 5}
     with Server(tmp_path_factory.mktemp("shared") / "data", **settings) as running:
         yield running
 

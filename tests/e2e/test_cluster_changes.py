@@ -1,4 +1,4 @@
-"""A cluster that changes in the middle of traffic. The long form is `imswarm faults --cluster`."""
+"""A cluster that changes in the middle of traffic. The long form is `imswarm faults --store cluster`."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.conftest import required
 from tests.e2e.client import TcpClient
 from tests.server import Server
 
-DEAR = {"password_memory_kib": 65_536, "password_rounds": 10, "password_threads": 1}
+DEAR: dict[str, Any] = {"password_memory_kib": 65_536, "password_rounds": 10, "password_threads": 1}
 WAITING = 20
 
 

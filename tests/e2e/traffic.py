@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import websockets
 
-from tests.e2e.client import Client, Ended, Frame, Refused, TcpClient, WebSocketClient
+from tests.e2e.client import Address, Client, Ended, Frame, Refused, TcpClient, WebSocketClient
 from tests.e2e.judge import Heard, Talk, judge
-from tests.server import Server
 
 _numbers = itertools.count()  # users nobody has talked to yet
 
@@ -23,6 +23,17 @@ DEADLINE_SECONDS = 60.0
 DURING_FAULT_SECONDS = 0.1  # between bursts: so slow that there is traffic before, in and after the fault
 _AGAIN_SECONDS = 0.02  # before the next attempt to connect: a client that does not spin
 _PASSING = {"unavailable", "overloaded"}
+
+
+class Place(Protocol):
+    """Where clients go: a server, or what stands in front of several."""
+
+    @property
+    def tcp(self) -> Address: ...
+    @property
+    def http(self) -> Address: ...
+    @property
+    def log(self) -> str: ...
 
 
 class Given(Exception):
@@ -147,7 +158,7 @@ class Speaker(Device):
 class Traffic:
     """Pairs of users; each of the two talks to the other, and has three devices."""
 
-    def __init__(self, server: Server, *, pairs: int = 2, messages: int = 2000) -> None:
+    def __init__(self, server: Place, *, pairs: int = 2, messages: int = 2000) -> None:
         self.server = server
         self.ids = [f"m{number}" for number in range(messages // (2 * pairs))]
         self.devices: list[Device] = []
@@ -237,7 +248,7 @@ class Traffic:
                 yield f"{frame['from']}>{frame['to']}", frame["id"]
 
 
-def assert_survived(server: Server, fault: Callable[[], object], **options: int) -> Traffic:
+def assert_survived(server: Place, fault: Callable[[], object], **options: int) -> Traffic:
     """Lets `fault` happen in the middle of traffic. Nothing acknowledged is lost, doubled or out of order."""
     traffic = Traffic(server, **options)
     traffic.start()

@@ -94,6 +94,33 @@ async def test_a_primary_is_killed_and_its_replica_takes_its_place(
         await node.wait_told(lambda: bool(node.entries) and node.entries[-1][1].at == said.at)
 
 
+@pytest.mark.parametrize("durability", ["process", "replica"])
+@trio_test
+async def test_a_replica_that_lacks_the_last_moment_takes_over(
+    cluster: Cluster, name: str, durability: Durability
+) -> None:
+    """What `replica` is for; and that a loss would be seen here."""
+    primary = primary_of(cluster, name)
+    shards = hold_to(find_shards(cluster.nodes[0].url), durability, warn=False)
+    async with serving(Node(shards, "node")) as node:
+        await registered(node, name)
+        answers = Answers(node, name)
+        answers.append(10)
+        await answers.wait_all()
+        with cluster.left_behind(primary):
+            answers.append(10)
+            if durability == "process":
+                await answers.wait_all()
+            primary.kill()
+        await trio.to_thread.run_sync(cluster.wait_replaced, primary)
+        primary.start()
+        await trio.to_thread.run_sync(cluster.wait_healed)
+        await answers.wait_all()
+        lost = set(acknowledged(answers)) - set(kept(cluster, name))
+        assert bool(lost) == (durability == "process")
+        assert answers.order == list(range(20))
+
+
 @trio_test
 async def test_a_failover_that_was_asked_for_loses_nothing(cluster: Cluster, name: str) -> None:
     primary = primary_of(cluster, name)

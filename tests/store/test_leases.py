@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from trio.testing import trio_test
+from trio.testing import trio_test, wait_all_tasks_blocked
 
 from imserver.errors import Unavailable
 from imserver.model import UserId
@@ -216,3 +216,18 @@ async def test_nodes_of_a_shard_whose_users_have_come_are_expected(deployment: D
         for dead_node in (b"absent", b"gone"):
             await link.ask(calls.bury(keys, dead_node))
         await link.ask(calls.leave(keys, b"here"))
+
+
+@trio_test
+async def test_who_clears_does_not_ask_for_partitions_that_have_moved(deployment: Deployment) -> None:
+    """They would be refused there for ever; and the dead node must not be buried before they are cleared."""
+    async with opened(deployment.url, "node") as node:
+        link = node.store.links[0]
+        whole = link.shard
+        with pytest.raises(ExceptionGroup) as caught:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(node.store._leases[link]._clear, b"dying")
+                await wait_all_tasks_blocked()  # it waits for the first answers
+                link.shard = whole._replace(partitions=whole.partitions[:1])
+        link.shard = whole
+        assert caught.group_contains(Unavailable, match="has moved")

@@ -29,6 +29,27 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
     return server, client
 
 
+class Taken:
+    """A client that a listener has taken: where it is, and what it has said."""
+
+    def __init__(self, reactor: Reactor, sock: socket.socket, host: str) -> None:
+        self._reactor = reactor
+        self.sock, self.host, self.heard = sock, host, b""
+
+    def on_readable(self) -> None:
+        data = self.sock.recv(1 << 16)
+        self.heard += data
+        if not data:
+            self.drop("gone")
+
+    def on_writable(self) -> None:
+        """Never asked for."""
+
+    def drop(self, why: str) -> None:
+        self._reactor.remove(self.sock.fileno())
+        self.sock.close()
+
+
 class Host:
     """`settle` lets everything move that can."""
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from imserver.observe.metrics import Counters
-from imserver.wire.listener import Listener
+from imserver.session.keepalive import TimerWheel
+from imserver.wire.listener import Listener, is_loopback
 from imserver.wire.poller import READ, WRITE, new_poller
 from imserver.wire.reactor import OUTSIDE_SOCKETS, Reactor
-from tests.wire.host import at_end, received
+from tests.wire.host import Taken, at_end, received
 
 
 class Pair:
@@ -204,33 +205,55 @@ def test_a_socket_can_be_given_to_another_handler(scene: Scene) -> None:
 # -- the listener
 
 
-def listening(scene: Scene, most: int, opened: list[tuple[socket.socket, bool]]) -> tuple[Listener, tuple[str, int]]:
+def listening(scene: Scene, most: int, opened: list[Taken]) -> tuple[Listener, tuple[str, int]]:
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    listener = Listener(
-        sock, scene.reactor, lambda *client: opened.append(client), most_sockets=most, counters=Counters()
-    )
+    wheel = TimerWheel(scene.reactor.now)
+
+    def open_connection(client: socket.socket, host: str) -> Taken:
+        opened.append(Taken(scene.reactor, client, host))
+        return opened[-1]
+
+    listener = Listener(sock, scene.reactor, wheel, open_connection, most_sockets=most, counters=Counters())
     listener.start()
     return listener, sock.getsockname()
 
 
-def test_new_clients_are_taken_and_known_to_be_local(scene: Scene) -> None:
-    opened: list[tuple[socket.socket, bool]] = []
+def test_new_clients_are_taken_with_their_addresses(scene: Scene) -> None:
+    opened: list[Taken] = []
     listener, address = listening(scene, 10, opened)
     clients = [socket.create_connection(address) for _ in range(3)]
     scene.turn()
-    assert [is_local for _, is_local in opened] == [True] * 3
-    assert all(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for sock, _ in opened)
-    assert not any(sock.getblocking() for sock, _ in opened)
+    assert [client.host for client in opened] == ["127.0.0.1"] * 3
+    assert all(client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for client in opened)
+    assert not any(client.sock.getblocking() for client in opened)
     listener.stop()
     listener.stop()
+    for client in clients:
+        client.close()
+    scene.turn()
     assert scene.reactor.sockets == 0
-    for sock in [*clients, *(sock for sock, _ in opened)]:
-        sock.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("128.0.0.1", False),
+        ("::1:2:3", False),
+        ("1.127.0.0", False),
+        ("", False),
+    ],
+)
+def test_who_is_on_this_machine(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
 
 
 def test_a_full_server_says_so_and_when_to_come_back(scene: Scene) -> None:
-    opened: list[tuple[socket.socket, bool]] = []
+    opened: list[Taken] = []
     listener, address = listening(scene, 1, opened)
     with socket.create_connection(address) as client:
         scene.turn()

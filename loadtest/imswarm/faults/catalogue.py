@@ -59,6 +59,7 @@ FAULTS = {
             _set("proxy"),
         ),
         Fault("failover", cluster.failover, 1.0, _set("store", "supervisor"), _LATE, _set("cluster")),
+        Fault("failover-behind", cluster.failover_behind, 1.0, _set("store", "supervisor"), _LATE, _set("cluster")),
         Fault("failover-asked", cluster.failover_asked, 0.0, _set("store", "supervisor"), _LATE, _set("cluster")),
         Fault("move-slots", cluster.move_slots, 0.0, _set("store", "supervisor"), _LATE, _set("cluster")),
         # A new worker does not start while the store is full: that is no time for a restart.

@@ -9,26 +9,45 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from imswarm.cluster import Cluster
+from imswarm.cluster import Cluster, ClusterNode
 from imswarm.deployment import DeploymentError
 
 if TYPE_CHECKING:
     from imswarm.faults.injuries import IsBack, Scene
 
 _MOVED_PARTITIONS = 8
+_BEHIND_SECONDS = 0.4  # less than the node time-out
 
 
 @contextmanager
 def failover(scene: Scene) -> Iterator[IsBack]:
     """A primary is killed; its replica is elected; then the killed one comes back."""
+    primary = scene.chance.choice(_cluster_of(scene).primaries())
+    primary.kill()
+    with _replaced(scene, primary) as is_back:
+        yield is_back
+
+
+@contextmanager
+def failover_behind(scene: Scene) -> Iterator[IsBack]:
+    """The same; the replica lacks what the primary answered in the last moment before."""
     cluster = _cluster_of(scene)
     primary = scene.chance.choice(cluster.primaries())
-    primary.kill()
+    with cluster.left_behind(primary):
+        scene.crew.let_run(_BEHIND_SECONDS)
+        primary.kill()
+    with _replaced(scene, primary) as is_back:
+        yield is_back
+
+
+@contextmanager
+def _replaced(scene: Scene, killed: ClusterNode) -> Iterator[IsBack]:
+    cluster = _cluster_of(scene)
     try:
-        cluster.wait_replaced(primary)
+        cluster.wait_replaced(killed)
         yield cluster.is_healed
     finally:
-        primary.start()
+        killed.start()
 
 
 @contextmanager
@@ -55,11 +74,11 @@ def _cluster_of(scene: Scene) -> Cluster:
 
 
 def tolerated(durability: str, faults: Iterable[str]) -> frozenset[str]:
-    """The kinds of violation that the run may show, since nothing else was promised.
+    """The kinds of violation and trouble that the run may show, since nothing else was promised.
 
     A replica that is elected may lack the last of what its primary had answered: some of it was seen by some
-    devices, and what is sent again is not recognized. Pure.
+    devices, and what is sent again is not recognized; who reads on may be told of a gap. Pure.
     """
-    if durability != "replica" and "failover" in faults:
-        return frozenset({"lost", "doubled", "diverged"})
+    if durability != "replica" and {"failover", "failover-behind"} & set(faults):
+        return frozenset({"lost", "doubled", "diverged", "truncated"})
     return frozenset()

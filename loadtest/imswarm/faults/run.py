@@ -81,14 +81,15 @@ class Outcome:
     unspared: Sequence[Incident]
     missing: Sequence[str]
     troubles: Sequence[str]
-    tolerated: frozenset[str] = frozenset()  # kinds of violation that were not ruled out by what was promised
+    tolerated: frozenset[str] = frozenset()  # kinds of violation and trouble that were not ruled out by any promise
 
     @property
     def wrong(self) -> int:
         """How much went wrong that should not."""
         counts = self.verdict.counts
         violations = sum(count for kind, count in counts.items() if kind not in self.tolerated)
-        return violations + len(self.unspared) + len(self.missing) + len(self.troubles)
+        troubles = sum(not any(kind in text for kind in self.tolerated) for text in self.troubles)
+        return violations + len(self.unspared) + len(self.missing) + troubles
 
     @property
     def is_good(self) -> bool:

@@ -24,14 +24,15 @@ class Talk:
 
     def __init__(self, victim: Victim, users: int, devices: int) -> None:
         """Makes the accounts. Raises DeploymentError and AccountsError."""
-        prefix = f"f{secrets.token_hex(3)}-"
-        self._users = [f"{prefix}{number}" for number in range(users)]
+        run_id = secrets.token_hex(3)
+        # The number first: names that differ only at the end lie in partitions side by side, and so on one shard.
+        self._users = [f"f{number}-{run_id}" for number in range(users)]
         self._names = [f"d{number}" for number in range(devices)]
         talking = [Device(user, name) for user in self._users for name in self._names]
         extras = [Device(self._users[number % users], f"extra{number}") for number in range(_EXTRAS)]
         run = victim.run
-        probes = [Device(f"{prefix}p{n % _PROBE_USERS}", f"p{n}") for n in range(_PROBE_USERS * _PROBE_DEVICES)]
-        self._hopeless = (f"{prefix}nobody", f"{prefix}deleted")
+        probes = [Device(f"p{n % _PROBE_USERS}-{run_id}", f"p{n}") for n in range(_PROBE_USERS * _PROBE_DEVICES)]
+        self._hopeless = (f"nobody-{run_id}", f"deleted-{run_id}")
         make_and_delete(run["redis"], self._hopeless[1])
         accounts = make_devices(run["redis"], [*talking, *extras, *probes])
         tokens = {Device(account.user, account.device): account.token for account in accounts}
