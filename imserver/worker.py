@@ -256,6 +256,7 @@ class Worker:
             "sessions": float(sessions),
             "tcp_sessions": float(sessions - websockets),
             "websocket_sessions": float(websockets),
+            "groups_followed": float(len(self.context.registry.groups())),
             "store_in_flight": float(self.store.in_flight),
             "overload_level": float(level_of(self.context.worst_strain())),
             "logins_waiting": float(self.context.entrance.waiting),

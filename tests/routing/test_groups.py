@@ -230,6 +230,30 @@ def test_what_a_lost_link_to_the_groups_shard_missed_is_read(world: World) -> No
     assert of_log(bob.hear()) == ["a3"]
 
 
+def test_a_published_entry_that_was_lost_is_read_before_the_next_is_forwarded(world: World) -> None:
+    one, two = ServerNode(world, "n1"), ServerNode(world, "n2")
+    alice = founded(one, "bob")
+    bob = entered(two, "bob")
+    say(alice, "a1")
+    group_link(two).back.clear()
+    say(alice, "a2")
+    settle(one, two)
+    assert of_log(bob.hear()) == ["a1", "a2"]
+    assert two.counters.gaps == 1
+
+
+def test_a_published_entry_that_comes_twice_is_forwarded_once(world: World) -> None:
+    one, two = ServerNode(world, "n1"), ServerNode(world, "n2")
+    alice = founded(one, "bob")
+    bob = entered(two, "bob")
+    say(alice, "a1")
+    back = group_link(two).back
+    back.extend(list(back))
+    settle(one, two)
+    assert of_log(bob.hear()) == ["a1"]
+    assert two.counters.duplicates_dropped == 1
+
+
 def test_a_slow_reader_of_a_group_reads_on_from_the_log(world: World) -> None:
     node = ServerNode(world, "n1", max_frame_bytes=1024, out_buffer_bytes=2048)
     alice = founded(node, "bob")
