@@ -130,7 +130,7 @@ class Session:
         """For what costs more than its row says. Raises RateLimited."""
         wait = self._bucket.take(cost, self.context.limits, self.context.clock.now)
         if wait:  # no misbehaviour: whoever had much under way when it lost its connection has much to repeat
-            raise RateLimited("too many repeats at once", round(wait, 3) + 0.001)
+            raise RateLimited("too much at once", round(wait, 3) + 0.001)
 
     def _refuse_in_state(self) -> NoReturn:
         if self.state is State.INSIDE:
