@@ -14,6 +14,7 @@ from tests.server import Server
 COMPONENTS = {
     "redis-server": (["redis-server"], "Debian: apt-get install redis-server; macOS: brew install redis"),
     "haproxy": (["haproxy"], "Debian: apt-get install haproxy; macOS: brew install haproxy"),
+    "prosody": (["prosody"], "Debian: apt-get install prosody; macOS: brew install prosody"),
     "node": (["node", "nodejs"], "Debian: apt-get install nodejs; macOS: brew install node"),
     "chromium": (["chromium", "chromium-browser", "google-chrome"], "Debian: apt-get install chromium"),
 }

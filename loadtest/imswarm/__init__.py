@@ -17,6 +17,8 @@ The path of a measurement:
     client_loop  epoll; connection: one socket; tcp, ws: framing
     stats        latencies and counts; report: tables and JSON
 
+`peers` measures other servers with the same sessions and pairs, beside this one.
+
 The path of a run with faults begins in `faults`; it ends here:
 
     history      what every device did and saw, line by line

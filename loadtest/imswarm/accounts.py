@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from imserver.admin import open_admin
 from imserver.config import Settings
 from imserver.errors import ImError
+from imserver.security.passwords import hash_now
 from imswarm.population import Account
 
 DEVICE = "swarm"
@@ -47,3 +48,16 @@ def make_and_delete(redis_url: str, user: str) -> None:
             admin.user_delete(user)
     except ImError as error:
         raise AccountsError(f"accounts cannot be made: {error}") from error
+
+
+def make_password_accounts(redis_url: str, prefix: str, count: int, password: str) -> list[Account]:
+    """The same with one password for all, hashed as the server would, instead of tokens. Raises AccountsError."""
+    users = [f"{prefix}{number}" for number in range(count)]
+    settings = Settings(redis=redis_url)
+    known = hash_now(password, memory_kib=settings.password_memory_kib, rounds=settings.password_rounds)
+    try:
+        with open_admin(settings) as admin:
+            admin.user_import(json.dumps({"user": user, "hash": known}) for user in users)
+    except ImError as error:
+        raise AccountsError(f"accounts cannot be made: {error}") from error
+    return [Account(user, DEVICE, password) for user in users]

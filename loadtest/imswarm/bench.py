@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from imswarm.accounts import make_accounts
 from imswarm.children import SwarmError
-from imswarm.client_process import Connect, Mark, Plan
+from imswarm.client_process import IMSERVER, Connect, Dialect, Mark, Plan
 from imswarm.connection import Address
 from imswarm.deployment import Deployment
 from imswarm.floor import FloorResult, Program, measure_floor
@@ -131,6 +131,7 @@ class Bench:
     cores: Cores
     floors: Floors
     progress: Progress
+    dialect: Dialect = IMSERVER
 
     def report_setting(self, size: SwarmSize) -> Report:
         return {
@@ -158,7 +159,7 @@ class Bench:
 
     def swarm(self, size: SwarmSize, accounts: Sequence[Account], talk: Talk | None = None) -> Swarm:
         target = self.deployment.target(size.transport)
-        return Swarm(_plans(size, target, accounts, talk, self.cores), self.progress.show)
+        return Swarm(_plans(self, size, target, accounts, talk), self.progress.show)
 
     def log_in(self, swarm: Swarm, size: SwarmSize) -> Tally:
         """Log everybody in; raises SwarmError if not everybody gets in."""
@@ -182,11 +183,7 @@ class Bench:
 
 
 def _plans(
-    size: SwarmSize,
-    target: Address,
-    accounts: Sequence[Account],
-    talk: Talk | None,
-    cores: Cores,
+    bench: Bench, size: SwarmSize, target: Address, accounts: Sequence[Account], talk: Talk | None
 ) -> list[Plan]:
     """The first accounts are the pairs', two by two; pairs and idle sessions are dealt out."""
     talk = talk or Talk(0, 1, 0, False)
@@ -200,6 +197,6 @@ def _plans(
         crowd = Crowd(size.transport, target, (*talking, *idle), first, concurrency)
         pairs = tuple(Pair(number, 2 * seat, 2 * seat + 1) for seat, number in enumerate(mine))
         conversation = Conversation(pairs, talk.window, talk.body_bytes, talk.ack)
-        plans.append(Plan(crowd, conversation, cores.load))
+        plans.append(Plan(crowd, conversation, bench.cores.load, bench.dialect))
         first += len(crowd.accounts)
     return plans

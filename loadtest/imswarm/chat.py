@@ -54,17 +54,17 @@ def run_chat(bench: Bench, size: SwarmSize, options: ChatOptions) -> Report:
 
 
 def _talk(bench: Bench, swarm: Swarm, size: SwarmSize, options: ChatOptions) -> list[Window]:
-    windows = [_window(bench, swarm, size, options, options.rate_per_second)]
+    windows = [talk(bench, swarm, size, options, options.rate_per_second)]
     if options.latency_at is not None:
         rate = options.latency_at * windows[0].tally.delivered / windows[0].seconds
         if not rate:
             raise SwarmError("nothing was delivered, so that there is no rate to take a share of")
-        windows.append(_window(bench, swarm, size, options, rate))
+        windows.append(talk(bench, swarm, size, options, rate))
     return windows
 
 
-def _window(bench: Bench, swarm: Swarm, size: SwarmSize, options: ChatOptions, rate: float | None) -> Window:
-    """Talk: warm up, measure, and wait until nothing is outstanding any more."""
+def talk(bench: Bench, swarm: Swarm, size: SwarmSize, options: ChatOptions, rate: float | None) -> Window:
+    """Warm up, measure, and wait until nothing is outstanding any more; `rate` None: in a closed loop."""
     loop = "in a closed loop" if rate is None else f"at {rate:,.0f} messages a second"
     bench.progress.stage(f"talking {loop}")
     swarm.order_each([Start(share) for share in _shares(options.talk.pairs, size.processes, rate)])

@@ -31,6 +31,9 @@ from imswarm.group import GroupOptions, run_group
 from imswarm.idle import run_idle
 from imswarm.login import run_login
 from imswarm.options import DIRECTORY, FLOOR, JSON, POSITIVE, SECONDS, SIZE, TARGET, names_of, option, with_options
+from imswarm.peers.comparison import print_comparison, run_peers
+from imswarm.peers.contenders import PEERS
+from imswarm.peers.round import PeersOptions
 from imswarm.processes import CannotMeasure, Cores, run_on, split_cores
 from imswarm.report import Progress, Report, print_json, print_table
 from imswarm.rolling import RollingOptions, run_rolling
@@ -83,11 +86,10 @@ def main() -> None:
     type=click.FloatRange(0.0, 1.0, min_open=True),
     help="Then measure again, in an open loop at this share of the rate just reached.",
 )
-def chat(pairs: int, **values: Any) -> None:
+def chat(**values: Any) -> None:
     """Pairs of sessions talk, in both directions; the other sessions are idle."""
-    if 2 * pairs > values["sessions"]:
-        raise click.UsageError(f"--sessions {values['sessions']} is too few for --pairs {pairs}: two for each pair")
-    talk = _pick(Talk, {"pairs": pairs, **values})
+    _check_pairs(values)
+    talk = _pick(Talk, values)
     options = _pick(ChatOptions, {"talk": talk, **values})
     _run(values, lambda bench, size: run_chat(bench, size, options))
 
@@ -248,6 +250,33 @@ def floor(sessions: int, active: int, seconds: float, pin: bool, as_json: bool) 
     _print({"scenario": "floor", **asdict(result)}, as_json)
 
 
+@main.command()
+@option("--peers", "names", type=names_of(PEERS), default=tuple(PEERS), help="Which ones.")
+@option("--archive/--no-archive", default=True, help="Each also with its archive of messages.")
+@option("--sessions", type=POSITIVE, default=2000)
+@option("--pairs", type=POSITIVE, default=200, help="Pairs of sessions that talk.")
+@option("--window", type=POSITIVE, default=1, help="Messages outstanding in each direction.")
+@option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=100)
+@option("--seconds", type=SECONDS, default=6.0, help="How long to measure, twice: throughput, latency.")
+@option("--warm-up-seconds", type=SECONDS, default=2.0)
+@option(
+    "--rate", "rate_per_second", type=click.FloatRange(min=1.0), default=300.0, help="At which latency is measured."
+)
+@option("--rounds", type=POSITIVE, default=3, help="All take turns so many times.")
+@option("--processes", type=POSITIVE, default=1, help="Client processes.")
+@option("--pin/--no-pin", default=True, help="Servers on the lower half of the cores, load on the upper half.")
+@JSON
+def peers(names: tuple[str, ...], archive: bool, pin: bool, as_json: bool, **values: Any) -> None:
+    """Measure imserver and the servers people use today, in turn, with the same pairs and bodies."""
+    _check_pairs(values)
+    progress = Progress()
+    with _failures_reported(progress), _terminable():
+        cores = split_cores() if pin else Cores()
+        report = run_peers(names, archive, PeersOptions(**values), cores, progress)
+    (print_json if as_json else print_comparison)(report)
+    _exit_if_wrong(report)
+
+
 def _run(values: Values, scenario: Callable[[Bench, SwarmSize], Report]) -> None:
     size, progress = _size(values), Progress()
     with _failures_reported(progress), _terminable(), ExitStack() as stack:
@@ -258,8 +287,18 @@ def _run(values: Values, scenario: Callable[[Bench, SwarmSize], Report]) -> None
         deployment = stack.enter_context(_deployment(values, cores))
         report = scenario(Bench(deployment, cores, floors, progress), size)
     _print(report, values["as_json"])
+    _exit_if_wrong(report)
+
+
+def _exit_if_wrong(report: Report) -> None:
     if any(report[name] for name in _WRONG if name in report):
         sys.exit(1)
+
+
+def _check_pairs(values: Values) -> None:
+    sessions, pairs = values["sessions"], values["pairs"]
+    if 2 * pairs > sessions:
+        raise click.UsageError(f"--sessions {sessions} is too few for --pairs {pairs}: two for each pair")
 
 
 def _pick(kind: Callable[..., T], values: Values) -> T:

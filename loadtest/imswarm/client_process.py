@@ -20,13 +20,24 @@ from typing import Protocol
 from imswarm.client_loop import ClientLoop
 from imswarm.group_talk import GroupConversation, GroupTalk
 from imswarm.pacing import Pacer
-from imswarm.population import Crowd, Population
+from imswarm.population import Crowd, Population, Session
 from imswarm.resuming import ResumingPairs, ResumingSwarm
 from imswarm.stats import Tally
-from imswarm.traffic import Conversation, Traffic
+from imswarm.traffic import Conversation, Talker, Traffic
 
 _PROGRESS_SECONDS = 0.5
 _DRAIN_CHECK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the sessions of a server log in and talk."""
+
+    session: type[Session] = Session
+    talker: type[Talker] = Talker
+
+
+IMSERVER = Dialect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,7 @@ class Plan:
     conversation: Conversation | GroupConversation
     cores: frozenset[int] | None
     """Where it may run; None: anywhere."""
+    dialect: Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +148,10 @@ def _crowd(plan: Plan | ResumingPlan, loop: ClientLoop, tally: Tally) -> tuple[S
     if isinstance(plan, ResumingPlan):
         swarm = ResumingSwarm(loop, plan.pairs, tally)
         return swarm, swarm
-    population = Population(loop, plan.crowd, tally)
+    population = Population(loop, plan.crowd, tally, plan.dialect.session)
     if isinstance(plan.conversation, GroupConversation):
         return population, GroupTalk(population, plan.conversation, tally)
-    return population, Traffic(population, plan.conversation, tally)
+    return population, Traffic(population, plan.conversation, tally, plan.dialect.talker)
 
 
 class ClientProcess:

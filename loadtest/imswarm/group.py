@@ -35,7 +35,7 @@ def run_group(bench: Bench, size: SwarmSize, options: GroupOptions) -> Report:
     accounts = bench.accounts(size)
     conversation = GroupConversation(options.group, options.senders, options.window, options.body_bytes)
     crowd = Crowd(size.transport, bench.deployment.target(size.transport), tuple(accounts), 0, size.concurrency)
-    with Swarm([Plan(crowd, conversation, bench.cores.load)], bench.progress.show) as swarm:
+    with Swarm([Plan(crowd, conversation, bench.cores.load, bench.dialect)], bench.progress.show) as swarm:
         bench.log_in(swarm, size)
         bench.progress.stage(f"{size.sessions:,} members join")
         swarm.order(Gather())

@@ -30,12 +30,22 @@ def run_login(bench: Bench, size: SwarmSize, rounds: int) -> Report:
 
 
 def _round(bench: Bench, swarm: Swarm, size: SwarmSize) -> Window:
+    window = log_in(bench, swarm, size)
+    log_out(swarm)
+    return window
+
+
+def log_in(bench: Bench, swarm: Swarm, size: SwarmSize) -> Window:
+    """Everybody, measured. Raises CannotMeasure and SwarmError."""
     meter, begin = bench.meter(swarm), time.monotonic()
     tally = bench.log_in(swarm, size)
-    window = Window(tally, time.monotonic() - begin, meter.spent())
+    return Window(tally, time.monotonic() - begin, meter.spent())
+
+
+def log_out(swarm: Swarm) -> None:
+    """Everybody, without a word; the server gets a moment to notice."""
     swarm.order(Disconnect())
     time.sleep(_PAUSE_SECONDS)
-    return window
 
 
 def _report_window(window: Window) -> Report:

@@ -11,6 +11,7 @@ import msgspec
 from imswarm.client_loop import ClientLoop
 from imswarm.connection import Address, Connection, source_of
 from imswarm.framing import PING, Framing
+from imswarm.stamps import send_template
 from imswarm.stats import Tally
 from imswarm.tcp import LineFraming
 from imswarm.ws import WebSocketFraming, upgrade_request
@@ -23,6 +24,7 @@ class Account:
     user: str
     device: str
     token: str
+    """Or a password, where a session logs in by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,6 @@ class Crowd:
     first: int
     concurrency: int
 
-    def framing(self) -> Framing:
-        if self.transport == "ws":
-            return WebSocketFraming(upgrade_request(str(self.target)))
-        return LineFraming()
-
 
 class Session:
     """One account's session, from connecting to its end.
@@ -50,7 +47,7 @@ class Session:
     Making one raises OSError if the system refuses the socket.
     """
 
-    __slots__ = ("_account", "_population", "connection", "number", "started_ns")
+    __slots__ = ("_population", "account", "connection", "number", "started_ns")
 
     def __init__(self, population: Population, number: int) -> None:
         crowd = population.crowd
@@ -58,15 +55,25 @@ class Session:
         self.number = number
         self.started_ns = time.monotonic_ns()
         self._population = population
-        self._account = crowd.accounts[number]
-        self.connection = Connection(population.loop, crowd.target, source, crowd.framing(), self)
+        self.account = crowd.accounts[number]
+        self.connection = Connection(population.loop, crowd.target, source, self.framing(crowd), self)
+
+    @staticmethod
+    def framing(crowd: Crowd) -> Framing:
+        if crowd.transport == "ws":
+            return WebSocketFraming(upgrade_request(str(crowd.target)))
+        return LineFraming()
 
     @property
     def user(self) -> str:
-        return self._account.user
+        return self.account.user
+
+    def template(self, prefix: bytes, to: str, body_bytes: int) -> bytes:
+        """See `stamps.send_template`."""
+        return send_template(prefix, to, body_bytes, self.connection.framed)
 
     def on_open(self) -> None:
-        account = self._account
+        account = self.account
         login = {"op": "login", "ref": 1, "token": account.token, "device": account.device}
         self.connection.send_frame(msgspec.json.encode(login))
 
@@ -74,10 +81,9 @@ class Session:
         """While logging in: the reply, the backlog (not looked at), `synced`."""
         fields = msgspec.json.decode(frame)
         if "err" in fields:
-            self._end(f"login refused: {fields['err'].get('code')}")
+            self.end(f"login refused: {fields['err'].get('code')}")
         elif fields.get("ev") == "synced":
-            self.connection.on_frame = self.on_event
-            self._population.on_logged_in(self, now_ns)
+            self.enter(now_ns)
         else:
             self.on_event(frame, now_ns)
 
@@ -89,14 +95,19 @@ class Session:
             return
         fields = msgspec.json.decode(frame)
         if fields.get("ev") == "bye":
-            self._end(f"bye {fields.get('code')}: {fields.get('text')}")
+            self.end(f"bye {fields.get('code')}: {fields.get('text')}")
         elif fields.get("ev") == "error":
             self._population.tally.errors[f"{fields.get('code')}: {fields.get('text')}"] += 1
 
     def on_closed(self, reason: str) -> None:
         self._population.on_ended(self, reason)
 
-    def _end(self, reason: str) -> None:
+    def enter(self, now_ns: int) -> None:
+        """The login is over."""
+        self.connection.on_frame = self.on_event
+        self._population.on_logged_in(self, now_ns)
+
+    def end(self, reason: str) -> None:
         self.connection.close()
         self.on_closed(reason)
 
@@ -104,11 +115,15 @@ class Session:
 class Population:
     """All sessions of one client process."""
 
-    def __init__(self, loop: ClientLoop, crowd: Crowd, tally: Tally) -> None:
+    def __init__(
+        self, loop: ClientLoop, crowd: Crowd, tally: Tally, session: Callable[[Population, int], Session] = Session
+    ) -> None:
+        """`session` makes the one of this number."""
         self.loop = loop
         self.crowd = crowd
         self.tally = tally
         self.sessions: dict[int, Session] = {}  # those logged in, by their number in the crowd
+        self._session = session
         self._waiting: Iterator[int] = iter(())
         self._entering: set[Session] = set()
         self._on_settled: Callable[[], None] | None = None
@@ -155,7 +170,7 @@ class Population:
 
     def _enter(self, number: int) -> None:
         try:
-            self._entering.add(Session(self, number))
+            self._entering.add(self._session(self, number))
         except OSError as error:
             self.tally.errors[f"cannot connect: {error.strerror}"] += 1
 

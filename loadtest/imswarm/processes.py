@@ -59,6 +59,14 @@ def total_memory_bytes(pids: Iterable[int]) -> int:
     return sum(map(memory_bytes, pids))
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes that this one has started, and those they have. Raises CannotMeasure."""
+    with _access(pid):
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    return [one for child in children for one in (child, *descendants(child))]
+
+
 class CpuMeter:
     """CPU seconds spent since it was made, by group. Raises CannotMeasure."""
 

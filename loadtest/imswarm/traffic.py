@@ -13,7 +13,7 @@ import msgspec
 
 from imswarm.pacing import ClosedLoop, Flow, OpenLoop, Pacer, Quiet
 from imswarm.population import Population, Session
-from imswarm.stamps import FIRST_REF, NUMBER_AT, STAMP_BYTES, TIME_AT, flow_prefix, send_template
+from imswarm.stamps import FIRST_REF, NUMBER_AT, STAMP_BYTES, TIME_AT, flow_prefix
 from imswarm.stats import Tally
 
 _MESSAGE, _ID, _BODY = b'{"ev":"msg",', b'"id":"', b'"body":"'
@@ -124,10 +124,13 @@ class Talker:
 class Traffic:
     """All conversations of one client process. Begins quiet."""
 
-    def __init__(self, population: Population, conversation: Conversation, tally: Tally) -> None:
+    def __init__(
+        self, population: Population, conversation: Conversation, tally: Tally, talker: type[Talker] = Talker
+    ) -> None:
         self.tally = tally
         self.pacer: Pacer = Quiet()
         self._population = population
+        self._talker = talker
         self._conversation = conversation
         self._flows: list[Flow] = []
         self._talkers: list[Talker] = []
@@ -179,11 +182,11 @@ class Traffic:
         left, right = sessions[pair.left], sessions[pair.right]
         there, back = self._flow(pair, 0, left, right), self._flow(pair, 1, right, left)
         self._flows += (there, back)
-        self._talkers += (Talker(left, there, back, self), Talker(right, back, there, self))
+        self._talkers += (self._talker(left, there, back, self), self._talker(right, back, there, self))
 
     def _flow(self, pair: Pair, direction: int, sender: Session, recipient: Session) -> Flow:
         prefix = flow_prefix(pair.number, direction)
-        template = send_template(prefix, recipient.user, self._conversation.body_bytes, sender.connection.framed)
+        template = sender.template(prefix, recipient.user, self._conversation.body_bytes)
         return Flow(prefix, template, sender.connection, recipient.connection)
 
     def _ack_some(self) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from imswarm.client_loop import ClientLoop
 from imswarm.connection import Connection, source_of
 from imswarm.framing import PING
-from imswarm.population import Account, Crowd
+from imswarm.population import Account, Crowd, Session
 from imswarm.storm.flow import Flow
 
 FIRST_SECONDS, MOST_SECONDS = 1.0, 30.0
@@ -83,7 +83,7 @@ class Member:
         self._host.at(self.started + LOGIN_SECONDS, self)
         try:
             source = source_of(self.number, crowd.target)
-            self._connection = Connection(self._host.loop, crowd.target, source, crowd.framing(), self)
+            self._connection = Connection(self._host.loop, crowd.target, source, Session.framing(crowd), self)
         except OSError as error:
             self.on_closed(f"cannot connect: {error.strerror}")
 
