@@ -281,7 +281,10 @@ ACTIONS = ("join", "leave", "invite", "kick", "ban", "unban", "role", "set", "se
 step = st.one_of(
     st.tuples(st.sampled_from(ACTIONS), st.sampled_from(USERS), st.sampled_from(USERS), st.integers(0, 2)),
     st.tuples(
-        st.sampled_from(("hang up", "cut", "move", "move")), st.sampled_from(USERS), st.just(""), st.integers(0, 9)
+        st.sampled_from(("hang up", "cut", "kill", "move", "move", "move")),
+        st.sampled_from(USERS),
+        st.just(""),
+        st.integers(0, 9),
     ),
 )
 
@@ -317,6 +320,25 @@ class Crowd:
         for user, peer in self.peers.items():
             self.heard[user] += peer.hear()
 
+    def come_back(self) -> None:
+        """Everybody, once more: what dead workers left undone is completed."""
+        for number, user in enumerate(USERS):
+            self.do("hang up", user, "", number)
+        self.settle()
+
+    def _kill(self, number: int, done: int) -> None:
+        """A worker dies, and the store still does so many of its calls; another takes its place."""
+        dead = self.nodes[number]
+        for user, peer in self.peers.items():
+            if peer.node is dead:
+                self.heard[user] += peer.hear()
+        self.world.kill_node(dead.store.node, done)
+        self.numbers += 1
+        self.nodes[number] = ServerNode(self.world, f"n{self.numbers}+")
+        for user, peer in list(self.peers.items()):
+            if peer.node is dead:
+                self.log_in(user, number)
+
     def do(self, action: str, user: str, other: str, number: int) -> None:
         match action:
             case "hang up":
@@ -329,6 +351,8 @@ class Crowd:
                 link.cut()
                 link.restore()
                 link.restore()
+            case "kill":
+                self._kill(number % 2, number)
             case "move":
                 node = self.nodes[number % 2]
                 node.turn()
@@ -353,6 +377,7 @@ def test_in_any_interleaving_log_members_lists_and_sessions_agree(steps: list[tu
     for one in steps:
         crowd.do(*one)
     crowd.settle()
+    crowd.come_back()
     database = crowd.world.database
     known = database.groups.groups.get(G)
     members = {} if known is None else known.members
