@@ -365,6 +365,9 @@ class NodeGroups:
         known = await self._ask("members", group, lambda it: it.groups[group].members)
         return None, [(user, standing) for user, (standing, _) in known.items()]
 
+    def read(self, group: str, after: Position, count: int, then: Then) -> None:
+        self._store.read(UserId(group), after, count, then)
+
     def follow(self, group: GroupId, user: str, cursor: Position, most: int, then: Then) -> None:
         node = self._store.node
         self._call("follow", group, lambda it: it.follow(group, node, user, cursor, most), then)

@@ -158,7 +158,8 @@ class Tail:
         context = self._session.context
         context.counters.log_reads += 1
         self._page = context.settings.page_entries
-        context.store.read(self.log, self.position, self._page, self._on_page)
+        store = context.store.groups if is_group(self.log) else context.store
+        store.read(self.log, self.position, self._page, self._on_page)
 
     def _on_page(self, page: list[Entry] | ImError) -> None:
         asked, self._page = self._page, 0

@@ -1,17 +1,23 @@
 """Groups as a worker uses them: typed calls on the shard of the group, and on that of the user where they say so."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from imserver.errors import ImError
-from imserver.model import GroupId, Position, UserId
+from imserver.model import Entry, GroupId, Position, UserId
+from imserver.observe.log import get_logger
 from imserver.store import calls, group_calls
 from imserver.store.calls import Appended
 from imserver.store.group_calls import Change, Changed, Followed, GroupInfo
 from imserver.store.partitions import Hosting, group_keys, user_keys
 
+log = get_logger("store")
+
 if TYPE_CHECKING:
     from imserver.store.store import Store
+
+OnPage = Callable[[list[Entry] | ImError], None]
 
 
 class GroupStore:
@@ -19,6 +25,7 @@ class GroupStore:
 
     def __init__(self, store: "Store") -> None:
         self._store = store
+        self._reads: dict[tuple[str, Position, int], list[OnPage]] = {}  # under way: who waits for the page
 
     def _hosting(self, group: GroupId) -> Hosting:
         return Hosting(group_keys(group).partition, self._store.node.encode())
@@ -66,6 +73,25 @@ class GroupStore:
         return group_calls.members_page(
             await self._store.link_of(group).ask(group_calls.members(group_keys(group), cursor, count))
         )
+
+    def read(self, group: str, after: Position, count: int, then: OnPage) -> None:
+        """As `Store.read`. Whoever asks for a page that is on its way gets that one.
+
+        Slow readers of one group fall behind at the same entry, and come back together. It is as good as a page of
+        their own: what they have heard of was published before, so the read that has no answer yet is done after it.
+        """
+        key = (group, after, count)
+        waiting = self._reads.setdefault(key, [])
+        waiting.append(then)
+        if len(waiting) == 1:
+            self._store.read(group, after, count, partial(self._on_page, key))
+
+    def _on_page(self, key: tuple[str, Position, int], page: list[Entry] | ImError) -> None:
+        for then in self._reads.pop(key):
+            try:
+                then(page)
+            except Exception:  # a bug costs the one who asked, not the others
+                log.exception("a page could not be handled")
 
     # -- following
 

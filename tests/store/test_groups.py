@@ -304,6 +304,23 @@ async def test_a_stored_message_of_someone_thrown_out_meanwhile_is_answered(depl
 
 
 @trio_test
+async def test_readers_at_the_same_place_share_a_page(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "n1") as node:
+        group = await made(node, name, f"{name}.a")
+        posted = [await post(node, group, f"{name}.a", f"m{number}") for number in range(3)]
+        pages: list[list[Entry]] = []
+        before = node.store.link_of(group).in_flight
+        for _ in range(5):
+            node.store.groups.read(group, posted[0].at, 10, pages.append)  # type: ignore[arg-type]
+        assert node.store.link_of(group).in_flight == before + 1
+        await node.settle(group)
+        assert [[entry.at for entry in page] for page in pages] == [[posted[1].at, posted[2].at]] * 5
+        node.store.groups.read(group, posted[1].at, 10, pages.append)  # type: ignore[arg-type]
+        await node.settle(group)
+        assert [entry.at for entry in pages[-1]] == [posted[2].at]
+
+
+@trio_test
 async def test_limits(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "n1") as node:
         a, b = UserId(f"{name}.a"), UserId(f"{name}.b")
