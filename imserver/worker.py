@@ -129,6 +129,7 @@ class Worker:
             commands.Login: self.accounts.login,
             commands.Logout: self.accounts.logout,
             commands.Send: self.messages.send,
+            commands.Resend: self.messages.resend,
             commands.Ack: self.messages.ack,
             commands.Ping: self.messages.ping,
             commands.History: histories.history,

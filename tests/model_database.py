@@ -4,6 +4,7 @@ As plain as possible, and used by tests only; tests/test_model_store.py holds it
 """
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,6 +38,14 @@ class Account:
     disabled: bool = False
     generation: int = 0
     device_generation: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> "Account":
+        """As it is now."""
+        other = copy(self)
+        other.log, other.seen, other.on = list(self.log), dict(self.seen), dict(self.on)
+        other.cursors, other.logins = dict(self.cursors), dict(self.logins)
+        other.device_generation = dict(self.device_generation)
+        return other
 
     def generations(self, device: str) -> str:
         return f"{self.generation}.{self.device_generation.get(device, 0)}"

@@ -8,21 +8,23 @@
     link.sever()      the same, as long as the node has not noticed
     world.strays      calls of lost links that may still reach the store, late
     link.restore()    first the subscriptions, then, called again, the rest
+    world.fail_over() a shard loses its newest writes, and all links to it are gone
     node.tasks.run()  a waiting task goes on
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from imserver.errors import ImError, ServiceError, Unavailable
+from imserver.errors import ServiceError, Unavailable
 from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.calls import Attached
 from imserver.store.group_calls import Change
 from imserver.store.roles import Holdable, Listener
-from tests.model_database import Database, Published
+from tests.model_database import Account, Database, Published
 from tests.model_groups import GroupDatabase
+from tests.model_tasks import Question, Tasks
 
 Then = Callable[[Any], None]
 
@@ -34,6 +36,12 @@ class Call:
     run: Callable[[Database], Any]
     then: Then
     once: bool = False  # not repeated
+    also: str = ""  # another user whose data it concerns
+    writes: bool = True
+
+    @property
+    def appends(self) -> bool:
+        return self.name.startswith("append")
 
     def __str__(self) -> str:
         return f"{self.name} for {self.user or 'all'}"
@@ -49,6 +57,7 @@ class Link:
         self.executed = 0  # how many of them the store has done
         self.back: deque[tuple[Call | None, Any]] = deque()  # replies (of a call) and pushes on their way
         self.up_since = self.oldest_seconds = 0.0
+        self.epoch = node.world.epochs[shard]
 
     def execute(self) -> bool:
         """The store does the next call. False: there is none, or it can't come through."""
@@ -56,7 +65,7 @@ class Link:
             return False
         call = self.calls[self.executed]
         self.executed += 1
-        result = call.run(self.node.world.database)
+        result = self.node.world.run(call)
         # A function's push to its own link comes before the reply on Redis, behind it on Valkey.
         own = self.node.world.own_pushes(self)
         if self.node.world.push_first:
@@ -112,7 +121,19 @@ class Link:
         elif not self.up:
             self.up = True
             assert self.node.listener is not None
+            is_new, self.epoch = self.epoch != self.node.world.epochs[self.shard], self.node.world.epochs[self.shard]
+            refused = self.take_refused() if is_new else []
+            if is_new:
+                self.node.listener.on_new_epoch(lambda user: self.node.link_of(user) is self)
             self.node.listener.on_link_up(lambda user: self.node.link_of(user) is self)
+            for call in refused:
+                call.then(Unavailable("the store may have lost its newest entries; send again with the same id"))
+
+    def take_refused(self) -> list[Call]:
+        """Messages are not repeated in a new epoch."""
+        refused = [call for call in self.calls if call.appends]
+        self.calls = deque(call for call in self.calls if not call.appends)
+        return refused
 
     def fail(self, *, late: bool = False) -> None:
         """The link stayed away for too long: nobody knows what became of the calls."""
@@ -133,6 +154,9 @@ class World:
         self.push_first = push_first
         self.nodes: dict[str, NodeStore] = {}
         self.strays: list[deque[Call]] = []  # of one link each, in order
+        self.epochs = [0] * shards  # promotions so far
+        # What undoes the writes that a replica may lack, where failovers are looked at: the accounts before each.
+        self._undo: list[list[dict[str, Account]]] | None = None
         self._published: list[tuple[Link, Published]] = []
 
     def add_node(self, name: str) -> "NodeStore":
@@ -147,13 +171,47 @@ class World:
                 done -= 1
             link.sever(late=late)
 
+    # -- failover
+
+    def remember_writes(self) -> None:
+        """From now on shards can fail over."""
+        self._undo = [[] for _ in range(self.shards)]
+
+    def run(self, call: Call) -> Any:
+        """The store does a call."""
+        if self._undo is not None and call.writes:
+            users = [user for user in (call.user, call.also) if user in self.database.accounts]
+            undo = {user: self.database.accounts[user].copy() for user in users}
+            self._undo[self.shard_of(call.user)].append(undo)
+        return call.run(self.database)
+
+    def replicated(self, shard: int) -> None:
+        """The replica of the shard has everything."""
+        if self._undo is not None:
+            self._undo[shard].clear()
+
+    def fail_over(self, shard: int, lost: int) -> int:
+        """A replica without the last `lost` writes takes the primary's place. Returns how many were lost.
+
+        What was on its way to the old primary is lost with it.
+        """
+        assert self._undo is not None
+        undo = self._undo[shard]
+        count = min(lost, len(undo))
+        for _ in range(count):
+            self.database.accounts.update(undo.pop())
+        undo.clear()
+        self.epochs[shard] += 1
+        self.strays = [calls for calls in self.strays if calls and self.shard_of(calls[0].user) != shard]
+        return count
+
     def do_stray(self, number: int) -> Call | None:
         """A call whose link is gone is done all the same, and its reply goes nowhere."""
         self.strays = [calls for calls in self.strays if calls]
         if not self.strays:
             return None
         call = self.strays[number % len(self.strays)].popleft()
-        call.run(self.database)
+        self.run(call)
         self.own_pushes(None)
         return call
 
@@ -179,46 +237,6 @@ class World:
         return [link for node in self.nodes.values() for link in node.links]
 
 
-class _Question:
-    """What a task waits for: the answer of a call."""
-
-    def __init__(self, tasks: "Tasks") -> None:
-        self._tasks = tasks
-        self.task: Coroutine[Any, Any, None] | None = None
-
-    def answer(self, result: Any) -> None:
-        assert self.task is not None
-        task, tasks = self.task, self._tasks
-        tasks.ready.append(lambda: tasks.go_on(task, result))
-
-    def __await__(self) -> Generator["_Question", Any, Any]:
-        return (yield self)
-
-
-class Tasks:
-    """Runs the tasks of rare commands, one step at a time, when told to."""
-
-    def __init__(self) -> None:
-        self.ready: deque[Callable[[], None]] = deque()
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        self.ready.append(lambda: self.go_on(function(*arguments), None))
-
-    def run(self) -> bool:
-        """One task goes on until it waits again. False: all are waiting."""
-        if not self.ready:
-            return False
-        self.ready.popleft()()
-        return True
-
-    def go_on(self, task: Coroutine[Any, Any, None], result: Any) -> None:
-        try:
-            question = task.throw(result) if isinstance(result, ImError) else task.send(result)
-        except StopIteration:
-            return
-        question.task = task
-
-
 class NodeStore:
     """The store as one worker sees it: the interface of `imserver.store.store.Store`."""
 
@@ -234,9 +252,6 @@ class NodeStore:
 
     def listen(self, listener: Listener) -> None:
         self.listener = listener
-
-    def is_up(self, owner: str) -> bool:
-        return self.link_of(owner).up
 
     def link_of(self, user: str) -> Link:
         return self.links[self.world.shard_of(user)]
@@ -264,18 +279,29 @@ class NodeStore:
         client.hold()
         self._held.append(client)
 
+    # -- epochs
+
+    def may_have_lost(self, now: float) -> bool:
+        """All that happens in a history happens soon after everything else in it."""
+        return any(link.epoch for link in self.links)
+
+    def went_back(self, owner: str) -> None:
+        assert self.link_of(owner).epoch, "nothing was lost, as far as this node can know"
+
     # -- calls
 
-    def call(self, name: str, user: str, run: Callable[[Database], Any], then: Then) -> None:
-        self.link_of(user).calls.append(Call(name, user, run, then))
+    def _call(
+        self, name: str, user: str, run: Callable[[Database], Any], then: Then, *, also: str = "", writes: bool = True
+    ) -> None:
+        self.link_of(user).calls.append(Call(name, user, run, then, also=also, writes=writes))
 
-    def ask(self, name: str, user: str, run: Callable[[Database], Any], *, once: bool = False) -> Awaitable[Any]:
-        question = _Question(self.tasks)
+    def _ask(self, name: str, user: str, run: Callable[[Database], Any], *, once: bool = False) -> Awaitable[Any]:
+        question = Question(self.tasks)
         self.link_of(user).calls.append(Call(name, user, run, question.answer, once))
         return question
 
     def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
-        self.call("append", user, lambda database: database.append(user, dedupe, content, origin, again), then)
+        self._call("append", user, lambda database: database.append(user, dedupe, content, origin, again), then)
 
     @property
     def reaches_both(self) -> bool:
@@ -289,24 +315,26 @@ class NodeStore:
         def run(database: Database) -> Any:
             return database.append_both(to, own, dedupe, content, origin, again)
 
-        self.call("append_both", to, run, then)
+        self._call("append_both", to, run, then, also=own)
 
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
-        self.call("read", user, lambda database: database.read(user, after, count), then)
+        self._call("read", user, lambda database: database.read(user, after, count), then, writes=False)
 
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
-        found: list[Entry] = await self.ask("read_back", user, lambda database: database.read_back(user, before, count))
+        found: list[Entry] = await self._ask(
+            "read_back", user, lambda database: database.read_back(user, before, count)
+        )
         return found
 
     def ack(self, user: UserId, device: str, upto: Position, then: Then | None = None) -> None:
-        self.call("ack", user, lambda database: database.ack(user, device, upto), then or _ignore)
+        self._call("ack", user, lambda database: database.ack(user, device, upto), then or _ignore)
 
     async def attach(self, user: UserId, device: str, place: Place, generations: str | None) -> Attached:
         if not self.link_of(user).up:
             raise Unavailable("the store is out of reach")
-        logins = await self.ask("logins", user, lambda database: database.logins(user, device), once=True)
+        logins = await self._ask("logins", user, lambda database: database.logins(user, device), once=True)
         try:
-            attached: Attached = await self.ask(
+            attached: Attached = await self._ask(
                 "attach", user, lambda database: database.attach(user, place, generations, logins), once=True
             )
         except ServiceError:
@@ -315,20 +343,20 @@ class NodeStore:
         return attached
 
     def attach_again(self, user: UserId, place: Place, generations: str, then: Then) -> None:
-        self.call("attach_again", user, lambda database: database.attach(user, place, generations, None), then)
+        self._call("attach_again", user, lambda database: database.attach(user, place, generations, None), then)
 
     def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
-        self.call("detach", user, lambda database: database.detach(user, place, cursor), _ignore)
+        self._call("detach", user, lambda database: database.detach(user, place, cursor), _ignore)
 
     async def register(self, user: UserId, password_hash: str) -> None:
-        await self.ask("register", user, lambda database: database.register(user, password_hash))
+        await self._ask("register", user, lambda database: database.register(user, password_hash))
 
     async def password_hash(self, user: UserId) -> str | None:
-        known: str | None = await self.ask("password_hash", user, lambda database: database.password_hash(user))
+        known: str | None = await self._ask("password_hash", user, lambda database: database.password_hash(user))
         return known
 
     async def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
-        known: dict[str, str] = await self.ask(
+        known: dict[str, str] = await self._ask(
             "signing_keys", "", lambda database: database.signing_keys(key_id, secret)
         )
         return known
@@ -350,7 +378,7 @@ class NodeGroups:
         then: Then,
         again: int = 0,
     ) -> None:
-        self._call("post", group, lambda it: it.post(group, sender, dedupe, content, origin, again), then)
+        self._call("append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again), then)
 
     async def create(self, group: GroupId, owner: str, token: str, content: bytes, fields: dict[str, Any]) -> Any:
         return await self._ask("create", group, lambda it: it.create(group, owner, token, content, fields))
@@ -377,7 +405,7 @@ class NodeGroups:
         self._call("follow_again", group, lambda it: it.follow_again(group, node), then)
 
     def unfollow(self, group: GroupId) -> None:
-        self._store.call("unfollow", group, lambda database: database.clear(group, self._store.node), _ignore)
+        self._store._call("unfollow", group, lambda database: database.clear(group, self._store.node), _ignore)
 
     async def announce(self, user: str, group: GroupId, most_groups: int, most_made: int | None = None) -> None:
         await self._ask("announce", user, lambda it: it.announce(user, group, most_groups, most_made))
@@ -395,10 +423,10 @@ class NodeGroups:
         self._call("ack_group", user, lambda it: it.ack(user, device, group, upto), then or _ignore)
 
     def _call(self, name: str, owner: str, run: Callable[[GroupDatabase], Any], then: Then) -> None:
-        self._store.call(name, owner, lambda database: run(database.groups), then)
+        self._store._call(name, owner, lambda database: run(database.groups), then)
 
     def _ask(self, name: str, owner: str, run: Callable[[GroupDatabase], Any]) -> Awaitable[Any]:
-        return self._store.ask(name, owner, lambda database: run(database.groups))
+        return self._store._ask(name, owner, lambda database: run(database.groups))
 
 
 def _ignore(reply: object) -> None:

@@ -13,16 +13,27 @@ Around it: `address` (URLs), `events` and `errors` (what an application gets), `
 `trio_client` (`connect` and `register`), `groups` (`client.groups`), and the program: `cli`, `running`, `chat`,
 `chat_groups`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, core, cursor, errors, events, outbox, reader and handshake import neither trio
+The rule of imports: address, backoff, core, cursor, errors, events, outbox, reader, stages and handshake import neither trio
 nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
 from imclient.client import Client, Inbox, Notice
-from imclient.core import State
 from imclient.errors import ConnectionLost, SessionEnded
-from imclient.events import Disconnected, GroupChanged, Message, Page, SendFailed, Sent, Synced, Truncated, Welcomed
+from imclient.events import (
+    Disconnected,
+    GroupChanged,
+    Message,
+    Page,
+    Regressed,
+    SendFailed,
+    Sent,
+    Synced,
+    Truncated,
+    Welcomed,
+)
 from imclient.groups import Groups
 from imclient.profile import Profile
+from imclient.stages import State
 from imclient.trio_client import connect, register
 from imserver.errors import (
     BadCredentials,
@@ -64,6 +75,7 @@ __all__ = [
     "Page",
     "Profile",
     "RateLimited",
+    "Regressed",
     "RequestError",
     "SendFailed",
     "Sent",

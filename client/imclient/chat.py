@@ -16,9 +16,9 @@ from imclient.chat_groups import HELP as GROUP_HELP
 from imclient.chat_groups import GroupCommands, told
 from imclient.client import Client, Notice
 from imclient.console import Console
-from imclient.core import State
 from imclient.cursor import is_newer
 from imclient.events import OWN_LOG, Disconnected, GroupChanged, Message, Page, SendFailed, Sent, Synced, Truncated
+from imclient.stages import State
 from imclient.text import Transcript, clean
 from imserver.errors import BadRequest, ImError
 from imserver.model import parse_address

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from imclient.backoff import Backoff
-from imclient.core import Replica, State
+from imclient.core import Replica
 from imclient.courier import Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
@@ -20,6 +20,7 @@ from imclient.events import (
     GroupChanged,
     Message,
     Page,
+    Regressed,
     SendFailed,
     Sent,
     Synced,
@@ -27,12 +28,13 @@ from imclient.events import (
     Welcomed,
 )
 from imclient.groups import Groups
+from imclient.stages import State
 from imclient.wire import Wire
 from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
 from imserver.protocol.commands import Command, History, Ping
 
-Notice = Message | GroupChanged | Sent | SendFailed | Synced | Truncated | Welcomed | Disconnected
+Notice = Message | GroupChanged | Sent | SendFailed | Synced | Truncated | Regressed | Welcomed | Disconnected
 MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
 
 T = TypeVar("T")
@@ -197,7 +199,9 @@ class Client:
                     self._end(event.error)
                 case Message():
                     self._inbox.append(event)
-                case GroupChanged() | Sent() | SendFailed() | Synced() | Truncated() | Welcomed() | Disconnected():
+                case GroupChanged() | Sent() | SendFailed() | Synced():
+                    self._note(event)
+                case Truncated() | Regressed() | Welcomed() | Disconnected():
                     self._note(event)
         self._tell_news()
 

@@ -13,13 +13,14 @@ The rules it keeps:
   stays in the outbox until the server answers, and is repeated under its id.
 - Messages are sent only while LIVE. What an earlier connection left without an answer has by then shown itself in the
   backlog if it was stored. So a repeat does not lean on the server's memory of ids alone, which has a window.
-- Every message received is given exactly once, in the order of its log (see `cursor`).
+- Every message received is given exactly once, in the order of its log (see `cursor`). One that comes again at a new
+  position, since the store had lost it, is known by its sender, device and id.
+- What was confirmed lately is sent again when the server asks for it: `resend` first, then that, then what is newer.
 
 The caller feeds it frames and takes frames; the time (`now`: seconds, monotonic) and chance are arguments.
 """
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ from imclient.events import (
     GroupChanged,
     Message,
     Reconnect,
+    Regressed,
     SendFailed,
     Sent,
     Synced,
@@ -42,10 +44,10 @@ from imclient.events import (
 )
 from imclient.outbox import Outbox
 from imclient.reader import Reader, Receipt
+from imclient.stages import CONNECTED, INSIDE, Identity, State
 from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, NotLoggedIn, Overloaded, Unavailable
-from imserver.model import DeviceId, UserId
 from imserver.protocol import codec, pushes
-from imserver.protocol.commands import Command, Login, Logout, Ping
+from imserver.protocol.commands import Command, Login, Logout, Ping, Resend
 
 LOGIN_SECONDS = 30.0  # a server under a storm of logins may take its time
 LEAST_RETRY_SECONDS = 0.1  # whatever the server says
@@ -54,33 +56,11 @@ MOST_REPEAT_SECONDS = 10.0  # of a message that is refused again and again, unle
 _LOGIN, _PROBE = 0, 1  # refs; a send's ref is its id
 
 
-class State(Enum):
-    OFFLINE = "offline"
-    ENTERING = "logging in"
-    CATCHING_UP = "catching up"
-    LIVE = "live"
-    ENDED = "ended"
-
-
-PARTINGS = frozenset({"left", "kicked", "banned"})
-INSIDE = frozenset({State.CATCHING_UP, State.LIVE})
-CONNECTED = INSIDE | {State.ENTERING}
-
-
 class _Stored(msgspec.Struct):
     """The `ok` of a send. `prev` is told by newer servers, and not for a repeat."""
 
     at: str
     prev: str | None = None
-
-
-class Identity(msgspec.Struct, kw_only=True):
-    """Who logs in, and by what: the token first, the password where there is none or it is not accepted any more."""
-
-    user: UserId
-    device: DeviceId
-    password: str | None = None
-    token: str | None = None
 
 
 class Replica:
@@ -116,8 +96,8 @@ class Replica:
     def _login(self) -> Login:
         who, since = self.identity, self._reader.since()
         if who.token is not None:
-            return Login(ref=_LOGIN, device=who.device, token=who.token, since=since)
-        return Login(ref=_LOGIN, device=who.device, user=who.user, password=who.password, since=since)
+            return Login(ref=_LOGIN, device=who.device, token=who.token, since=since, resend=True)
+        return Login(ref=_LOGIN, device=who.device, user=who.user, password=who.password, since=since, resend=True)
 
     def disconnected(self, error: ImError) -> list[Event]:
         """The connection is gone. Sends stay in the outbox; other requests fail with `error`."""
@@ -226,22 +206,28 @@ class Replica:
             return []
         try:
             said = codec.decode_server_frame(frame)
-            return self._on_reply(said, now) if isinstance(said, pushes.Reply) else self._on_push(said, len(frame))
+            return self._on_reply(said, now) if isinstance(said, pushes.Reply) else self._on_push(said, len(frame), now)
         except (ImError, msgspec.DecodeError) as error:
             return self._reconnect(f"the server does not speak the protocol: {error}")
 
-    def _on_push(self, push: pushes.AnyPush | pushes.UnknownPush, size: int) -> list[Event]:
+    def _on_push(self, push: pushes.AnyPush | pushes.UnknownPush, size: int, now: float) -> list[Event]:
         match push:
             case pushes.MessagePush():
-                return self._on_message(push, size)
+                return self._on_message(push, size, now)
             case pushes.GroupPush():
                 return self._on_group(push)
             case codec.UnknownEntry():
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
             case pushes.Synced():
-                return self._on_synced()
+                return self._on_synced(push)
             case pushes.Truncated():
                 return self._on_truncated(push)
+            case pushes.Regressed():
+                log = push.log or OWN_LOG
+                return [Regressed(push.at, log)] if self._reader.regressed(log, push.at) else []
+            case pushes.ResendPush():
+                self._queue.append(Resend())  # each push is answered once
+                self._outbox.resend(push.seconds, now)
             case pushes.PingPush():
                 self._queue.append(Ping())
             case pushes.Bye():
@@ -264,10 +250,12 @@ class Replica:
 
     # -- entries
 
-    def _on_message(self, push: pushes.MessagePush, size: int) -> list[Event]:
+    def _on_message(self, push: pushes.MessagePush, size: int, now: float) -> list[Event]:
         log = push.log or OWN_LOG
         if self._is_own(push):
-            return self._confirm(push.id, push.at) + self._on_entry(log, push.at, push.prev, None, 0)
+            return self._show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
+        if self._reader.comes_again((log, push.sender, push.device, push.id)):
+            return self._on_entry(log, push.at, push.prev, None, 0)
         message = Message(
             at=push.at,
             sender=push.sender,
@@ -288,11 +276,8 @@ class Replica:
     def _on_group(self, push: pushes.GroupPush) -> list[Event]:
         changed = group_changed(push, self.identity.user)
         events = self._on_entry(changed.log, push.at, push.prev, changed, 0)
-        if changed in events and changed.log == OWN_LOG and push.since is not None:
-            if push.change == "joined":
-                self._reader.joined(changed.group, push.since)
-            elif push.change in PARTINGS:
-                self._reader.left(changed.group, push.since)
+        if changed in events and push.group is not None and push.since is not None:
+            self._reader.membership(push.group, push.change, push.since)
         return events
 
     def _on_entry(self, log: str, at: str, prev: str, message: Message | GroupChanged | None, size: int) -> list[Event]:
@@ -302,7 +287,11 @@ class Replica:
         if receipt is Receipt.DROPPED:
             return []
         events: list[Event] = [Truncated(at, log)] if receipt is Receipt.TAKEN_AFTER_HOLE else []
-        return events if message is None else [*events, message]
+        if message is None:
+            return events
+        if isinstance(message, Message):
+            self._reader.gave((log, message.sender, message.device, message.id), at)
+        return [*events, message]
 
     def _on_truncated(self, push: pushes.Truncated) -> list[Event]:
         log = push.log or OWN_LOG
@@ -311,8 +300,8 @@ class Replica:
             return [Truncated(push.at, log, push.count)]
         return [Truncated(push.at, log)] if self._reader.lost_before(log) else []
 
-    def _on_synced(self) -> list[Event]:
-        lost = self._reader.synced()
+    def _on_synced(self, push: pushes.Synced) -> list[Event]:
+        lost = self._reader.synced(push.at)
         self.state = State.LIVE
         return [Synced()] if lost is None else [Truncated(lost), Synced()]
 
@@ -353,7 +342,7 @@ class Replica:
         self._outbox.max_frame = welcome.max_frame
         events: list[Event] = [Welcomed(welcome.user, welcome.device, welcome.token, welcome.expires)]
         if self._reader.welcomed(welcome.at):
-            events.append(Truncated(welcome.at))
+            events.append(Regressed(welcome.at))
         for item, error in self._outbox.remove_too_large():
             events.append(SendFailed(item.id, item.to, error))
         return events
@@ -361,7 +350,7 @@ class Replica:
     def _on_send_reply(self, id: str, content: msgspec.Raw | ImError, now: float) -> list[Event]:
         if isinstance(content, msgspec.Raw):
             stored = msgspec.json.decode(content, type=_Stored)
-            return self._confirm(id, stored.at, stored.prev, is_reply=True)
+            return self._confirm(id, stored, now)
         if isinstance(content, NotLoggedIn):
             return self._reconnect("the server has no session for this connection")
         if content.retry is None:
@@ -381,14 +370,19 @@ class Replica:
     def _spread(self, retry: float) -> float:
         return max(retry, LEAST_RETRY_SECONDS) * (1 + self._random() / 2)
 
-    def _confirm(self, id: str, at: str, prev: str | None = None, *, is_reply: bool = False) -> list[Event]:
-        item = self._outbox.remove(id)
+    def _confirm(self, id: str, stored: _Stored, now: float) -> list[Event]:
+        item = self._outbox.answered(id, now)
         if item is None:
             return []
-        if is_reply:
-            self._reader.replied(item.to if item.to.startswith("#") else OWN_LOG, at, prev)
-        return [Sent(id, item.to, at)]
+        self._reader.replied(item.to if item.to.startswith("#") else OWN_LOG, stored.at, stored.prev)
+        return [] if item.is_confirmed else [Sent(id, item.to, stored.at)]
+
+    def _show_sent(self, id: str, at: str, now: float) -> list[Event]:
+        """An own message came from the log: so it is stored, unless the recipient's log has lost it since."""
+        is_news = self._outbox.confirm(id)
+        item = self._outbox.find(id) if self._outbox.is_in_doubt else self._outbox.answered(id, now)
+        return [Sent(id, item.to, at)] if is_news and item is not None else []
 
     def _fail(self, id: str, error: ImError) -> list[Event]:
         item = self._outbox.remove(id)
-        return [] if item is None else [SendFailed(id, item.to, error)]
+        return [] if item is None or item.is_confirmed else [SendFailed(id, item.to, error)]

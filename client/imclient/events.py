@@ -123,6 +123,13 @@ def group_changed(push: GroupPush, me: str) -> GroupChanged:
     )
 
 
+class Regressed(msgspec.Struct, frozen=True):
+    """The server has lost entries of `log` behind `at`. Those that come again are not given twice."""
+
+    at: str
+    log: str = OWN_LOG
+
+
 class Disconnected(msgspec.Struct, frozen=True):
     """The connection is gone; the client comes back by itself after `retry_in` seconds.
 
@@ -155,4 +162,16 @@ class Ended(msgspec.Struct, frozen=True):
     error: ImError
 
 
-Event = Message | GroupChanged | Sent | SendFailed | Welcomed | Synced | Truncated | Answered | Reconnect | Ended
+Event = (
+    Message
+    | GroupChanged
+    | Sent
+    | SendFailed
+    | Welcomed
+    | Synced
+    | Truncated
+    | Regressed
+    | Answered
+    | Reconnect
+    | Ended
+)

@@ -3,6 +3,9 @@
 Of each conversation one message at a time is on its way. So the messages to a partner are stored in the order in which
 they were sent, even where one of them has to be repeated while those behind it would go through. (A window would be
 faster on a long line; `await send(...)` has a window of one by nature, so only concurrent senders could tell.)
+
+What was confirmed is kept for a minute: when a failover has made the store lose its newest entries, the server asks for
+it, and it goes to the head of its conversation again, before anything newer. The application hears no more of it.
 """
 
 from collections import deque
@@ -17,11 +20,26 @@ from imserver.protocol import codec
 from imserver.protocol.commands import Send
 
 MAX_FRAME = 65536  # bytes; until the server has said
+KEPT_SECONDS = 60.0
+MOST_KEPT, MOST_KEPT_BYTES = 10_000, 8 * 1024 * 1024  # the oldest go first
 _FLAG_BYTES = len(b',"again":true')  # may be added to a frame
 
 
 class Item:
-    __slots__ = ("due", "frame", "id", "is_flagged", "is_flying", "may_be_stored", "refusals", "to", "was_sent")
+    __slots__ = (
+        "confirmed_at",
+        "due",
+        "frame",
+        "id",
+        "is_confirmed",
+        "is_flagged",
+        "is_flying",
+        "may_be_stored",
+        "refusals",
+        "superseded",
+        "to",
+        "was_sent",
+    )
 
     def __init__(self, id: str, to: str, frame: bytes) -> None:
         self.id = id
@@ -33,6 +51,9 @@ class Item:
         self.was_sent = False  # once at least
         self.may_be_stored = False  # it was sent, and nobody knows what became of it
         self.is_flagged = False  # the frame says so
+        self.is_confirmed = False  # the application was told that it is stored; it is repeated all the same
+        self.confirmed_at = 0.0
+        self.superseded = 0  # refusals that may still come, of copies that were sent again since
 
     def flag(self) -> None:
         """The server looks for it in the log, however long ago it was sent."""
@@ -47,10 +68,20 @@ class Outbox:
         self._count = 0
         self._items: dict[str, Item] = {}
         self._conversations: dict[str, deque[Item]] = {}
+        self._confirmed = 0  # of the items
+        self._kept: deque[Item] = deque()  # confirmed and not in `_items`, oldest first
+        self._kept_bytes = 0
+        self.is_in_doubt = False  # the server has asked on this connection: what a log shows may be lost in the other
         self.max_frame = MAX_FRAME
 
     def __len__(self) -> int:
-        return len(self._items)
+        """Messages of which the application does not know yet what became."""
+        return len(self._items) - self._confirmed
+
+    @property
+    def is_empty(self) -> bool:
+        """There is nothing to send, or to send again."""
+        return not self._items
 
     def has_made(self, id: str) -> bool:
         """The id is of a message that was once in this outbox."""
@@ -75,6 +106,7 @@ class Outbox:
         """Takes out what has been answered for; None where it is not there (any more)."""
         item = self._items.pop(id, None)
         if item is not None:
+            self._confirmed -= item.is_confirmed
             conversation = self._conversations[item.to]
             conversation.remove(item)
             if not conversation:
@@ -98,6 +130,59 @@ class Outbox:
 
     def _too_large(self, item: Item) -> TooLarge:
         return TooLarge(f"body: the message takes {len(item.frame)} bytes; {self.max_frame} are allowed")
+
+    # -- confirmed, and perhaps lost again
+
+    def answered(self, id: str, now: float) -> Item | None:
+        """Takes out what the server says is stored, and keeps it for a while. None: it is not there (any more).
+
+        `is_confirmed` of it says whether the application knows.
+        """
+        item = self.remove(id)
+        if item is not None:
+            item.confirmed_at = now
+            self._kept.append(item)
+            self._kept_bytes += len(item.frame)
+            self._forget_old(now)
+        return item
+
+    def find(self, id: str) -> Item | None:
+        return self._items.get(id)
+
+    def confirm(self, id: str) -> bool:
+        """The application is told that it is stored, while it stays. False: it was told before, or it is not there."""
+        item = self._items.get(id)
+        if item is None or item.is_confirmed:
+            return False
+        item.is_confirmed = True
+        self._confirmed += 1
+        return True
+
+    def _forget_old(self, now: float) -> None:
+        kept = self._kept
+        while kept and (
+            now - kept[0].confirmed_at > KEPT_SECONDS or len(kept) > MOST_KEPT or self._kept_bytes > MOST_KEPT_BYTES
+        ):
+            self._kept_bytes -= len(kept.popleft().frame)
+
+    def resend(self, seconds: float, now: float) -> None:
+        """The store may have lost what was confirmed in the last so many seconds: it is due again, before all else."""
+        self._forget_old(now)
+        self.is_in_doubt = True
+        for item in self._items.values():
+            item.superseded += item.is_flying  # it is refused, or will be
+            item.is_flying, item.due = False, 0.0
+        kept, self._kept, self._kept_bytes = self._kept, deque(), 0
+        for item in reversed(kept):
+            if now - item.confirmed_at <= seconds:
+                self._put_back(item)
+
+    def _put_back(self, item: Item) -> None:
+        """As the first of its conversation."""
+        item.is_flying, item.is_confirmed, item.due, item.superseded = False, True, 0.0, 0
+        self._confirmed += 1
+        self._items[item.id] = item
+        self._conversations.setdefault(item.to, deque()).appendleft(item)
 
     # -- sending
 
@@ -125,7 +210,9 @@ class Outbox:
     def postpone(self, id: str, due: float, *, may_be_stored: bool) -> None:
         """The server can't take it now: it is repeated, and those behind it in its conversation wait."""
         item = self._items.get(id)
-        if item is not None:
+        if item is not None and item.superseded:
+            item.superseded -= 1
+        elif item is not None:
             item.due = due
             item.refusals += 1
             item.is_flying = False
@@ -133,8 +220,10 @@ class Outbox:
 
     def interrupted(self) -> None:
         """The connection is lost: what was on its way has an unknown outcome and is repeated under its id."""
+        self.is_in_doubt = False
         for item in self._items.values():
             item.may_be_stored |= item.is_flying
             item.is_flying = False
+            item.superseded = 0
             item.due = 0.0
             item.refusals = 0

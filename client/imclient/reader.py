@@ -3,6 +3,9 @@
 What has been given to the application and not been kept is bounded in bytes. A reader that is full takes nothing more
 and is *behind*; when the application has kept half of it, the logs are read again from their cursors. The socket is
 read all the time, since an application may well wait for the answer to a `send` before it takes its next message.
+
+A log can lose its end, in a failover of the store. It is followed from where it ends then. What comes again, at a new
+position, is known by its key (sender, device, id): those of the last messages given are remembered.
 """
 
 from enum import Enum
@@ -12,8 +15,13 @@ from imclient.events import OWN_LOG
 from imserver.model import START
 from imserver.protocol.commands import Ack
 
+PARTINGS = ("left", "kicked", "banned")
 INBOX_BYTES = 16 * 1024 * 1024
+MOST_KEYS = 1000  # more than the senders keep for most readers: a minute of messages
 ACK_SECONDS = 1.0  # acknowledgements are cumulative: one a second says as much as one a message
+
+
+Key = tuple[str, str, str, str]  # log, sender, device, id
 
 
 class Receipt(Enum):
@@ -33,6 +41,8 @@ class Reader:
         self._is_behind = False
         self._newest = START.decode()
         self._last_gap: tuple[str, str | None] | None = None
+        self._given: dict[Key, str] = {}  # oldest first: where it was
+        self._lost: set[Key] = set()  # given, and no longer in the log
         self._unacked: set[str] = set()
         self.ack_due: float | None = None
 
@@ -101,32 +111,47 @@ class Reader:
         """What comes next of the log follows `to`."""
         self._cursor(log).return_to(to)
 
-    def joined(self, log: str, began: str) -> None:
-        """A group is read from there, unless it was joined before and is read already."""
+    def membership(self, log: str, change: str, at: str) -> None:
+        """The own log says of a group: it is read from there (unless it is already), or it says nothing more."""
         cursor = self._cursor(log)
-        if cursor.seen is None or is_newer(began, cursor.seen):
-            cursor.return_to(began)
-
-    def left(self, log: str, ended: str) -> None:
-        """A group says nothing more to this user."""
-        cursor = self._cursor(log)
-        if cursor.seen is None or not is_newer(cursor.seen, ended):
+        is_later = cursor.seen is None or is_newer(at, cursor.seen)
+        if change == "joined" and is_later:
+            cursor.return_to(at)
+        elif change in PARTINGS and (is_later or at == cursor.seen):
             del self._cursors[log]
 
     def welcomed(self, newest: str) -> bool:
         """The own log ends at `newest`. True where it had more: the store has lost its end, and we go on from there."""
-        self._newest = newest
-        cursor = self._cursor(OWN_LOG)
-        if cursor.seen is None or not is_newer(cursor.seen, newest):
+        return self.regressed(OWN_LOG, newest)
+
+    def regressed(self, log: str, at: str) -> bool:
+        """The log has lost what was behind `at`, and goes on there. True where this reader had more."""
+        if log == OWN_LOG:
+            self._newest = at
+        cursor = self._cursor(log)
+        if cursor.seen is None or not is_newer(cursor.seen, at):
             return False
-        cursor.return_to(newest)
+        cursor.return_to(at)
+        self._lost |= {key for key, where in self._given.items() if key[0] == log and is_newer(where, at)}
         return True
 
-    def synced(self) -> str | None:
+    def comes_again(self, key: Key) -> bool:
+        """The application was given this message, before the log lost it."""
+        return key in self._lost
+
+    def gave(self, key: Key, at: str) -> None:
+        """A message was given."""
+        self._given[key] = at
+        if len(self._given) > MOST_KEYS:
+            del self._given[next(iter(self._given))]
+
+    def synced(self, at: str) -> str | None:
         """What the own log had at login has been received, or is not kept any more.
 
-        Then returns up to where, unless `lost_before` has said so.
+        Then returns up to where, unless `lost_before` has said so. `at`: earlier than at login where the log has lost
+        its end meanwhile.
         """
+        self._newest = self._newest if is_newer(at, self._newest) else at
         cursor = self._cursor(OWN_LOG)
         if self._is_behind or (cursor.seen is not None and not is_newer(self._newest, cursor.seen)):
             return None

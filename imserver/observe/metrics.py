@@ -60,6 +60,8 @@ class Counters:
     store_errors: int = _count("Calls that the store refused.")
     log_reads: int = _count("Reads of a log: after a gap, and for the backlog.")
     gaps: int = _count("Live entries that did not follow what was forwarded last, so the log was read.")
+    epochs: int = _count("Times that a shard may have lost its newest entries: a replica took its primary's place.")
+    regressions: int = _count("Logs that a session found shorter than they had been.")
     duplicates_dropped: int = _count("Live entries that a session had already forwarded.")
     repeats: int = _count("Messages sent again with the same id and stored once.")
     logins: int = _count("Successful logins.")

@@ -133,7 +133,10 @@ def check_text(value: object, field: str, depth: int = MAX_DEPTH) -> None:
 
 def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
     if type(content) is Sent:  # with every message
-        return b'{"re":%b,"ok":{"id":%b,"at":"%b"}}' % (_encode(ref), _encode(content.id), content.at)
+        if content.prev is None:
+            return b'{"re":%b,"ok":{"id":%b,"at":"%b"}}' % (_encode(ref), _encode(content.id), content.at)
+        fields = (_encode(ref), _encode(content.id), content.at, content.prev)
+        return b'{"re":%b,"ok":{"id":%b,"at":"%b","prev":"%b"}}' % fields
     if type(content) is Page:
         entries = [msgspec.Raw(encode_entry(entry)) for entry in content.messages]
         content = _PageOnTheWire(entries, content.more, content.next)

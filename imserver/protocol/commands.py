@@ -31,13 +31,17 @@ class Register(Command, tag="register"):
 
 
 class Login(Command, tag="login"):
-    """By `user` and `password`, or by `token`. `since` overrules the device's stored cursor."""
+    """By `user` and `password`, or by `token`. `since` overrules the device's stored cursor.
+
+    `resend`: the client keeps what was confirmed, and sends it again when it is asked to.
+    """
 
     device: Name
     user: Name | None = None
     password: Secret | None = None
     token: Annotated[str, Meta(max_length=1024)] | None = None
     since: PositionText | dict[str, PositionText] | None = None
+    resend: bool = False
 
 
 class Send(Command, tag="send"):
@@ -47,6 +51,10 @@ class Send(Command, tag="send"):
     to: str
     body: msgspec.Raw
     again: bool = False
+
+
+class Resend(Command, tag="resend"):
+    """From here on this client sends again what it was asked for, before anything newer."""
 
 
 class Ack(Command, tag="ack"):
@@ -179,8 +187,9 @@ COMMANDS: dict[type[Command], Row] = {
         Row(Register,     OUTSIDE,          True,  10,   Level.LOGINS),  # plain functions put these two into a line;
         Row(Login,        OUTSIDE,          True,  10,   Level.LOGINS),  # a task does them when their turn has come
         Row(Send,         INSIDE,           True,  1,    Level.NEVER),
+        Row(Resend,       INSIDE,           True,  0.5,  Level.NEVER),
         Row(Ack,          INSIDE,           True,  0.5,  Level.NEVER),
-        Row(History,      INSIDE,           False, 10,   Level.HISTORY),
+        Row(History,      INSIDE,           False, 10,  Level.HISTORY),
         Row(GroupCreate,  INSIDE,           False, 50,  Level.HISTORY),
         Row(GroupJoin,    INSIDE,           False, 10,  Level.HISTORY),
         Row(GroupLeave,   INSIDE,           False, 10,  Level.HISTORY),
@@ -194,6 +203,6 @@ COMMANDS: dict[type[Command], Row] = {
         Row(GroupMembers, INSIDE,           False, 10,  Level.HISTORY),
         Row(GroupsList,   INSIDE,           False, 10,  Level.HISTORY),
         Row(Ping,         OUTSIDE + INSIDE, True,  0.5,  Level.NEVER),
-        Row(Logout,       INSIDE,           False, 1,    Level.NEVER),
+        Row(Logout,       INSIDE,           False, 1,   Level.NEVER),
     )
 }  # fmt: skip

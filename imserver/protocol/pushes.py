@@ -29,10 +29,14 @@ class Welcome(msgspec.Struct, gc=False):
 
 
 class Sent(msgspec.Struct, gc=False):
-    """The `ok` of `send`: stored for recipient and sender; `at` in the sender's own log (or the group's)."""
+    """The `ok` of `send`: stored for recipient and sender; `at` in the sender's own log (or the group's).
+
+    `prev`: the position before it there; None for a repeat.
+    """
 
     id: str
     at: Position
+    prev: Position | None = None
 
 
 class Page(msgspec.Struct, omit_defaults=True):
@@ -169,6 +173,22 @@ class Truncated(Push, tag="truncated"):
     count: int = 0
 
 
+class Regressed(Push, tag="regressed"):
+    """The log has lost what was behind `at`, and goes on from there.
+
+    What was lost may come again, at new positions. The `prev` of the next entry is `at`. `log`: of a group.
+    """
+
+    at: str
+    log: str | None = None
+
+
+class ResendPush(Push, tag="resend"):
+    """What was confirmed in the last so many seconds may be lost: the client MUST say `resend`, and send it again."""
+
+    seconds: int
+
+
 class PingPush(Push, tag="ping"):
     """The server asks whether the client is there; any frame answers it."""
 
@@ -196,4 +216,4 @@ class UnknownPush(msgspec.Struct):
     ev: str
 
 
-AnyPush = MessagePush | GroupPush | Synced | Truncated | PingPush | ErrorPush | Bye
+AnyPush = MessagePush | GroupPush | Synced | Truncated | Regressed | ResendPush | PingPush | ErrorPush | Bye

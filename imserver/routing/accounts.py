@@ -87,8 +87,13 @@ class Accounts:
         if expelled:
             session.expelled(expelled)
             return
+        session.takes_resend = command.resend
+        if context.store.may_have_lost(context.clock.now):
+            session.ask_to_resend()
         assert session.tail is not None
         assert session.following is not None
+        if since is not None and is_newer(since, attached.last):
+            session.tail.go_back_to(attached.last)
         session.following.enter(attached.groups, _since_of_groups(command))
         session.tail.begin()
 

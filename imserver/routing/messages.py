@@ -5,12 +5,16 @@ is told. Where one call reaches both logs it goes into both at once. In a cluste
 the recipient's comes first: were it the other way round, a worker that dies in between would leave a message
 that its sender's devices show as sent and nobody received. This way a repeat of the send (same id) finds the first half
 done and completes it; a client that gets no answer repeats.
+
+**Invariant: nothing newer overtakes what is sent again.** When a shard may have lost its newest entries, each session
+is asked to send again what was confirmed. From then on its sends are refused until it says that it does so; those half
+done are, too. Dedupe makes this harmless for what was not lost, in either of the two logs.
 """
 
 from collections.abc import Callable
 from random import random
 
-from imserver.errors import ImError, NotFound
+from imserver.errors import ImError, NotFound, Unavailable
 from imserver.model import (
     Entry,
     GroupId,
@@ -22,7 +26,7 @@ from imserver.model import (
     parse_message_id,
     parse_position,
 )
-from imserver.protocol.commands import Ack, Ping, Send
+from imserver.protocol.commands import Ack, Ping, Resend, Send
 from imserver.protocol.pushes import EMPTY, Sent
 from imserver.routing.returning import Returning, ReturningGroups
 from imserver.session.context import Context
@@ -35,26 +39,30 @@ from imserver.store.redis_link import RedisLink
 from imserver.store.store import NOBODY, Store
 from imserver.store.stored import head_of
 
+_OVERTAKEN = Unavailable("the store may have lost this; send again with the same id")
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
 
 
 class Sending:
     """One send on its way to the store; `on_stored` gets what became of it."""
 
-    __slots__ = ("_command", "_session")
+    __slots__ = ("_asked", "_command", "_session")
 
     def __init__(self, session: Session, command: Send) -> None:
         self._session = session
+        self._asked = session.asked
         self._command = command
         session.started_sending(command.id)
 
     def on_stored(self, result: Appended | ImError) -> None:
         """In both logs, or refused."""
         session, command = self._session, self._command
+        if self._asked != session.asked:  # one of the logs may have lost it since
+            result = _OVERTAKEN
         if isinstance(result, Appended):
             tail = session.tail_of(command.to)
             if tail is None:  # a group that this session does not follow yet, or any more
-                session.reply(command.ref, Sent(command.id, result.at))
+                session.reply(command.ref, Sent(command.id, result.at, result.prev))
             else:
                 tail.answer(result.at, result.prev, command.ref, command.id)
         else:
@@ -90,7 +98,7 @@ class SendingInSteps(Sending):
 
     def _record(self, result: Appended | ImError) -> None:
         """Into the sender's own log."""
-        if isinstance(result, ImError):
+        if isinstance(result, ImError) or self._asked != self._session.asked:
             self.on_stored(result)
             return
         identity = self._session.identity
@@ -99,7 +107,7 @@ class SendingInSteps(Sending):
 
 
 class Messages:
-    """Handlers of `send`, `ack` and `ping`, and the listener of the store."""
+    """Handlers of `send`, `resend`, `ack` and `ping`, and the listener of the store."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -111,6 +119,8 @@ class Messages:
     def send(self, session: Session, command: Send) -> None:
         context, identity = self._context, session.identity
         assert identity is not None
+        if session.asked != session.resent:
+            raise Unavailable("what was confirmed last has to be sent again first: say `resend`")
         to, message_id = parse_address(command.to), parse_message_id(command.id)
         context.counters.messages_in += 1
         store, user, sender, again = context.store, identity.user, identity.sender, 0
@@ -130,6 +140,10 @@ class Messages:
             SendingInSteps(session, command, store, dedupe, content, again).deliver(to)
         if store.saturated:
             store.hold_while_saturated(session)
+
+    def resend(self, session: Session, command: Resend) -> None:
+        session.begin_resend()
+        session.reply(command.ref, EMPTY)
 
     def ack(self, session: Session, command: Ack) -> None:
         """With `ref` it is answered once the cursor is stored; without, it is stored within a second."""
@@ -198,6 +212,17 @@ class Messages:
         if groups:
             link = self._context.store.link_of(groups[0])
             self._returning_groups.setdefault(link, ReturningGroups(self._context)).begin(groups)
+
+    def on_new_epoch(self, holds: Callable[[str], bool]) -> None:
+        """All sessions are asked: what a client sent to a user of that shard may be lost, whatever shard is its own."""
+        for session in self._context.registry:
+            if holds(session.user) and session.tail is not None:
+                session.tail.doubt()
+            session.ask_to_resend()
+        for group in self._context.registry.groups():
+            if holds(group):
+                for tail in self._context.registry.followers_of(group):
+                    tail.doubt()
 
     def on_lease_lost(self, holds: Callable[[str], bool]) -> None:
         """Other workers may reach the shard; each client waits a little, so that they do not all come at once."""

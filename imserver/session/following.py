@@ -90,6 +90,9 @@ class Following:
             self._session.push(Synced(self._session.tail.position.decode()))
             self._end_if_idle()
 
+    def has_caught_up(self, log: str) -> bool:
+        return self._awaited is None or log not in self._awaited
+
     # -- what the logs say
 
     def on_event(self, tail: Tail, entry: Entry) -> None:
@@ -114,7 +117,7 @@ class Following:
 
     def cannot_read(self, tail: Tail) -> None:
         """A group whose shard is out of reach keeps nobody out: it is read when the shard is back."""
-        if self._session.context.store.is_up(tail.log):
+        if self._session.context.store.link_of(tail.log).up:
             after = round(1 + random(), 3)
             self._session.expel("unavailable", "a group's log can't be read now", reconnect=True, after=after)
         else:

@@ -18,11 +18,12 @@ from imserver.protocol.commands import COMMANDS, Command, Ref
 from imserver.protocol.lifecycle import SESSION, Event, State, advance
 from imserver.protocol.limits import TokenBucket
 from imserver.protocol.overload import Level, level_of, retry_after
-from imserver.protocol.pushes import Bye, Push
+from imserver.protocol.pushes import Bye, Push, ResendPush
 from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.cursor import is_newer
 from imserver.session.following import Following
 from imserver.session.tail import Tail
+from imserver.store.epochs import RESEND_SECONDS
 from imserver.store.stored import Sender
 
 log = get_logger("session")
@@ -53,15 +54,18 @@ class Session:
         "_bucket",
         "_holds",
         "acked",
+        "asked",
         "channel",
         "context",
         "following",
         "heard",
         "identity",
         "opened",
+        "resent",
         "sending",
         "state",
         "tail",
+        "takes_resend",
     )
 
     def __init__(self, channel: Channel, context: Context) -> None:
@@ -75,6 +79,8 @@ class Session:
         self.opened = self.heard = now
         self.acked: Position | None = None  # kept by the device, not stored yet
         self.sending: list[str] | None = None  # ids of the sends without an answer; None at rest
+        self.takes_resend = False  # its client keeps what was confirmed
+        self.asked = self.resent = 0  # how often it was asked to send it again; how often it has begun to
         self._bad_frames = 0
         self._holds = 0  # reasons not to take commands
         self._bucket = TokenBucket(context.settings.rate_burst, now)
@@ -218,6 +224,10 @@ class Session:
         if self.following is not None:
             self.following.caught_up(tail.log)
 
+    def has_caught_up(self, log: str) -> bool:
+        """Whether it has been read to its end once."""
+        return self.following is None or self.following.has_caught_up(log)
+
     def cannot_read(self, tail: Tail) -> None:
         """The store does not give a log."""
         if self.following is not None and is_group(tail.log):
@@ -276,6 +286,21 @@ class Session:
             self.sending = None
         if was_full:
             self.release()
+
+    # -- sending again
+
+    def ask_to_resend(self) -> None:
+        """What was confirmed may be lost. Nothing newer may get in before it: until the client says `resend`, nothing.
+
+        The client answers each push once, so that no answer to an earlier one lets it in too soon.
+        """
+        if self.takes_resend and not self.is_closed:
+            self.asked += 1
+            self.push(ResendPush(RESEND_SECONDS))
+
+    def begin_resend(self) -> None:
+        """What the client sends from here on is what it was asked for."""
+        self.resent = min(self.resent + 1, self.asked)
 
     # -- acknowledging
 

@@ -4,15 +4,20 @@ A tail is LIVE while it forwards entries as they are published. It leaves that s
 does not fit behind the last one, the client does not take more, the link to the shard was lost. Then it reads the log
 from its position until it has reached the end, and is LIVE again. Calls, replies and published entries of a shard come
 over one link in the order in which they happened, so what is published behind the last page read is not lost.
+
+A log can lose its end, when a replica takes its primary's place: then it ends before the tail's position, or the next
+entry names one before it that is older. The tail goes back to there, and says so. (Positions are times of the store. A
+failover takes seconds, and the clocks of Redis instances agree better than that: what is appended after it is newer
+than all that was lost.)
 """
 
 from typing import TYPE_CHECKING
 
-from imserver.errors import ImError
+from imserver.errors import ImError, Unavailable
 from imserver.model import Entry, Position, is_group
 from imserver.protocol.commands import Ref
 from imserver.protocol.lifecycle import TAIL, Event, TailState, advance
-from imserver.protocol.pushes import Sent, Truncated
+from imserver.protocol.pushes import Regressed, Sent, Truncated
 from imserver.session.cursor import Verdict, is_newer, judge
 from imserver.store.stored import GROUP_KIND, KIND_AT, head_of
 
@@ -71,7 +76,7 @@ class Tail:
         Never before older entries: a client may take the position in the reply for its cursor, and everything before it
         for received. `prev` is None for a repeat.
         """
-        session, reply = self._session, Sent(message_id, at)
+        session, reply = self._session, Sent(message_id, at, prev)
         if prev == self.position and self.state is _LIVE:
             self.position = at
         else:
@@ -83,6 +88,14 @@ class Tail:
                 self.catch_up()
                 return
         session.reply(ref, reply)
+
+    def doubt(self) -> None:
+        """The log may have lost its end: what was heard of, and the entries of waiting replies."""
+        self._end = None
+        answers, self._answers = self._answers or {}, None
+        for waiting in answers.values():
+            for ref, _ in waiting:
+                self._session.fail(ref, Unavailable("perhaps stored, perhaps lost; send again with the same id"))
 
     def _forward(self, entry: Entry) -> None:
         session = self._session
@@ -113,6 +126,8 @@ class Tail:
         """
         if is_cut and self._may_be_cut and is_newer(start, self.position):
             self._tell_truncated(start)
+        if is_newer(self.position, start):
+            self.go_back_to(start)
         self.position = start
         if surplus:
             self._tell_truncated(end, surplus)
@@ -134,12 +149,24 @@ class Tail:
             self._read()
 
     def ends_at(self, last: Position) -> None:
-        """The log ends there now; entries may have been published unheard."""
-        if last != self.position:
-            self._reaches(last)
+        """The log ends there now: entries may have been published unheard, or those heard of be lost."""
+        self._end = None
+        if is_newer(self.position, last):
+            self.go_back_to(last)
+        elif last != self.position:
+            self._end = last
             self.catch_up()
         if self.state is TailState.CATCHING_UP:
             self._read()  # where a read has failed
+
+    def go_back_to(self, at: Position) -> None:
+        """The log has lost what was behind `at`."""
+        session = self._session
+        session.context.counters.regressions += 1
+        self.position = at
+        session.push(Regressed(at.decode(), self.log if is_group(self.log) else None))
+        if session.has_caught_up(self.log):  # until then the position is what a client has said, perhaps
+            session.context.store.went_back(self.log)
 
     def _reaches(self, at: Position) -> None:
         if is_newer(at, self._end or self.position):
@@ -170,6 +197,7 @@ class Tail:
             return
         if page:
             self._tell_if_cut(page[0])
+            self._go_back_if_lost(page[0])
         for entry in page:
             if self.state is not TailState.CATCHING_UP:
                 return  # fell behind: the rest is read when the client has taken what it has
@@ -185,6 +213,12 @@ class Tail:
         if self._may_be_cut and is_newer(oldest.prev, self.position):
             self._tell_truncated(oldest.at)
         self._may_be_cut = True
+
+    def _go_back_if_lost(self, oldest: Entry) -> None:
+        """What was forwarded last is gone, and the log has grown again."""
+        prev = oldest.prev
+        if prev != self.position and is_newer(oldest.at, self.position) and is_newer(self.position, prev):
+            self.go_back_to(prev)
 
     def _take(self, entry: Entry) -> None:
         if not is_newer(entry.at, self.position):

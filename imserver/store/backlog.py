@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from imserver.errors import ImError, Unavailable
 from imserver.store.answers import fail
-from imserver.store.held import Call, Held
+from imserver.store.held import Call, Held, take_out
 from imserver.store.link_roles import LinkOwner
 
 if TYPE_CHECKING:
@@ -64,9 +64,5 @@ class Backlog:
 
     def fail_what_must_not_be_late(self) -> None:
         """What is to be made `once`, and was on its way when the link was lost."""
-        late = [call for call in self._calls if call.once]
-        others = [call for call in self._calls if not call.once]
-        self._calls.clear()
-        self._calls.extend(others)
-        for call in late:
+        for call in take_out(self._calls, lambda call: call.once):
             fail(call, Unavailable(f"the store is out of reach ({self.why_down}); nobody knows whether this was done"))

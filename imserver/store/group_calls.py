@@ -53,13 +53,16 @@ class GroupInfo(NamedTuple):
     last: Position
 
 
-_POST = b"*10\r\n$5\r\nFCALL\r\n$9\r\nim_post_2\r\n$1\r\n3\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+_POST = (
+    b"*10\r\n$5\r\nFCALL\r\n$17\r\nim_append_group_2\r\n$1\r\n3\r\n"
+    b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+)
 
 
 def post(keys: GroupKeys, dedupe: bytes, content: bytes, origin: bytes, sender: bytes, again: int = 0) -> Packed:
     if again:
         called_with = (keys.state, keys.log, keys.members)
-        return call(b"im_post_2", called_with, dedupe, content, origin, sender, again)
+        return call(b"im_append_group_2", called_with, dedupe, content, origin, sender, again)
     sizes = (len(dedupe), dedupe, len(content), content, len(origin), origin, len(sender), sender)
     return _POST % (keys.packed, *sizes)
 

@@ -16,7 +16,7 @@ Pure: replies are numbered as they come on one connection, from 1.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import hiredis
@@ -27,6 +27,7 @@ from imserver.store.calls import pack
 PING = pack(b"PING")  # asked for a proof when nothing else is; Redis refuses it as it refuses writes
 _Refusal = hiredis.ReplyError
 _NAME_ENDS = 16  # bytes of a packed command within which its name stands
+_FUNCTION_ENDS = 32  # the same, for the first nine letters of a function's
 
 
 class Call(msgspec.Struct, gc=False, eq=False):
@@ -84,6 +85,21 @@ class Held:
 def changes(call: Call) -> bool:
     """Whether Redis refuses the call after a write that failed: what may change something, and PING."""
     return call.command is PING or b"FCALL" in call.command[:_NAME_ENDS]
+
+
+def appends(call: Call) -> bool:
+    """Whether it puts a message into a log."""
+    return b"im_append" in call.command[:_FUNCTION_ENDS]
+
+
+def take_out(calls: deque[Call], is_meant: Callable[[Call], bool]) -> list[Call]:
+    """Those that are meant; the others stay, in their order."""
+    taken = [call for call in calls if is_meant(call)]
+    if taken:
+        others = [call for call in calls if not is_meant(call)]
+        calls.clear()
+        calls.extend(others)
+    return taken
 
 
 def number_of_proof(batch: Sequence[Item], last: int) -> int:

@@ -63,7 +63,11 @@ class LinkLife:
         """To the link's shard as it is now; with `durability = replica` a second time. Raises HandshakeFailed."""
         shard, second = self._link.shard, None
         connected = await shake_hands(
-            shard.url, client_name=self._client_name, channels=self._link.channels, clustered=shard.clustered
+            shard.url,
+            client_name=self._client_name,
+            channels=self._link.channels,
+            clustered=shard.clustered,
+            epoch_key=self._link.epoch_key,
         )
         try:
             if shard.durability == "replica":

@@ -22,7 +22,9 @@ class LinkReactor(Protocol):
 class LinkOwner(Protocol):
     """Whom a link tells what happens."""
 
-    def on_up(self, link: "RedisLink") -> None: ...
+    def on_up(self, link: "RedisLink", *, in_new_epoch: bool) -> None:
+        """`in_new_epoch`: the shard may have lost what it acknowledged before."""
+
     def on_down(self, link: "RedisLink") -> None:
         """It was lost, or could not be made: with each attempt."""
 

@@ -1,4 +1,4 @@
-"""How a link begins: connect, HELLO 3, functions loaded, channels subscribed and confirmed."""
+"""How a link begins: connect, HELLO 3, functions loaded, the epoch asked for, channels subscribed and confirmed."""
 
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -9,8 +9,9 @@ import hiredis
 import trio
 from redis.connection import parse_url
 
-from imserver.store import calls
+from imserver.store import calls, epochs
 from imserver.store.calls import pack
+from imserver.store.epochs import UNKNOWN, Epoch, Lineage
 
 HANDSHAKE_SECONDS = 5.0
 _CHUNK = 262144
@@ -23,26 +24,31 @@ class Connected(NamedTuple):
     sock: socket.socket
     reader: hiredis.Reader
     run_id: bytes
+    epoch: Epoch
 
 
 class HandshakeFailed(Exception):
     """No link for now; the message says why."""
 
 
-async def shake_hands(url: str, *, client_name: str, channels: Sequence[bytes], clustered: bool = False) -> Connected:
+async def shake_hands(
+    url: str, *, client_name: str, channels: Sequence[bytes], clustered: bool = False, epoch_key: bytes | None = None
+) -> Connected:
     """RESP3 is spoken with a primary, the functions are loaded, `channels` are subscribed.
 
+    `epoch_key`: where the shard keeps its epoch; None: it is not asked for.
     The reader may hold pushes that came already: whoever takes it over starts by reading it. Raises HandshakeFailed:
     also where it is a replica; where it is `clustered` and out of touch with the others; where the slot of a channel is
     not its own.
     """
     async with conversation_with(url, client_name) as conversation:
-        run_id = await _run_id_of_primary(conversation)
+        lineage = await _lineage(conversation)
         if clustered:
             await _check_cluster(conversation)
         await _load_functions(conversation)
+        epoch = UNKNOWN if epoch_key is None else await _epoch(conversation, epoch_key, lineage)
         await conversation.subscribe(channels)
-        return Connected(conversation.keep(), conversation.reader, run_id)
+        return Connected(conversation.keep(), conversation.reader, lineage.run_id, epoch)
 
 
 @asynccontextmanager
@@ -95,11 +101,24 @@ async def _connect(options: dict[str, Any]) -> socket.socket:
     return sock
 
 
-async def _run_id_of_primary(conversation: "Conversation") -> bytes:
-    text = await conversation.read("INFO", "server", "replication")
-    if b"role:slave" in text:
-        raise HandshakeFailed("this is a replica")
-    return text.partition(b"run_id:")[2].split(b"\r\n")[0]
+async def _lineage(conversation: "Conversation") -> Lineage:
+    """A replica is refused: it may be promoted while the link stands, and a link is one epoch's."""
+    lineage = epochs.lineage_of(await conversation.read("INFO", "server", "replication"))
+    if lineage.role == b"slave":
+        raise HandshakeFailed("a replica, which takes no writes")
+    return lineage
+
+
+async def _epoch(conversation: "Conversation", key: bytes, lineage: Lineage) -> Epoch:
+    if not lineage.replid:
+        return UNKNOWN
+    try:
+        return epochs.answered(await conversation.ask_packed(epochs.ask(key, lineage)))
+    except HandshakeFailed as refused:
+        # A disk that is full, a replica that is missing: reading goes on. Whatever is believed, nothing is written now.
+        if not str(refused).startswith(("MISCONF", "NOREPLICAS")):
+            raise
+        return Epoch(lineage.replid, 0.0)
 
 
 async def _check_cluster(conversation: "Conversation") -> None:
@@ -140,7 +159,10 @@ class Conversation:
         return text if isinstance(text, bytes) else str(text).encode()
 
     async def ask(self, *command: str) -> Any:
-        await self._send(pack(*command))
+        return await self.ask_packed(pack(*command))
+
+    async def ask_packed(self, command: bytes) -> Any:
+        await self._send(command)
         return await self._next()
 
     async def subscribe(self, channels: Sequence[bytes]) -> None:

@@ -6,7 +6,8 @@ Calls are queued and written once per turn of the reactor, so they pipeline by t
 store can be repeated (store/functions), so when the link breaks, the calls without an answer are sent again, in
 order, before any newer one. Their callers notice a delay. Only when the link stays away longer than `timeout` seconds
 do they all fail together, as Unavailable: the outcome is unknown. The few that must not come late (`once`) are not made
-while the link is away, and fail when it is lost.
+while the link is away, and fail when it is lost. In a new epoch of the shard (store/epochs.py) messages fail, too: they
+would get in before older ones that are lost.
 
 **Invariant: a link that comes back has missed something.** Its owner is told (`on_up`) once the subscriptions are
 confirmed and before any push is delivered, and has every session of the shard read from its cursor.
@@ -14,14 +15,14 @@ confirmed and before any push is delivered, and has every session of the shard r
 **Invariant: what is given on has been written** by Redis to its file (store/held.py), or, with `durability = replica`,
 a replica has acknowledged it (store/replicas.py). Only a Redis that synchronizes before it replies is believed at once.
 
-Two connections instead of one were rejected: an entry could overtake the reply to the append before it, and every
-busy session would see gaps that are none.
+Two connections were rejected: an entry could overtake the reply to the append before it, a gap that is none.
 """
 
 import socket
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import hiredis
@@ -30,10 +31,11 @@ import trio
 from imserver.errors import Unavailable
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
-from imserver.store.answers import answer_of, give_on, ignore
+from imserver.store.answers import answer_of, fail, give_on, ignore
 from imserver.store.backlog import Backlog
 from imserver.store.calls import pack
-from imserver.store.held import PING, Call, Item, number_of_proof
+from imserver.store.epochs import UNKNOWN, epoch_key, is_another
+from imserver.store.held import PING, Call, Item, appends, number_of_proof, take_out
 from imserver.store.link_life import LinkLife
 from imserver.store.link_roles import LinkOwner, LinkReactor
 from imserver.store.partitions import channel_prefix
@@ -76,6 +78,7 @@ class RedisLink(Backlog):
         self.up_since = 0.0  # reactor time
         self.why_down = "not connected yet"
         self.proven_at = 0.0  # when the last probe came back; reactor time
+        self.epoch_began, self._epoch = -inf, UNKNOWN  # reactor time
         self._owner, self._reactor, self._counters = owner, reactor, counters
         self._timeout = timeout
         self._sock: socket.socket | None = None
@@ -91,6 +94,10 @@ class RedisLink(Backlog):
     @property
     def url(self) -> str:
         return self.shard.url
+
+    @property
+    def epoch_key(self) -> bytes:
+        return epoch_key(self.shard.partitions[0])
 
     def _channels_of(self, shard: Shard) -> list[bytes]:
         """On which is published what concerns this node."""
@@ -283,13 +290,18 @@ class RedisLink(Backlog):
         self.up, self.why_down = True, ""
         self.proven_at = self.up_since = self._reactor.now
         self._received = 0
+        self.epoch_began = self._reactor.now - connected.epoch.age_seconds
+        is_new, self._epoch = is_another(self._epoch, connected.epoch), connected.epoch
+        refused = take_out(self._calls, appends) if is_new else []
         self._out = [call.command for call in self._calls]
         self._reactor.add(sock.fileno(), self)
         log.info("link up", shard=self.url, repeated=len(self._calls))
         self._was_up.set()
         with self._reactor.batch():
             self._reactor.touch_link(self)
-            self._owner.on_up(self)
+            self._owner.on_up(self, in_new_epoch=is_new)
+            for call in refused:
+                fail(call, Unavailable("the store may have lost its newest entries; send again"))
             self._receive()  # pushes that came with the last confirmations
 
     def _lose(self, why: str) -> None:

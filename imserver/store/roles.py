@@ -21,6 +21,12 @@ class Listener(Protocol):
     def on_cleared(self, holds: Callable[[str], bool]) -> None:
         """What this node had entered of groups of a shard is gone; it may be entered again."""
 
+    def on_new_epoch(self, holds: Callable[[str], bool]) -> None:
+        """A shard may have lost what it acknowledged last, of the logs of the users and groups it holds.
+
+        Whoever sent it has to send it again, before anything newer.
+        """
+
     def on_lease_lost(self, holds: Callable[[str], bool]) -> None:
         """Sessions of users of a shard MUST go elsewhere: before long this node is taken for dead there."""
 

@@ -11,9 +11,11 @@ from imserver.model import Entry, Place, Position, UserId
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.store import calls
+from imserver.store.answers import ignore
 from imserver.store.calls import Appended, Attached, Bounds, Late
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
+from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.groups import GroupStore
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
@@ -120,15 +122,11 @@ class Store:
         """Of a user, or of a group."""
         return self._by_partition[partition_of(owner)]
 
-    def is_up(self, owner: str) -> bool:
-        """Whether the shard of a user or a group can be reached."""
-        return self.link_of(owner).up
-
     def call_for(
         self, owner: str, command: bytes, then: Callable[[Any], None] | None = None, parse: Parse | None = None
     ) -> None:
         """A call on the shard of a user or a group."""
-        self.link_of(owner).call(command, then or _ignore, parse)
+        self.link_of(owner).call(command, then or ignore, parse)
 
     # -- backpressure
 
@@ -191,7 +189,7 @@ class Store:
             return
         self._until_trim = _TRIM_EVERY
         for keys in appended_to:
-            self._by_partition[keys.partition].call(calls.trim(keys, time.time(), self._options.bounds), _ignore)
+            self._by_partition[keys.partition].call(calls.trim(keys, time.time(), self._options.bounds), ignore)
 
     def read(self, log: str, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
         """At most `count` entries of the log of a user or a group behind `after`, oldest first."""
@@ -206,7 +204,7 @@ class Store:
     def ack(self, user: UserId, device: str, upto: Position, then: Callable[[object], None] | None = None) -> None:
         """The device has kept everything up to there."""
         keys = user_keys(user)
-        self._by_partition[keys.partition].call(calls.ack(keys, device, upto), then or _ignore)
+        self._by_partition[keys.partition].call(calls.ack(keys, device, upto), then or ignore)
 
     # -- the directory
 
@@ -249,7 +247,7 @@ class Store:
     def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
         """A session leaves the directory; its cursor is kept."""
         keys = user_keys(user)
-        self._by_partition[keys.partition].call(calls.detach(keys, self._hosting(keys), place, cursor), _ignore)
+        self._by_partition[keys.partition].call(calls.detach(keys, self._hosting(keys), place, cursor), ignore)
 
     def _hosting(self, keys: UserKeys) -> Hosting:
         return Hosting(keys.partition, self.node.encode())
@@ -291,9 +289,11 @@ class Store:
 
     # -- what the links say
 
-    def on_up(self, link: RedisLink) -> None:
+    def on_up(self, link: RedisLink, *, in_new_epoch: bool) -> None:
         self._leases[link].renew(self._reactor.now)
         assert self._listener is not None
+        if in_new_epoch:
+            self._tell_new_epoch(link)
         self._listener.on_link_up(lambda owner: self.link_of(owner) is link)
 
     def on_down(self, link: RedisLink) -> None:
@@ -345,6 +345,25 @@ class Store:
         assert self._listener is not None
         self._listener.on_cleared(lambda owner: self.link_of(owner) is link)
 
+    # -- epochs
+
+    def may_have_lost(self, now: float) -> bool:
+        """Whether a client that comes in now may still have to send again what a shard has lost."""
+        return any(now - link.epoch_began < IN_DOUBT_SECONDS for link in self.links)
+
+    def went_back(self, owner: str) -> None:
+        """The user's log has lost its end. Where no new epoch tells why (an old file was restored), this begins one."""
+        link = self.link_of(owner)
+        if self._reactor.now - link.epoch_began >= IN_DOUBT_SECONDS:
+            link.epoch_began = self._reactor.now
+            self._tell_new_epoch(link)
+
+    def _tell_new_epoch(self, link: RedisLink) -> None:
+        log.warning("the shard may have lost its newest entries: clients are asked to send again", shard=link.url)
+        self._counters.epochs += 1
+        assert self._listener is not None
+        self._listener.on_new_epoch(lambda user: self.link_of(user) is link)
+
     # -- health
 
     def tick(self, now: float) -> None:
@@ -376,7 +395,3 @@ class Store:
     @property
     def in_flight(self) -> int:
         return sum(link.in_flight for link in self.links)
-
-
-def _ignore(reply: object) -> None:
-    """The answer of a call that nobody waits for."""

@@ -2,11 +2,12 @@
 
 from collections import deque
 
-from imclient.core import Identity, Replica
+from imclient.core import Replica
 from imclient.errors import ConnectionLost
 from imclient.events import Event, Message, Reconnect, SendFailed, Sent, Truncated
 from imclient.outbox import Outbox
 from imclient.reader import Reader
+from imclient.stages import Identity
 
 from imserver.model import DeviceId, UserId
 from tests.client.model_server import ModelServer, ModelSession
@@ -18,7 +19,8 @@ class Device:
     def __init__(self, server: ModelServer, user: str, name: str, *, inbox_bytes: int = 1 << 20) -> None:
         identity = Identity(user=UserId(user), device=DeviceId(name), password="secret")
         self.server = server
-        self.replica = Replica(identity, Reader({}, inbox_bytes), Outbox(f"{name}run"), lambda: 0.5)
+        self.outbox = Outbox(f"{name}run")
+        self.replica = Replica(identity, Reader({}, inbox_bytes), self.outbox, lambda: 0.5)
         self.session: ModelSession | None = None
         self.up: deque[bytes] = deque()
         self.events: list[Event] = []
@@ -64,7 +66,7 @@ class Device:
             self.to_server()
             if not self.session or not self.session.out:
                 due = self.replica.next_due()
-                if self.replica.unsent == 0 or due is None:
+                if self.outbox.is_empty or due is None:
                     return
                 self.now = max(self.now, due)
             self.from_server()

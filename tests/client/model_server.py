@@ -12,8 +12,8 @@ import msgspec
 
 from imserver.errors import BadCredentials, Exists, ImError, NotFound, Overloaded, Unavailable
 from imserver.protocol import codec
-from imserver.protocol.commands import Ack, Command, History, Login, Logout, Ping, Ref, Register, Send
-from imserver.protocol.pushes import Bye, MessagePush, Push, Synced, Truncated, Welcome
+from imserver.protocol.commands import Ack, Command, History, Login, Logout, Ping, Ref, Register, Resend, Send
+from imserver.protocol.pushes import Bye, MessagePush, Push, Regressed, ResendPush, Synced, Truncated, Welcome
 
 
 class Sent(msgspec.Struct, omit_defaults=True):
@@ -40,6 +40,7 @@ class ModelServer:
     sessions: list["ModelSession"] = field(default_factory=list)
     faults: deque[str] = field(default_factory=deque)  # what befalls the next sends: see `ModelSession.send`
     time: int = 1000
+    is_in_doubt: bool = False  # a failover was not long ago
 
     def add_user(self, user: str, password: str = "secret") -> None:
         self.passwords[user] = password
@@ -50,9 +51,20 @@ class ModelServer:
         return ModelSession(self)
 
     def lose_end(self, user: str, count: int) -> None:
-        """A failover to a replica that had not got the newest entries."""
-        del self.logs[user][-count:]
-        self.last[user] = self.logs[user][-1].at if self.logs[user] else "0-0"
+        """A failover to a replica that had not got the newest entries, and nobody says so."""
+        for _ in range(min(count, len(self.logs[user]))):
+            lost = self.logs[user].pop()
+            del self.stored[user, lost.sender, lost.device, lost.id]
+            self.last[user] = lost.prev
+
+    def fail_over(self, user: str, count: int) -> None:
+        """The same, noticed: all who are connected are asked to send again."""
+        self.lose_end(user, count)
+        self.is_in_doubt = True
+        for session in self.sessions:
+            session.ask_to_resend()
+            if session.user == user:
+                session.push(Regressed(self.last[user]))
 
     def append(self, owner: str, message: dict[str, str], origin: "ModelSession | None") -> tuple[str, str | None]:
         """Stores and pushes; the position, and the one before it unless this is a repeat."""
@@ -80,6 +92,16 @@ class ModelSession:
         self.device = ""
         self.out: deque[bytes] = deque()
         self.heard: list[Command] = []
+        self.takes_resend = False
+        self.gates = 0  # how often it was asked to send again, and has not begun to
+
+    def ask_to_resend(self) -> None:
+        if self.takes_resend:
+            self.gates += 1
+            self.push(ResendPush(60))
+
+    def _resend(self, command: Resend) -> None:
+        self.gates -= 1
 
     def push(self, push: Push) -> None:
         self.out.append(codec.encode_push(push))
@@ -103,6 +125,7 @@ class ModelSession:
             Register: self._register,
             Login: self._login,
             Send: self._send,
+            Resend: self._resend,
             Ack: self._ack,
             History: self._history,
             Ping: lambda ping: self.ok(ping.ref),
@@ -128,6 +151,9 @@ class ModelSession:
         at = self.server.last[self.user]
         token = f"token:{self.user}:{self.device}"
         self.ok(command.ref, Welcome(self.user, self.device, token, 2**31, at, self.server.ping, self.server.max_frame))
+        self.takes_resend = command.resend
+        if self.server.is_in_doubt:
+            self.ask_to_resend()
         self._give_backlog(command)
 
     def _check(self, command: Login) -> tuple[str, str]:
@@ -144,11 +170,16 @@ class ModelSession:
     def _give_backlog(self, command: Login) -> None:
         since = command.since or self.server.cursors.get((self.user, self.device), "0-0")
         assert isinstance(since, str)
+        if self.server.is_in_doubt and order(since) > order(self.server.last[self.user]):
+            since = self.server.last[self.user]
+            self.push(Regressed(since))
         log, last = [entry for entry in self.server.logs[self.user] if order(entry.at) > order(since)], self.server.last
         if log and order(log[0].prev) > order(since):
             self.push(Truncated(log[0].at))
         elif not log and order(last[self.user]) > order(since) and since != "0-0":
             self.push(Truncated(last[self.user]))
+        elif log and order(log[0].prev) < order(since):
+            self.push(Regressed(log[0].prev))
         for entry in log:
             self.push(entry)
         self.push(Synced(max(last[self.user], since, key=order)))
@@ -158,6 +189,8 @@ class ModelSession:
 
         `unavailable`, too, but stored: `half` after the recipient's log, `whole` after both.
         """
+        if self.gates:
+            raise Unavailable("send again first")
         fault = self.server.faults.popleft() if self.server.faults else ""
         if fault == "unavailable":
             raise Unavailable("the store is out of reach")

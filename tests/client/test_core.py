@@ -4,18 +4,19 @@ from typing import Any
 
 import msgspec
 import pytest
-from imclient.core import Identity, Replica, State
+from imclient.core import Replica
 from imclient.errors import ConnectionLost, SessionEnded
-from imclient.events import Answered, Ended, Event, Message, Reconnect, Synced, Welcomed
+from imclient.events import Answered, Ended, Event, Message, Reconnect, Regressed, Synced, Welcomed
 from imclient.outbox import Outbox
 from imclient.reader import Reader
+from imclient.stages import Identity, State
 
 from imserver.errors import BadCredentials, BadRequest, NotFound, RateLimited, TooLarge, Unavailable
 from imserver.model import DeviceId, UserId
 from imserver.protocol import codec
 from imserver.protocol.commands import Ack, History, Login, Logout, Ping, Send
 from tests.client.dialogue import Device
-from tests.client.model_server import ModelServer
+from tests.client.model_server import ModelServer, order
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_logs_in_by_password_then_by_token(alice: Device) -> None:
     alice.to_server()
     session = alice.session
     assert session is not None
-    assert session.heard == [Login(ref=0, device="laptop", token="token:alice:laptop", since="0-0")]
+    assert session.heard == [Login(ref=0, device="laptop", token="token:alice:laptop", since="0-0", resend=True)]
 
 
 def test_a_refused_token_falls_back_to_the_password(server: ModelServer, alice: Device) -> None:
@@ -470,12 +471,8 @@ def test_a_log_that_has_lost_its_end_is_told_and_followed(server: ModelServer, a
     bob.settle()
     say(alice, bob, "three")
     assert bob.bodies == ["one", "two", "three"]
-    assert [event.at for event in bob.truncated] == [server.logs["bob"][0].at]
-    assert order_of(lost.at) > order_of(bob.truncated[0].at)
-
-
-def order_of(position: str) -> int:
-    return int(position.partition("-")[0])
+    assert bob.of(Regressed) == [Regressed(server.logs["bob"][0].at)]
+    assert order(lost.at) > order(server.logs["bob"][0].at)
 
 
 def test_a_server_that_says_it_is_where_we_were_is_followed(server: ModelServer, alice: Device, bob: Device) -> None:
@@ -486,7 +483,7 @@ def test_a_server_that_says_it_is_where_we_were_is_followed(server: ModelServer,
     bob.settle()
     say(alice, bob, "three")
     assert bob.bodies == ["one", "two", "three"]
-    assert [event.at for event in bob.truncated] == ["0-0"]
+    assert bob.of(Regressed) == [Regressed("0-0")]
     assert bob.of(Reconnect) == []
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import imclient
 import pytest
 import trio
-from imclient.core import Identity, Replica
+from imclient.core import Replica
 from imclient.events import Event, GroupChanged, Message, Reconnect, Truncated
 from imclient.outbox import Outbox
 from imclient.reader import Reader
+from imclient.stages import Identity
 
 from imserver.model import DeviceId, UserId
 from tests.client.program import Home, tcp_url, ws_url
@@ -175,5 +176,6 @@ def test_the_program(server: Server, home: Home, new_home: Callable[[str], Home]
     assert f"{name('alice')}  (owner)" in made.stderr
     joined = other.run("chat", bob, given=f"/join {group}\ntwo\n/to {name('alice')}\n{group}: three\n")
     assert "! " not in joined.stderr
+    # What came meanwhile, then what the history has before it.
     read = home.run("chat", alice, given=f"/to {group}\n/history\n").stdout
-    assert [line.rpartition(": ")[2] for line in read.splitlines() if line][-3:] == ["one", "two", "three"]
+    assert [line.rpartition(": ")[2] for line in read.splitlines() if line][-3:] == ["two", "three", "one"]

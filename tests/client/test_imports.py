@@ -4,7 +4,19 @@ import pytest
 
 from tests.test_layers import SOCKETS, imports, modules, within
 
-SANS_IO = ("address", "backoff", "core", "cursor", "errors", "events", "handshake", "outbox", "reader", "text")
+SANS_IO = (
+    "address",
+    "backoff",
+    "core",
+    "cursor",
+    "errors",
+    "events",
+    "handshake",
+    "outbox",
+    "reader",
+    "stages",
+    "text",
+)
 
 
 @pytest.mark.parametrize("name", SANS_IO)

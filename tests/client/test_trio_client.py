@@ -143,7 +143,7 @@ def test_comes_back_and_resumes() -> None:
             await alice.wait_sent()
             logins = [c for session in peer.sessions for c in session.heard if isinstance(c, Login)]
             assert logins[-1].token is not None
-            assert Login(ref=0, device="laptop", token="token:bob:laptop", since=one.at) in logins
+            assert Login(ref=0, device="laptop", token="token:bob:laptop", since=one.at, resend=True) in logins
 
     run(scene)
 

@@ -63,7 +63,7 @@ def test_both_ways_between_tcp_and_websocket(
     assert echo["body"] == {"text": "hello", "bold": [0, 5]}
     assert echo["prev"] == said["at"]  # each in its own log
     assert page.websocket.subprotocol == "im.v1"
-    assert set(answered) == {"id", "at"}
+    assert set(answered) == {"id", "at", "prev"}
 
 
 def test_the_senders_other_devices_hear_it_too(opener: Opener, user: Names) -> None:
@@ -86,7 +86,9 @@ def test_a_repeat_is_answered_alike_and_heard_once(opener: Opener, user: Names) 
     for client, name in ((desk, ann), (other, ben)):
         client.register(name)
         client.enter(name, "desk")
-    assert desk.tell(ben, "m1") == desk.tell(ben, "m1") == desk.tell(ben, "m1", "another body")
+    first = desk.tell(ben, "m1")
+    assert first.pop("prev") == "0-0"
+    assert first == desk.tell(ben, "m1") == desk.tell(ben, "m1", "another body")
     desk.tell(ben, "m2")
     assert [other.hear("msg")["id"] for _ in range(2)] == ["m1", "m2"]
 

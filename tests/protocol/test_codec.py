@@ -32,9 +32,22 @@ from imserver.protocol.commands import (
     Logout,
     Ping,
     Register,
+    Resend,
     Send,
 )
-from imserver.protocol.pushes import Bye, MessagePush, Page, PingPush, Reply, Sent, Synced, Truncated, UnknownPush
+from imserver.protocol.pushes import (
+    Bye,
+    MessagePush,
+    Page,
+    PingPush,
+    Regressed,
+    Reply,
+    ResendPush,
+    Sent,
+    Synced,
+    Truncated,
+    UnknownPush,
+)
 
 TABLE: list[tuple[Command, bytes]] = [
     (Register(user="alice", password="pw"), b'{"op":"register","user":"alice","password":"pw"}'),
@@ -47,6 +60,8 @@ TABLE: list[tuple[Command, bytes]] = [
         Send(ref=3, id="c1", to="bob", body=msgspec.Raw(b'"hello"')),
         b'{"op":"send","ref":3,"id":"c1","to":"bob","body":"hello"}',
     ),
+    (Login(device="d", token="t", resend=True), b'{"op":"login","device":"d","token":"t","resend":true}'),
+    (Resend(), b'{"op":"resend"}'),
     (Ack(upto="1-0", log="#g"), b'{"op":"ack","upto":"1-0","log":"#g"}'),
     (History(partner="bob", before="5-0", limit=7), b'{"op":"history","with":"bob","before":"5-0","limit":7}'),
     (
@@ -224,6 +239,12 @@ def test_replies_and_pushes() -> None:
     )
     both = [
         (codec.encode_reply(3, Sent("c1", Position(b"1-0"))), Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"1-0"}'))),
+        (
+            codec.encode_reply(3, Sent("c1", Position(b"2-0"), Position(b"1-0"))),
+            Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"2-0","prev":"1-0"}')),
+        ),
+        (codec.encode_push(Regressed("1-0")), Regressed("1-0")),
+        (codec.encode_push(ResendPush(60)), ResendPush(60)),
         (
             codec.encode_reply("h", Page([entry], True, "2-0")),
             Reply("h", ok=msgspec.Raw(b'{"messages":[%b],"more":true,"next":"2-0"}' % codec.encode_entry(entry))),

@@ -78,6 +78,7 @@ class ServerNode:
                 commands.Login: self.accounts.login,
                 commands.Logout: self.accounts.logout,
                 commands.Send: self.messages.send,
+                commands.Resend: self.messages.resend,
                 commands.Ack: self.messages.ack,
                 commands.Ping: self.messages.ping,
                 commands.History: Histories(self.context).history,

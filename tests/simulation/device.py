@@ -3,7 +3,9 @@
 It says `login` with its cursor, repeats sends that have no answer, and notes every message at its position; what comes
 at a position, be it an entry or the reply that stands for one, moves the cursor. What may never happen raises
 AssertionError at once: an entry out of order, an entry twice, an own message pushed to the session that sent it, a
-second `synced`.
+second `synced`, an entry that follows an older one than it was told of, unless it was told that the log went back.
+
+What was confirmed it keeps, and sends again when it is asked to, in the order of the first time and before all else.
 """
 
 from collections.abc import Callable
@@ -37,6 +39,8 @@ class Device:
         self.known: dict[str, Key] = {}  # position in the own log -> message
         self.confirmed: dict[str, str] = {}  # id -> position
         self.outbox: dict[str, str] = {}  # id -> recipient; without an answer, in the order of the first try
+        self.kept: dict[str, str] = {}  # id -> recipient; confirmed, and young enough to be sent again
+        self.sent_again: set[str] = set()  # ids that were confirmed, and sent again since the store may have lost them
         self.refused: dict[str, str] = {}  # id -> code, for good
         self.sent: dict[str, str] = {}  # id -> recipient, all that were ever sent
         self.given_up: set[str] = set()  # ids that will not be repeated, and may never be answered
@@ -67,7 +71,9 @@ class Device:
         self._is_cut = False  # was told of a gap
         self.unanswered: dict[str | int, str] = {}  # ref -> message id
         self._refs = 0
+        self._superseded: set[str | int] = set()  # refs of sends that were repeated, in order, since they were made
         self._reached: tuple[int, ...] = (-1,)  # position of the last entry, or of the reply that stood for it
+        self._stands: tuple[int, ...] = (0, 0)  # all that it was told of in this session was up to there
         self._said: set[str] = set()  # ids sent for the first time in this session
         self._told: set[str] = set()  # ids confirmed in this session
 
@@ -79,8 +85,10 @@ class Device:
         self._begin_session()
         self._partial = b""
         self._is_new = not since and not self.acked
+        self._stands = order(self.cursor) if since else (0, 0)
         self.node, self.wire = node, node.open(capacity=capacity)
-        login = {"op": "login", "ref": "login", "device": self.name, "token": token_for(self.user, self.name)}
+        token = token_for(self.user, self.name)
+        login: dict[str, object] = {"op": "login", "ref": "login", "device": self.name, "token": token, "resend": True}
         self._write(login | ({"since": self.cursor} if since else {}))
         self._speaks = eager
         if eager:
@@ -142,9 +150,11 @@ class Device:
             self._say(message_id)
 
     def give_up(self) -> None:
-        """Nobody will repeat what has no answer: the user deleted it, or lost patience."""
-        self.given_up.update(self.outbox)
-        self.outbox.clear()
+        """Nobody will repeat what has no answer: the user deleted it, or lost patience. What had one is repeated."""
+        unanswered = [message_id for message_id in self.outbox if message_id not in self.confirmed]
+        self.given_up.update(unanswered)
+        for message_id in unanswered:
+            del self.outbox[message_id]
 
     def may_never_hear_of(self, key: Key) -> bool:
         """On the session that sends it the reply stands for an entry, and who gives up may not hear the reply."""
@@ -183,7 +193,8 @@ class Device:
             return
         self._said.discard(message_id)  # outcome unknown: if it was stored, a push will say so
         if frame["err"]["code"] == "unavailable":
-            self.unsure.add(message_id)
+            if ref not in self._superseded:
+                self.unsure.add(message_id)
         elif frame["err"]["code"] != "not-logged-in":
             self.refused[message_id] = frame["err"]["code"]
             self.outbox.pop(message_id, None)
@@ -202,11 +213,36 @@ class Device:
         if message_id in self._said and message_id not in self.confirmed:
             # After a lost link it may come late, when newer entries were forwarded; never early.
             self._reached = max(self._reached, order(at))
-        assert self.confirmed.setdefault(message_id, at) == at, "two answers to one message"
-        self.outbox.pop(message_id, None)
+        assert self.confirmed.get(message_id, at) == at or message_id in self.sent_again, "two answers to one message"
+        self.confirmed[message_id] = at
+        self._stands = max(self._stands, order(at))
+        self._keep(message_id)
         self._told.add(message_id)
         self._note(at, (self.user, self.name, message_id))
         self._advance(at)
+
+    def _keep(self, message_id: str) -> None:
+        """Answered for; but the store may lose it."""
+        self.outbox.pop(message_id, None)
+        self.kept[message_id] = self.sent[message_id]
+
+    def _hear_resend(self, frame: dict[str, Any]) -> None:
+        """What its session heard of before, the log's end at login too, may be lost."""
+        self._write({"op": "resend"})
+        self._is_cut = True
+        again = self.kept | self.outbox
+        self.sent_again.update(self.kept)
+        self._told.difference_update(again)
+        self.kept.clear()
+        self.outbox = {message_id: to for message_id, to in self.sent.items() if message_id in again}
+        self._speaks = True
+        self._superseded.update(self.unanswered)
+        self.repeat()
+
+    def _hear_regressed(self, frame: dict[str, str]) -> None:
+        """It may not have been told of what was lost behind there."""
+        assert order(frame["at"]) <= self._stands, "it has not gone back"
+        self._stands, self.cursor = order(frame["at"]), frame["at"]
 
     def _note(self, at: str, key: Key) -> None:
         assert self.known.setdefault(at, key) == key, f"two messages at {at}"
@@ -216,6 +252,8 @@ class Device:
         assert self.welcomed is not None, "a push before the welcome"
         assert order(at) > self._reached, f"{at} after {self._reached}"
         assert order(entry["prev"]) < order(at)
+        assert order(entry["prev"]) >= self._stands, "the log went back, and nobody said so"
+        self._stands = order(at)
         if self._is_new and not self._has_heard_entry:
             self.gaps.append((order("0-0"), order(entry["prev"])))
         self._has_heard_entry = True
@@ -236,6 +274,7 @@ class Device:
         if self._is_new and not self._has_heard_entry:
             self.gaps.append((order("0-0"), order(frame["at"])))
         self.synced = frame["at"]
+        self._stands = max(self._stands, order(frame["at"]))
         self._advance(frame["at"])
 
     def _hear_truncated(self, frame: dict[str, str]) -> None:

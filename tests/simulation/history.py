@@ -13,6 +13,8 @@ Fails = Callable[[Schedule], bool]
 def play(schedule: Schedule, tell: Tell | None = None) -> Scene:
     """The steps, then all comes right, then the judgement. Raises what went wrong."""
     scene = Scene(schedule.shape, tell)
+    if schedule.fails_over:
+        scene.world.remember_writes()
     for step in schedule.steps:
         scene.do(*step)
     scene.finish(loses_pushes=schedule.loses_pushes)

@@ -7,6 +7,7 @@
 4. What one device says to one user is in one order, the order in which it was said, in every log. Excepted is what had
    the answer `unavailable`, or would have had it: its outcome is unknown, and a client that goes on does so knowingly.
 5. Nothing is there that nobody sent.
+6. What a failover takes away comes back from the clients that sent it: in the end it counts as if it had never gone.
 """
 
 import json
@@ -25,6 +26,7 @@ class Ledger:
         self._read_upto: dict[str, tuple[int, int]] = {}
         self.logs: dict[str, dict[str, Key]] = {device.user: {} for device in devices}
         self._keys: dict[str, set[Key]] = {device.user: set() for device in devices}
+        self.lost: dict[str, dict[str, Key]] = {device.user: {} for device in devices}  # what failovers took away
 
     def read(self, user: str) -> dict[str, Key]:
         """Position -> message, all that ever were in the user's log."""
@@ -46,6 +48,21 @@ class Ledger:
         """Positions of what has not been cut off."""
         return {entry.at.decode() for entry in self._database.accounts[user].log}
 
+    def before_failover(self) -> dict[str, set[str]]:
+        """To be given to `after_failover`."""
+        for user in self.logs:
+            self.read(user)
+        return {user: self.kept(user) for user in self.logs}
+
+    def after_failover(self, before: dict[str, set[str]]) -> None:
+        for user, log in self.logs.items():
+            for at in sorted(before[user] - self.kept(user)):
+                self.lost[user][at] = key = log.pop(at)
+                self._keys[user].discard(key)
+
+    def _was_at(self, user: str, at: str) -> Key | None:
+        return self.logs[user].get(at) or self.lost[user].get(at)
+
     def _checked(self, entry: Entry) -> Key:
         """No phantoms: whatever is there was said so."""
         said = json.loads(entry.content)
@@ -65,8 +82,10 @@ class Ledger:
     def on_confirmed(self, device: Device, message_id: str, at: str) -> None:
         """Stored, then acknowledged."""
         key, to = device.key(message_id), device.sent[message_id]
-        assert self.has(to, key), f"{key} was confirmed, and {to} does not have it"
-        assert self.read(device.user).get(at) == key, f"{key} was confirmed, and its sender does not have it there"
+        was_lost = key in self.lost[to].values()
+        assert self.has(to, key) or was_lost, f"{key} was confirmed, and {to} does not have it"
+        self.read(device.user)
+        assert self._was_at(device.user, at) == key, f"{key} was confirmed, and its sender does not have it there"
 
     def judge(self) -> None:
         for user in self.logs:
@@ -80,7 +99,7 @@ class Ledger:
         log, kept = self.logs[device.user], self.kept(device.user)
         assert device.synced is not None, f"{device} was never told that it has all"
         for at, key in device.known.items():
-            assert log.get(at) == key, f"{device} was told {key} at {at}, and the log is another"
+            assert self._was_at(device.user, at) == key, f"{device} was told {key} at {at}, and the log is another"
         for at, key in log.items():
             if at not in device.known and not device.may_never_hear_of(key):
                 assert at not in kept, f"{device} never got {key} at {at}"
@@ -97,9 +116,13 @@ class Ledger:
                 assert (to, device.refused[message_id]) == ("nobody", "not-found")
                 assert not any(self.has(user, key) for user in self.logs), f"{key} was refused, and stored"
             elif message_id in device.confirmed:
-                self.on_confirmed(device, message_id, device.confirmed[message_id])
+                assert self.has(to, key), f"{key} was confirmed, and {to} has lost it"
+                at = device.confirmed[message_id]
+                assert self.logs[device.user].get(at) == key, f"{key} was confirmed, and its sender has lost it"
             elif self.has(device.user, key):
-                assert self.has(to, key), f"{device} shows {key} as sent, and {to} does not have it"
+                # Who gives up a message that is half stored does not bring back what a failover takes of it.
+                was_lost = key in self.lost[to].values()
+                assert self.has(to, key) or was_lost, f"{device} shows {key} as sent, and {to} does not have it"
 
     def _judge_order(self, device: Device) -> None:
         unsure = device.unsure | device.given_up

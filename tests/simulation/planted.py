@@ -19,9 +19,10 @@ from imserver.session.session import Session
 from imserver.session.tail import Tail
 from imserver.store.calls import Appended, Attached
 from tests.model_database import Database, device_at
-from tests.model_store import Link, NodeStore, Then
+from tests.model_store import Call, Link, NodeStore, Then
 from tests.simulation import trimming
 from tests.simulation.device import Device, Key
+from tests.simulation.ledger import Ledger
 
 Patch = tuple[object, str, Callable[..., object]]
 
@@ -173,6 +174,29 @@ def never_read_again(self: Session, message_id: str) -> None:
     self.sending.remove(message_id)
 
 
+ask_to_resend = Session.ask_to_resend
+
+
+def ask_and_go_on(self: Session) -> None:
+    """What is newer gets in before what is sent again."""
+    ask_to_resend(self)
+    self.resent = self.asked
+
+
+def refuse_nothing(self: Link) -> list[Call]:
+    """What had no answer is repeated, before what is lost is sent again."""
+    return []
+
+
+def forget(self: Device, message_id: str) -> None:
+    """A client that does not keep what was confirmed."""
+    self.outbox.pop(message_id, None)
+
+
+def nothing_is_in_doubt(self: NodeStore, now: float) -> bool:
+    return False
+
+
 MUTATIONS: dict[str, Patch] = {
     "a gap is taken for the next entry": (tail, "judge", gap_taken_for_the_next),
     "a duplicate is taken for the next entry": (tail, "judge", duplicate_taken_for_the_next),
@@ -194,6 +218,12 @@ MUTATIONS: dict[str, Patch] = {
     "a late detach takes the newer session along": (Database, "detach", detach_whoever_is_there),
     "a link repeats its calls in another order": (Link, "cut", repeat_newest_first),
     "a link does not repeat its calls": (Link, "cut", repeat_nothing),
+    "who is asked to send again goes on": (Session, "ask_to_resend", ask_and_go_on),
+    "unanswered messages are repeated after a failover": (Link, "take_refused", refuse_nothing),
+    "a log that lost its end is not noticed": (Tail, "go_back_to", do_nothing),
+    "answers wait for what is lost": (Tail, "doubt", do_nothing),
+    "a client forgets what was confirmed": (Device, "_keep", forget),
+    "who logs in is not asked to send again": (NodeStore, "may_have_lost", nothing_is_in_doubt),
     "a client with too many sends is never read again": (Session, "finished_sending", never_read_again),
 }
 
@@ -201,7 +231,7 @@ MUTATIONS: dict[str, Patch] = {
 # -- known holes: what the server does not promise today. Simulations leave them alone, unless told to look.
 
 
-def nothing_is_awaited(devices: list[Device]) -> set[Key]:
+def nothing_is_awaited(devices: list[Device], ledger: Ledger) -> set[Key]:
     """The store forgets what it is told to forget, whether a repeat is on its way or not."""
     return set()
 

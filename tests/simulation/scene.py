@@ -180,7 +180,17 @@ class Scene:
         user = self.users[a % len(self.users)]
         cut = trim(self.world.database, user, self.ledger, self.devices, most=b + 1, late=any(self.world.strays))
         if cut:
+            self._let_much_time_pass()
             self.tell(f"the store cuts {cut} entries off the log of {user}")
+
+    def _let_much_time_pass(self) -> None:
+        """What was stored before is replicated long since, and clients do not keep what has left the dedupe index."""
+        for shard in range(self.shape.shards):
+            self.world.replicated(shard)
+        for device in self.devices:
+            device.kept = {
+                message_id: to for message_id, to in device.kept.items() if self._is_remembered(device, message_id)
+            }
 
     # -- what goes wrong between them
 
@@ -208,6 +218,17 @@ class Scene:
             device.unsure.update(message_id for message_id, copies in device.copies.items() if copies)
         with node.reactor.batch():
             link.fail(late=b % 2 == 1)
+
+    def _do_failover(self, a: int, b: int) -> None:
+        """A replica that lacks the last writes takes a primary's place."""
+        shard = a % self.shape.shards
+        for node in self.nodes:
+            link = node.store.links[shard]
+            link.sever() if node.stopped else link.cut()
+        before = self.ledger.before_failover()
+        lost = self.world.fail_over(shard, b)
+        self.ledger.after_failover(before)
+        self.tell(f"shard {shard} fails over, without its last {lost} writes")
 
     def _do_lose(self, a: int, b: int) -> None:
         """A push is lost: it is only a hint."""

@@ -38,10 +38,11 @@ UNUSUAL = {
     "stop": 2,
     "go_on": 2,
     "drain": 2,
+    "failover": 2,
     "trim": 2,
 }
 # One without the other would leave the world in the same state for the rest of the history.
-TOGETHER = {"cut": "restore", "fail": "restore", "saturate": "relieve", "stop": "go_on"}
+TOGETHER = {"cut": "restore", "fail": "restore", "saturate": "relieve", "stop": "go_on", "failover": "restore"}
 
 USERS = ("alice", "bob", "carol", "dave")
 DEVICES = ("pad", "phone", "tv")
@@ -72,6 +73,10 @@ class Schedule:
     def loses_pushes(self) -> bool:
         """A lost push is noticed with the next one, or when the link comes back: there has to be one of them."""
         return any(action == "lose" for action, _, _ in self.steps)
+
+    @property
+    def fails_over(self) -> bool:
+        return any(action == "failover" for action, _, _ in self.steps)
 
 
 def schedule_of(seed: int) -> Schedule:

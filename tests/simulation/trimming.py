@@ -15,7 +15,7 @@ from tests.simulation.ledger import Ledger
 def trim(database: Database, user: str, ledger: Ledger, devices: list[Device], *, most: int, late: bool) -> int:
     """Cuts off up to `most` entries. Returns how many. `late`: calls of lost links may still come."""
     log, kept = ledger.read(user), ledger.kept(user)
-    awaited = awaited_by(devices)
+    awaited = awaited_by(devices, ledger)
     settled: list[str] = []
     for at in log:
         if late or len(settled) == most or log[at] in awaited:
@@ -30,7 +30,13 @@ def trim(database: Database, user: str, ledger: Ledger, devices: list[Device], *
     return len(settled)
 
 
-def awaited_by(devices: list[Device]) -> set[Key]:
-    """Messages of which a repeat may still come."""
+def awaited_by(devices: list[Device], ledger: Ledger) -> set[Key]:
+    """Messages of which a repeat may still come: also of what a failover has taken away, and its sender will bring."""
     copies = {device.key(message_id) for device in devices for message_id, count in device.copies.items() if count}
-    return copies | {device.key(message_id) for device in devices for message_id in device.outbox}
+    lost = {
+        device.key(message_id)
+        for device in devices
+        for message_id, to in device.kept.items()
+        if not all(ledger.has(user, device.key(message_id)) for user in (to, device.user))
+    }
+    return copies | lost | {device.key(message_id) for device in devices for message_id in device.outbox}

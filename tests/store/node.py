@@ -64,7 +64,7 @@ class Node:
         self.reactor = Reactor(Counters())
         self.entries: list[tuple[str, Entry, bytes]] = []
         self.expelled: list[tuple[str, bytes, str]] = []
-        self.ups = 0
+        self.ups = self.epochs = 0
         self.events: list[str] = []  # in the order in which they came
         self._told = trio.Event()
         self.dead = False
@@ -97,6 +97,10 @@ class Node:
 
     def on_cleared(self, holds: Callable[[str], bool]) -> None:
         self._note("cleared")
+
+    def on_new_epoch(self, holds: Callable[[str], bool]) -> None:
+        self.epochs += 1
+        self._note("epoch")
 
     def on_lease_lost(self, holds: Callable[[str], bool]) -> None:
         self.lost_leases += 1

@@ -149,7 +149,7 @@ export class Client {
     stage: ({ stage }) => this.#show(stage === "live" ? { stage, retryAt: 0 } : { stage }),
     welcome: ({ token, ping }) => this.#welcomed(token, ping),
     refused: ({ error }) => this.#refused(error),
-    message: ({ message, live }) => this.#messageCame(message, live),
+    message: ({ message, live, was }) => this.#messageCame(message, live, was),
     cursor: ({ log, at }) => this.#store.cursor(log, at),
     hole: ({ log, at }) => this.#store.hole(log, at),
     outbox: ({ item, gone }) => this.#store.outbox(item, gone),
@@ -184,9 +184,10 @@ export class Client {
     return this.#on.ended({ code, text });
   }
 
-  #messageCame(message, live) {
+  #messageCame(message, live, was) {
+    if (was) return this.#store.moved(message, was);
     const isNews = this.#store.message(message);
-    if (isNews && live && message.from !== this.user) this.#on.arrived(message);
+    return isNews && live && message.from !== this.user && this.#on.arrived(message);
   }
 
   #marked({ by, with: partner, upto, id }) {

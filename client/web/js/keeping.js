@@ -35,6 +35,14 @@ export class Keeping {
     this.#put((batch) => batch.messages.push(message));
   }
 
+  /** The message stands no longer at `was`. */
+  moved(message, was) {
+    this.#put((batch) => {
+      batch.gone.push({ with: message.with, at: was });
+      batch.messages.push(message);
+    });
+  }
+
   record(record) {
     this.#put((batch) => batch.records.set(record.with, { ...record }));
   }
@@ -80,7 +88,7 @@ export class Keeping {
 }
 
 function emptyBatch() {
-  return { messages: [], records: new Map(), cursors: new Map(), outbox: new Map() };
+  return { messages: [], gone: [], records: new Map(), cursors: new Map(), outbox: new Map() };
 }
 
 function isEmpty({ messages, records, cursors, outbox }) {

@@ -5,7 +5,7 @@
 
 import { laterPosition } from "./protocol.js";
 import { mergeRecords } from "./record.js";
-import { countUnread, insert, pageOf } from "./timeline.js";
+import { countUnread, insert, pageOf, remove } from "./timeline.js";
 
 export class MemoryReplica {
   persistent = false;
@@ -29,8 +29,9 @@ export class MemoryReplica {
     return pageOf(this.#of(partner), range);
   }
 
-  async write({ messages, records, cursors, outbox, device }) {
+  async write({ messages, gone = [], records, cursors, outbox, device }) {
     for (const message of messages) insert(this.#of(message.with), message);
+    for (const { with: partner, at } of gone) remove(this.#of(partner), at);
     for (const record of records.values()) this.#records.set(record.with, mergeRecords(this.#records.get(record.with), record));
     for (const [log, at] of cursors) this.#cursors.set(log, laterPosition(this.#cursors.get(log), at));
     for (const [id, item] of outbox) this.#keep(device, id, item);

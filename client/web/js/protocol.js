@@ -84,6 +84,8 @@ function decodeEntry(frame) {
 const EVENT_FIELDS = new Map([
   ["synced", { at: isPosition }],
   ["truncated", { at: isPosition }],
+  ["regressed", { at: isPosition }],
+  ["resend", { seconds: Number.isFinite }],
   ["bye", { code: isText }],
   ["error", { code: isText }],
   ["ping", {}],
@@ -101,8 +103,9 @@ function hasFields(frame, fields) {
 /** One function per request: what stands in the frame besides `ref`. */
 export const requests = {
   register: (user, password) => ({ op: "register", user, password }),
-  login: (device, secret, since) => ({ op: "login", ...secret, device, since }),
+  login: (device, secret, since) => ({ op: "login", ...secret, device, since, resend: true }),
   send: (id, to, body, again) => (again ? { op: "send", id, to, body, again } : { op: "send", id, to, body }),
+  resend: () => ({ op: "resend" }),
   ack: (log, upto) => (log === OWN_LOG ? { op: "ack", upto } : { op: "ack", upto, log }),
   history: (partner, before, limit) => ({ op: "history", with: partner, ...(before ? { before } : {}), limit }),
   join: (group) => ({ op: "group.join", group }),

@@ -54,6 +54,11 @@ export class Reading {
     this.passed(OWN_LOG, at);
   }
 
+  /** The log has lost what was behind `at`, and goes on there. */
+  regressed(log, at) {
+    if (isBehind(log, at, this.#cursor(log).at)) this.#cursor(log).restart(at);
+  }
+
   /** What was to be read is no longer kept; `at` is the oldest that is. */
   truncated(log, at) {
     this.#cursor(log).restart(null);

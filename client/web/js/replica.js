@@ -5,8 +5,9 @@
  * everything before it has been kept, and one write is one transaction, so a cursor is never kept without what it stands for. A new tab
  * therefore starts reading where the last one stopped, under whatever device name. Only the outbox is a device's own.
  *
- * A batch is `{messages: Message[], records: Map<partner, Record>, cursors: Map<log, position>, outbox: Map<id, Item | null>, device}`;
- * a message carries `with`, the conversation it belongs to; a null item leaves the outbox.
+ * A batch is `{messages: Message[], gone: {with, at}[], records: Map<partner, Record>, cursors: Map<log, position>,
+ * outbox: Map<id, Item | null>, device}`; a message carries `with`, the conversation it belongs to; nothing stands any more where something
+ * is `gone`; a null item leaves the outbox.
  */
 
 import { comparePositions, laterPosition, timeOf } from "./protocol.js";
@@ -58,10 +59,11 @@ export class Replica {
   }
 
   /** Keeps a batch, all of it or nothing. @throws {DOMException} for instance where the disk is full */
-  async write({ messages, records, cursors, outbox, device }) {
+  async write({ messages, gone = [], records, cursors, outbox, device }) {
     const write = this.#db.transaction(STORES, "readwrite");
     const done = completionOf(write);
     for (const message of messages) write.objectStore("messages").put(message, keyOf(message.with, message.at));
+    for (const { with: partner, at } of gone) write.objectStore("messages").delete(keyOf(partner, at));
     for (const record of records.values()) change(write.objectStore("records"), record.with, (kept) => mergeRecords(kept, record));
     for (const [log, at] of cursors) change(write.objectStore("cursors"), log, (kept) => laterPosition(kept, at));
     for (const [id, item] of outbox) putOrDelete(write.objectStore("outbox"), [device, id], item && { ...item, device });

@@ -45,6 +45,15 @@ export class Sending {
     this.flush();
   }
 
+  /** The store may have lost what was confirmed lately: that goes first, once the server knows that it comes. */
+  resend(seconds) {
+    this.#cancelRepeat?.();
+    this.#cancelRepeat = null;
+    this.#outbox.resend(seconds, this.#ports.now());
+    this.#ports.write(requests.resend());
+    this.flush();
+  }
+
   /** The session is not live any more; what was flying is to be repeated. */
   stop() {
     this.#ready = false;
@@ -67,7 +76,11 @@ export class Sending {
       return;
     }
     item.state = "flying";
-    this.#asking.ask(frame, (ok) => this.#stored(item, ok), (error) => this.#notStored(item, error));
+    const attempt = (item.attempt ?? 0) + 1;
+    item.attempt = attempt;
+    // The refusal of an earlier attempt says nothing of the one under way.
+    const onError = (error) => item.attempt === attempt && this.#notStored(item, error);
+    this.#asking.ask(frame, (ok) => this.#stored(item, ok), onError);
   }
 
   #stored(item, ok) {

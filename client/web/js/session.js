@@ -12,6 +12,7 @@
  * - An entry is passed on only if it follows what was passed on last (`reading.js`).
  * - The outbox is emptied only while live. What an earlier connection left unanswered has then shown itself in the backlog if it was
  *   stored, so nothing stored is ever sent again, not even after the server has forgotten the message's id.
+ * - What was confirmed lately is sent again when the server asks for it, before anything newer: the store may have lost it.
  * - An ack is sent for what the replica has kept, never for what has merely arrived.
  *
  * It reaches the world through six ports:
@@ -26,6 +27,7 @@
 import { Acking } from "./acking.js";
 import { Asking, Lost, REPLY_SECONDS } from "./asking.js";
 import { OWN_LOG, cleanText, isGroup, isPosition, requests, sinceOf, toError, toMembership, toMessage } from "./protocol.js";
+import { Recent } from "./recent.js";
 import { Reading } from "./reading.js";
 import { Sending } from "./sending.js";
 
@@ -34,7 +36,8 @@ import { Sending } from "./sending.js";
  *   | {type: "welcome", token: string, expires: number, ping: number}
  *   | {type: "refused", error: import("./protocol.js").RequestError}   login or registration was refused: the session is over
  *   | {type: "later", after: number}                    nobody is let in now: the connection must be made anew in so many seconds
- *   | {type: "message", message: object, live: boolean} the next message of a log, or one of ours that was answered for
+ *   | {type: "message", message: object, live: boolean, was: string | null} the next message of a log, or one of ours that was
+ *     answered for; with `was`, it was passed on before, and stands no longer there
  *   | {type: "cursor", log: string, at: string}         everything of that log up to there has been passed on
  *   | {type: "hole", log: string, at: string}           what lay before `at` cannot be had from the log any more
  *   | {type: "outbox", item: object, gone: boolean}     this item changed, or left
@@ -59,6 +62,8 @@ export class Session {
   #sending;
   #reading;
   #acking;
+  #recent = new Recent();
+  #inDoubt = false; // asked to send again, on this connection
   #maxFrame = 65536;
   #unsupported = new Set();
 
@@ -179,6 +184,8 @@ export class Session {
 
   #events = {
     synced: (frame) => this.#synced(frame),
+    regressed: (frame) => this.#reading.regressed(frame.log ?? OWN_LOG, frame.at),
+    resend: (frame) => this.#resend(frame.seconds),
     truncated: (frame) => this.#reading.truncated(frame.log ?? OWN_LOG, frame.at),
     bye: (frame) => this.#bye(frame),
     error: (frame) => this.#ports.emit({ type: "trouble", code: frame.code, text: toError(frame).message }),
@@ -265,8 +272,8 @@ export class Session {
     if (membership) this.#memberOf(membership);
     const message = toMessage(frame, log);
     if (!message) return;
-    this.#ports.emit({ type: "message", message, live: this.stage === "live" });
-    if (message.from === this.#me && message.device === this.#device) this.#settle(message.id);
+    this.#ports.emit({ type: "message", message, live: this.stage === "live", was: this.#recent.place(message) });
+    if (message.from === this.#me && message.device === this.#device) this.#showsAsSent(message.id);
   }
 
   #memberOf({ group, change, from }) {
@@ -280,13 +287,26 @@ export class Session {
   #stored(item, ok) {
     const log = logOf(item.to);
     const message = toMessage({ ...item, at: ok.at, from: this.#me, device: this.#device }, log);
-    if (message) this.#ports.emit({ type: "message", message, live: true });
+    if (message) this.#ports.emit({ type: "message", message, live: true, was: this.#recent.place(message) });
     if (message) this.#reading.replied(log, message.at, ok.prev);
-    this.#settle(item.id);
+    this.#left(this.#outbox.answered(item.id, this.#ports.now()));
+  }
+
+  /** Our own log has it; so has the other's, unless a store has lost its newest entries. */
+  #showsAsSent(id) {
+    this.#left(this.#inDoubt ? this.#outbox.doubt(id) : this.#outbox.answered(id, this.#ports.now()));
+  }
+
+  #resend(seconds) {
+    this.#inDoubt = true;
+    this.#sending.resend(seconds);
   }
 
   #settle(id) {
-    const item = this.#outbox.remove(id);
+    this.#left(this.#outbox.remove(id));
+  }
+
+  #left(item) {
     if (item) this.#changed(item, true);
   }
 
@@ -314,6 +334,7 @@ export class Session {
   }
 
   #rest() {
+    this.#inDoubt = false;
     this.#sending.stop();
     this.#acking.stop();
   }

@@ -8,7 +8,7 @@
 import { Keeping } from "./keeping.js";
 import { OWN_LOG, comparePositions, isGroup, laterPosition, partnerOf } from "./protocol.js";
 import { mergeRecords, newRecord } from "./record.js";
-import { insert } from "./timeline.js";
+import { insert, remove } from "./timeline.js";
 
 export const PAGE_MESSAGES = 50;
 
@@ -91,6 +91,19 @@ export class Store {
   /** The user was invited to, joined or left a group: its conversation is there. */
   membership(group) {
     this.conversation(group);
+    this.#onChange();
+  }
+
+  /**
+   * The message stood at `was`, and the log has lost that: it takes its new place, and is no news. After a reload it counts as unread: to
+   * move the mark along would count others as read.
+   */
+  moved(message, was) {
+    const conversation = this.conversation(partnerOf(message, this.#me));
+    const kept = { ...message, with: conversation.record.with };
+    this.#keeping.moved(kept, was);
+    if (remove(conversation.messages, was)) insert(conversation.messages, kept);
+    if (!conversation.last || comparePositions(kept.at, conversation.last.at) > 0) conversation.last = kept;
     this.#onChange();
   }
 

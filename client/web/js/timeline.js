@@ -21,6 +21,14 @@ export function insert(messages, message) {
   return true;
 }
 
+/** @returns {boolean} whether there was a message at this position; it is gone */
+export function remove(messages, position) {
+  const index = indexOf(messages, position);
+  if (messages[index]?.at !== position) return false;
+  messages.splice(index, 1);
+  return true;
+}
+
 /** The `limit` newest messages at or after `from` and before `before`; either may be null. */
 export function pageOf(messages, { from, before, limit }) {
   const end = before ? indexOf(messages, before) : messages.length;

@@ -45,12 +45,12 @@ local function append_event(state, log, content)
   return at
 end
 
--- post: a message into a group's log.
+-- append_group: a message into a group's log.
 -- KEYS  1 state  2 log  3 members
 -- ARGV  1 dedupe field  2 content  3 origin  4 sender  5 if given: as for append
 -- Returns {position, prev}; {position} for a repeat; {'not-found'}; {'refused', standing}.
 -- Atomic: whoever is thrown out has no message in the log behind the entry that says so.
-local function post(keys, args)
+local function append_group(keys, args)
   local known = redis.call('HMGET', keys[3], args[4], '*')
   if known[1] and not (known[2] and string.byte(known[1]) == 109) then -- 109: m
     return append_to(keys[1], keys[2], args[1], args[2], args[3], args[5])
@@ -292,7 +292,7 @@ local function ack_group(keys, args)
   return 1
 end
 
-redis.register_function('im_post_2', post) -- these three are refused where the store is full
+redis.register_function('im_append_group_2', append_group) -- these three are refused where the store is full
 redis.register_function('im_create_group_2', create_group)
 redis.register_function('im_announce_2', announce)
 register_always('im_change_2', change)

@@ -29,6 +29,10 @@ export async function contract(open) {
   same(await page(replica, { from: "1000-3", before: "1000-11" }), [ats[2]], "positions need not be of messages");
   same((await replica.page("bo", { from: null, before: null, limit: 9 })).length, 0, "of one conversation only");
 
+  await replica.write(batch({ messages: [message("1002-0")], gone: [{ with: "bob", at: ats[4] }] }));
+  same(await page(replica), [...ats.slice(0, 4), "1002-0"], "what has moved is in its new place only");
+  await replica.write(batch({ messages: [message(ats[4], "alice")], gone: [{ with: "bob", at: "1002-0" }] }));
+
   const marks = record({ readUpto: ats[0], seenUpto: ats[2], floor: ats[1] });
   await replica.write(batch({ records: new Map([["bob", marks]]), cursors: new Map([["", ats[0]], ["#g", "7-0"]]) }));
   replica = await open();

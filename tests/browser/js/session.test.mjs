@@ -61,14 +61,14 @@ test("register, log in with the password, catch up, live; after that only the to
   it.session.opened();
   assert.deepEqual(it.ports.frames.at(-1), { op: "register", user: "alice", password: "secret", ref: 1 });
   it.answers({});
-  assert.deepEqual(it.ports.frames.at(-1), { op: "login", user: "alice", password: "secret", device: "web", since: "0-0", ref: 2 });
+  assert.deepEqual(it.ports.frames.at(-1), { op: "login", user: "alice", password: "secret", device: "web", since: "0-0", resend: true, ref: 2 });
   it.answers({ token: "T2", expires: 9, at: "5-0", ping: 30, max_frame: 2000 });
   it.says(msg("5-0", "0-0"), { ev: "synced", at: "5-0" });
   assert.deepEqual(it.ports.takeEvents("stage").map(({ stage }) => stage), ["joining", "catching-up", "live"]);
   assert.deepEqual(it.ports.takeEvents("welcome"), [{ type: "welcome", token: "T2", expires: 9, ping: 30 }]);
   it.session.lost();
   it.session.opened();
-  assert.deepEqual(it.ports.frames.at(-1), { op: "login", token: "T2", device: "web", since: "5-0", ref: 3 });
+  assert.deepEqual(it.ports.frames.at(-1), { op: "login", token: "T2", device: "web", since: "5-0", resend: true, ref: 3 });
 });
 
 test("a refused login ends the session and says why", () => {
@@ -233,6 +233,61 @@ test("what the backlog shows to have been stored is not sent again", () => {
   it.ports.takeFrames();
   it.says(msg("5-0", "4-0", { from: "alice", device: "web", to: "bob", id: "id1", body: "1" }), { ev: "synced", at: "5-0" });
   assert.deepEqual(it.sent().map(({ id }) => id), ["id2"]);
+});
+
+test("when the store has lost it, what was confirmed goes again: announced, in order, before anything newer", () => {
+  const it = new Dialogue().goesLive();
+  for (const [number, body] of ["1", "2", "3"].entries()) {
+    it.session.send("bob", body);
+    if (body !== "3") it.answers({ id: `id${number + 1}`, at: `${5 + number}-0`, prev: `${4 + number}-0` });
+  }
+  it.ports.takeEvents();
+  it.ports.takeFrames();
+  it.says({ ev: "resend", seconds: 60 }, { ev: "regressed", at: "5-0" });
+  const [marker, first] = it.sent();
+  assert.deepEqual([marker.op, first.id], ["resend", "id1"]);
+  it.says({ re: first.ref, ok: { id: "id1", at: "5-0" } });
+  const [second] = it.sent();
+  it.says({ re: second.ref, ok: { id: "id2", at: "9-0", prev: "5-0" } });
+  assert.deepEqual(it.ports.takeEvents("message").map(({ message, was }) => [message.at, was]), [["5-0", null], ["9-0", "6-0"]]);
+  const [third] = it.sent();
+  assert.deepEqual([second.id, second.again, third.id, third.again], ["id2", undefined, "id3", true]);
+  it.says({ re: third.ref, ok: { id: "id3", at: "10-0", prev: "9-0" } });
+  assert.equal(it.outbox.size, 0);
+  it.says(msg("11-0", "10-0"));
+  assert.deepEqual(it.messages(), ["10-0", "11-0"]);
+});
+
+test("what refuses an earlier attempt does not hold back the one under way", () => {
+  const it = new Dialogue().goesLive();
+  it.session.send("bob", "1");
+  const [first] = it.sent();
+  it.says({ ev: "resend", seconds: 60 }, { re: first.ref, err: { code: "unavailable", text: "", retry: 2 } });
+  const [, second] = it.sent();
+  assert.equal(second.id, "id1");
+  it.session.send("carol", "2");
+  assert.deepEqual(it.sent().map(({ id }) => id), ["id2"]);
+});
+
+test("a message that comes again at a new position is known, and tells where it was", () => {
+  const it = new Dialogue().goesLive();
+  it.says(msg("5-0", "4-0", { id: "m1" }), msg("6-0", "5-0", { id: "m2" }));
+  it.ports.takeEvents();
+  it.says({ ev: "regressed", at: "5-0" }, msg("9-0", "5-0", { id: "m2" }), msg("10-0", "9-0", { id: "m3" }));
+  assert.deepEqual(it.ports.takeEvents("stale"), []);
+  assert.deepEqual(it.ports.takeEvents("message").map(({ message, was }) => [message.at, was]), [["9-0", "6-0"], ["10-0", null]]);
+});
+
+test("while in doubt, what the backlog shows to have been stored is sent again, and shown as sent", () => {
+  const it = new Dialogue().goesLive();
+  it.session.send("bob", "1");
+  it.session.lost();
+  it.logsIn("5-0");
+  it.ports.takeFrames();
+  it.says({ ev: "resend", seconds: 60 }, msg("5-0", "4-0", { from: "alice", device: "web", to: "bob", id: "id1", body: "1" }));
+  assert.equal(it.outbox.size, 0);
+  it.says({ ev: "synced", at: "5-0" });
+  assert.deepEqual(it.sent().map(({ op, id }) => id ?? op), ["resend", "id1"]);
 });
 
 test("a message sent from another device is passed on like any other", () => {

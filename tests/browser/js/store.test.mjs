@@ -49,6 +49,22 @@ test("unread are the messages of others after what was read; who answers has rea
   assert.equal(store.unread, 0);
 });
 
+test("a message that stands elsewhere now is shown once, and no news", async () => {
+  const replica = new MemoryReplica("alice");
+  const { store } = await newStore(replica);
+  await store.open("bob", noServer).catch(() => {});
+  store.message(from("1-0"));
+  store.message(from("2-0"));
+  store.markRead("bob");
+  store.message(from("3-0"));
+  store.moved(from("8-0", { id: "2-0" }), "2-0");
+  store.moved(from("9-0", { id: "3-0" }), "3-0");
+  const conversation = store.conversations.get("bob");
+  assert.deepEqual([ats(conversation.messages), conversation.last.at, conversation.unread], [["1-0", "8-0", "9-0"], "9-0", 1]);
+  await store.flush();
+  assert.deepEqual(ats(await replica.page("bob", { from: null, before: null, limit: 9 })), ["1-0", "8-0", "9-0"]);
+});
+
 test("a conversation is as late as its last message", async () => {
   const { store } = await newStore();
   store.message(from("1-0"));
