@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from imserver.store.redis_link import RedisLink
 
 # Before anything has been measured; half a second of a storm corrects them.
-_FIRST_RATE = 1000.0  # logins a second
+_FIRST_RATE = 2000.0  # logins a second
 _FIRST_RATE_PER_THREAD = 10.0  # passwords a second
 
 

@@ -118,11 +118,11 @@ class Session:
         try:
             if self.state not in states:
                 self._refuse_in_state()
-            if shed is not _NEVER:
-                self._refuse_if_shed(shed, kind)
             wait = self._bucket.take(cost, context.limits, context.clock.now)
             if wait:
                 self._refuse_in_excess(wait)
+            if shed is not _NEVER:
+                self._refuse_if_shed(shed, kind)
             handler = context.handlers[kind]
             if hot:
                 handler(self, command)

@@ -97,8 +97,8 @@ def test_a_login_refused_after_a_long_wait_may_be_tried_again() -> None:
 
 
 def test_who_was_refused_comes_in_by_itself_at_the_time_it_was_told() -> None:
-    node = node_of(logins_at_once=1, login_wait_seconds=0.1)  # at the rate supposed at first, 100 wait
-    users = [f"more{number}" for number in range(200)]
+    node = node_of(logins_at_once=1, login_wait_seconds=0.1)  # at the rate supposed at first, 200 wait
+    users = [f"more{number}" for number in range(300)]
     for user in users:
         node.store.world.database.register(user, "")
     peers = {user: Peer(node) for user in users}
@@ -206,6 +206,14 @@ def test_what_is_shed_and_what_never_is(oldest: float, shed: list[str]) -> None:
     assert events(bob.hear()) == ["msg c1"]
     assert events(alice.ask("ping", ref=3)) == ["ok 3"]
     assert events(alice.ask("ack", ref=4, upto="0-0")) == ["ok 4"]
+
+
+def test_to_be_shed_costs_as_much_of_the_rate_as_to_be_served() -> None:
+    node = node_of(rate_burst=25, rate_per_second=1)
+    alice = entered(node, "alice")  # costs 10
+    node.store.links[0].oldest_seconds = 2.0
+    said = [events(alice.ask("history", ref=1, with_="bob")) for _ in range(2)]
+    assert said == [["err 1 overloaded"], ["err 1 rate-limited"]]
 
 
 def test_one_strained_shard_sheds_nothing_of_the_users_of_another() -> None:

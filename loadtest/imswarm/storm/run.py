@@ -266,6 +266,6 @@ def _sums(status: dict[str, Any], name: str) -> dict[str, int]:
     """Of all workers that run now."""
     sums: dict[str, int] = {}
     for worker in status["workers"]:
-        for kind, count in worker[name].items():
+        for kind, count in worker.get(name, {}).items():  # a server of another version may not tell
             sums[kind] = sums.get(kind, 0) + count
     return sums
