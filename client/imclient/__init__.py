@@ -13,8 +13,8 @@ Around it: `address` (URLs), `events` and `errors` (what an application gets), `
 `trio_client` (`connect` and `register`), `groups` (`client.groups`), and the program: `cli`, `running`, `chat`,
 `chat_groups`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, core, cursor, errors, events, outbox, reader, stages and handshake import neither trio
-nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
+The rule of imports: address, backoff, core, cursor, errors, events, outbox, reader, stages and handshake import
+neither trio nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
 from imclient.client import Client, Inbox, Notice

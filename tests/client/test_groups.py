@@ -9,7 +9,7 @@ import imclient
 import pytest
 import trio
 from imclient.core import Replica
-from imclient.events import Event, GroupChanged, Message, Reconnect, Truncated
+from imclient.events import Event, GroupChanged, Message, Reconnect, Regressed, Truncated
 from imclient.outbox import Outbox
 from imclient.reader import Reader
 from imclient.stages import Identity
@@ -112,6 +112,16 @@ def test_what_was_too_much_is_told_and_gone_on_behind(bob: Bob) -> None:
     bob.own(1, 0, "joined", 5)
     assert bob.hear(ev="truncated", log="#g", at="900-0", count=1001) == [Truncated("900-0", "#g", 1001)]
     assert [type(event) for event in bob.message(901, 900)] == [Message]
+
+
+def test_what_comes_again_after_the_log_went_back_is_given_once(bob: Bob) -> None:
+    bob.own(1, 0, "joined", 5)
+    bob.message(6, 5)
+    bob.message(7, 6)
+    assert bob.hear(ev="regressed", log="#g", at="6-0") == [Regressed("6-0", "#g")]
+    same = {"ev": "msg", "log": "#g", "at": "20-0", "prev": "6-0", "from": "alice", "device": "d"}
+    assert bob.hear(**same, to="#g", id="m7", body="x") == []
+    assert [type(event) for event in bob.message(21, 20)] == [Message]
 
 
 def test_an_own_message_is_stood_for_by_its_reply(bob: Bob) -> None:

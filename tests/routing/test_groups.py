@@ -273,6 +273,40 @@ def take_slowly(peer: Peer) -> bytes:
     return data
 
 
+# -- a failover that loses the end of the group's log
+
+
+def test_members_are_told_where_a_groups_log_goes_on_and_the_sender_sends_again(world: World) -> None:
+    world.remember_writes()
+    node = ServerNode(world, "n1")
+    alice = Peer(node)
+    alice.log_in("alice", resend=True)
+    alice.ask("group.create", group=G, name="G", members=["bob"])
+    bob = entered(node, "bob")
+    say(alice, "a1")
+    world.replicated(world.shard_of(G))
+    say(alice, "a2")
+    kept, lost = (frame["at"] for frame in bob.hear())
+    alice.hear()
+    link = group_link(node)
+    link.cut()
+    assert world.fail_over(world.shard_of(G), 1) == 1
+    link.restore()
+    link.restore()
+    node.settle()
+    assert [frame for frame in bob.hear() if frame["ev"] != "resend"] == [{"ev": "regressed", "at": kept, "log": G}]
+    heard = alice.hear()
+    assert "resend" in events(heard)
+    assert [frame["at"] for frame in heard if frame["ev"] == "regressed"] == [kept]
+    assert events(alice.ask("send", ref=1, id="a3", to=G, body="x")) == ["err 1 unavailable"]
+    alice.ask("resend")
+    say(alice, "a1", "a2", "a3")
+    again = bob.hear()
+    assert of_log(again) == ["a2", "a3"]
+    assert again[0]["prev"] == kept
+    assert again[0]["at"] != lost
+
+
 # -- any interleaving
 
 
