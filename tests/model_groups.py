@@ -218,7 +218,7 @@ class GroupDatabase:
         was = known.invited.get(group) if what == "invited" else since
         if what == "gone":
             known.invited.pop(group, None)
-            if since is None or not newer(as_of, since):
+            if since is None or newer(since, as_of):
                 if since is None:
                     known.groups.pop(group, None)
                 return None

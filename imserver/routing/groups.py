@@ -26,6 +26,7 @@ from imserver.protocol.pushes import (
     NewGroup,
 )
 from imserver.session.context import Context, Handlers
+from imserver.session.cursor import later
 from imserver.session.session import Session
 from imserver.store.group_calls import Change, Changed, GroupGone, GroupInfo
 from imserver.store.groups import GroupStore
@@ -197,7 +198,7 @@ class Groups:
             await self._enlist(user, group, error.at, "gone")
             return None
         if found.standing not in MEMBERS:
-            await self._enlist(user, group, found.last, "gone")
+            await self._enlist(user, group, later(found.last, since), "gone")
             return None
         if found.since is not None and found.since != since:
             await self._enlist(user, group, found.since, "joined")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from imserver.errors import ImError
 from imserver.model import START, Entry, GroupId, Position, is_group
 from imserver.protocol.pushes import Synced
-from imserver.session.cursor import is_newer
+from imserver.session.cursor import is_newer, later
 from imserver.session.tail import Tail
 from imserver.store.calls import Listed
 from imserver.store.group_calls import Followed
@@ -67,15 +67,15 @@ class Following:
             self.cannot_read(tail)
             return
         if answer.since is None or answer.since != began:
-            self._correct_list(group, answer)
+            self._correct_list(group, began, answer)
         if answer.since is None:
             self._drop(group)
             return
         self._since[group] = answer.since
         tail.enter(answer.start, answer.end, is_cut=answer.start == answer.since, surplus=answer.surplus)
 
-    def _correct_list(self, group: GroupId, answer: Followed) -> None:
-        what, at = ("gone", answer.end) if answer.since is None else ("joined", answer.since)
+    def _correct_list(self, group: GroupId, began: Position | None, answer: Followed) -> None:
+        what, at = ("gone", later(answer.end, began)) if answer.since is None else ("joined", answer.since)
         content = own_event(group, "left" if answer.since is None else "joined", at)
         self._session.context.store.groups.enlist_later(self._session.user, group, at, what, content)
 

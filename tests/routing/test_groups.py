@@ -130,9 +130,8 @@ def test_the_repeat_of_a_command_completes_it_too(world: World) -> None:
 
 def test_groups_completes_it_too(world: World, node: ServerNode) -> None:
     founded(node, "bob")
-    del world.database.groups.groups[G].members["bob"]  # as if the second half of a kick had been lost
     bob = entered(node, "bob")
-    world.database.groups.list_of("bob").groups[G] = None
+    del world.database.groups.groups[G].members["bob"]  # as if the second half of a kick had been lost
     heard = bob.ask("groups", ref=1)
     assert heard[-1]["ok"] == {"groups": [], "invited": []}
     assert world.database.groups.list_of("bob").groups == {}
@@ -305,6 +304,17 @@ def test_members_are_told_where_a_groups_log_goes_on_and_the_sender_sends_again(
     assert of_log(again) == ["a2", "a3"]
     assert again[0]["prev"] == kept
     assert again[0]["at"] != lost
+
+
+def test_a_membership_that_a_failover_has_lost_leaves_the_list_too(world: World, node: ServerNode) -> None:
+    founded(node, "bob")
+    group = world.database.groups.groups[G]
+    _, since = group.members.pop("bob")
+    world.database.accounts[G].log = [entry for entry in world.database.accounts[G].log if entry.at != since]
+    world.database.accounts[G].last = world.database.accounts[G].log[-1].at
+    heard = Peer(node).log_in("bob")
+    assert "synced" in events(heard)
+    assert world.database.groups.list_of("bob").groups == {}
 
 
 # -- any interleaving

@@ -265,7 +265,7 @@ local function enlist(keys, args)
   local was = what == 'invited' and known[2] or from
   if what == 'gone' then
     redis.call('HDEL', keys[3], '+' .. group)
-    if not from or not newer(as_of, from) then
+    if not from or newer(from, as_of) then -- as of the very beginning: the group has lost it, in a failover
       if is_pending then redis.call('HDEL', keys[3], group) end
       return { 'ok' }
     end
