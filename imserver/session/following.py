@@ -52,17 +52,19 @@ class Following:
             self._follow(group, began, since.get(group, cursor))
 
     def _follow(self, group: GroupId, began: Position | None, cursor: Position) -> None:
-        session = self._session
-        context = session.context
-        tail = Tail(session, group, cursor, cursor, new_device=cursor == START)
+        tail = Tail(self._session, group, cursor, cursor, new_device=cursor == START)
         self.tails[group] = tail
-        context.registry.follow(group, tail, session)
-        most = context.settings.group_backlog_entries
-        context.store.groups.follow(group, session.user, cursor, most, partial(self._on_followed, tail, group, began))
+        self._session.context.registry.follow(group, tail, self._session)
+        self._ask(tail, group, began)
+
+    def _ask(self, tail: Tail, group: GroupId, began: Position | None) -> None:
+        session = self._session
+        most, then = session.context.settings.group_backlog_entries, partial(self._on_followed, tail, group, began)
+        session.context.store.groups.follow(group, session.user, tail.position, most, then)
 
     def _on_followed(self, tail: Tail, group: GroupId, began: Position | None, answer: Followed | ImError) -> None:
-        if self._session.is_closed or self.tails.get(group) is not tail:
-            return  # left meanwhile, or joined anew
+        if self._session.is_closed or self.tails.get(group) is not tail or group in self._since:
+            return  # left meanwhile, or joined anew; or asked twice, and answered
         if isinstance(answer, ImError):
             self.cannot_read(tail)
             return
@@ -129,8 +131,7 @@ class Following:
         if group in self._since:
             tail.ends_at(end)
         else:  # its question was not answered
-            self._session.context.registry.unfollow(group, tail)
-            self._follow(group, tail.position, tail.position)
+            self._ask(tail, group, tail.position)
 
     # -- keeping
 

@@ -139,8 +139,11 @@ class Tail:
             self._read()
 
     def end(self) -> None:
-        """The user has left: nothing more comes."""
+        """The user has left: nothing more comes. What was sent before is stored, and answered."""
         self.state = advance(TAIL, self.state, Event.LEFT)
+        answers, self._answers = self._answers or {}, None
+        for waiting in answers.values():
+            self._reply_all(waiting)
 
     def catch_up(self) -> None:
         """Reads from the position on, unless that is being done or the client takes nothing anyway."""

@@ -229,6 +229,32 @@ def test_what_a_lost_link_to_the_groups_shard_missed_is_read(world: World) -> No
     assert of_log(bob.hear()) == ["a3"]
 
 
+def test_a_group_out_of_reach_delays_nobody_and_is_read_when_it_is_back() -> None:
+    world = world_of("alice", "bob", "carol", shards=2)
+    user = next(name for name in ("alice", "bob", "carol") if world.shard_of(name) != world.shard_of(G))
+    other = next(name for name in ("alice", "bob", "carol") if name != user)
+    one, two = ServerNode(world, "n1"), ServerNode(world, "n2")
+    owner = entered(one, other)
+    owner.ask("group.create", ref=1, group=G, name="G", members=[user])
+    settle(one, two)
+    say(owner, "a1")
+    link = group_link(two)
+    link.cut()
+    member = Peer(two)
+    member.say("login", ref="login", token=token_for(user, "pad"), device="pad")
+    settle(one, two)
+    link.fail()
+    settle(one, two)
+    assert events(member.hear()) == ["ok login", "group", "synced"]
+    link.restore()
+    link.restore()
+    settle(one, two)
+    assert of_log(member.hear()) == ["a1"]
+    say(owner, "a2")
+    settle(one, two)
+    assert of_log(member.hear()) == ["a2"]
+
+
 def test_a_published_entry_that_was_lost_is_read_before_the_next_is_forwarded(world: World) -> None:
     one, two = ServerNode(world, "n1"), ServerNode(world, "n2")
     alice = founded(one, "bob")
