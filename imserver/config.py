@@ -147,6 +147,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     group_backlog_entries: Annotated[
         int, Meta(ge=1, le=100_000, description="entries of a group sent to a device that was away; with more, none")
     ] = 1000
+    # A list that a person can still look through; 0.6 MB of store for the largest.
+    contacts_max: Annotated[int, Meta(ge=1, le=100_000, description="contacts and blocked users of one user")] = 5000
+    # More than somebody asks who has just moved in; too few for a spammer.
+    contact_requests_per_hour: Annotated[
+        int, Meta(ge=1, le=100_000, description="contact requests that one user may make in an hour")
+    ] = 60
+    # A phone that changes networks is back before; XMPP clients take 30 to 60 seconds for it.
+    presence_grace_seconds: Annotated[
+        float,
+        Meta(ge=0, le=600, description="a user whose connection is lost stays as it was to its contacts for so long"),
+    ] = 30.0
 
     token_lifetime_seconds: Annotated[int, Meta(ge=1, le=3650 * DAY, description="how long a login token is good")] = (
         30 * DAY

@@ -33,16 +33,15 @@ from imserver.descriptors import sessions_per_worker
 from imserver.errors import ImError, SetupError
 from imserver.observe import log as observe_log
 from imserver.observe.metrics import Counters, Statistics
-from imserver.protocol import commands
 from imserver.protocol.framing import LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.protocol.overload import level_of
 from imserver.routing.accounts import Accounts
-from imserver.routing.groups import Groups, group_handlers
-from imserver.routing.history import Histories
 from imserver.routing.messages import Messages
+from imserver.routing.presence import Presence
+from imserver.routing.table import handlers
 from imserver.security.passwords import Passwords
-from imserver.session.context import Context, Handlers
+from imserver.session.context import Context
 from imserver.session.entrance import Entrance
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
@@ -50,7 +49,8 @@ from imserver.store.calls import Bounds
 from imserver.store.durability import hold_to
 from imserver.store.leases import describe_node, new_node_id
 from imserver.store.shards import find_shards
-from imserver.store.store import Store, StoreOptions
+from imserver.store.store import Store
+from imserver.store.store_roles import StoreOptions
 from imserver.wire.connection import Connection
 from imserver.wire.http import HttpConnection
 from imserver.wire.listener import Listener, is_loopback
@@ -116,25 +116,12 @@ class Worker:
         )
         self.accounts = Accounts(self.context, passwords)
         self.messages = Messages(self.context)
-        self.context.handlers.update(self._handlers(Histories(self.context), Groups(self.context)))
-        self.store.listen(self.messages)
+        self.context.attendance = self.presence = Presence(self.context)
+        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence))
+        self.store.listen(self.messages, self.presence)
         self.site = Site(web_folder(), self.why_not_ready)
         self.listeners: list[Listener] = []
         self._serving: trio.Nursery | None = None
-
-    def _handlers(self, histories: Histories, groups: Groups) -> Handlers:
-        """Which rule answers which command; the rest of a command's row is in `protocol.commands`."""
-        return {
-            commands.Register: self.accounts.register,
-            commands.Login: self.accounts.login,
-            commands.Logout: self.accounts.logout,
-            commands.Send: self.messages.send,
-            commands.Resend: self.messages.resend,
-            commands.Ack: self.messages.ack,
-            commands.Ping: self.messages.ping,
-            commands.History: histories.history,
-            **group_handlers(groups),
-        }
 
     def _spawn(self, function: Any, *arguments: Any) -> None:
         assert self._serving is not None
@@ -220,6 +207,7 @@ class Worker:
                 self.store.tick(self.reactor.now)
                 self.context.wheel.sweep(self.reactor.now)
                 self._store_cursors()
+                self.presence.tick(self.reactor.now)
             if self.reactor.now >= next_keys:
                 next_keys = self.reactor.now + KEYS_SECONDS
                 self._spawn(self._quietly, self.accounts.load_keys)
@@ -291,7 +279,7 @@ class Worker:
         with trio.move_on_after(5.0):
             while self.store.in_flight or self.context.entering:  # noqa: ASYNC110
                 await trio.sleep(0.01)
-            await self.store.leave()
+            await self.store.leave(self.presence.owing_seconds)
         with trio.move_on_after(1.0):
             while self.reactor.sockets > sum(link.sockets for link in self.store.links):  # noqa: ASYNC110
                 await trio.sleep(0.01)  # until the clients have seen the end, or they would miss the last replies

@@ -6,21 +6,25 @@ As plain as possible, and used by tests only; tests/test_model_store.py holds it
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
 from imserver.model import START, Entry, Position, position_order
-from imserver.store.calls import Appended, Attached, Bounds, Dead, Late, Replaced
+from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced
 from tests.model_groups import GroupDatabase
 
 
 class Published(NamedTuple):
-    """An entry, or, with `why`, that the session at `origin` must go. `user` may have moved on since."""
+    """An entry, or, with `why`, that the session at `origin` must go. `user` may have moved on since.
+
+    With `said`: something else, which it says to whoever listens.
+    """
 
     user: str
     entry: Entry | None
     origin: bytes
     why: str = ""
+    said: Callable[[Any], None] | None = None
 
 
 @dataclass
@@ -38,6 +42,7 @@ class Account:
     disabled: bool = False
     generation: int = 0
     device_generation: dict[str, int] = field(default_factory=dict)
+    roster: Any = None  # tests/model_circle.py
 
     def copy(self) -> "Account":
         """As it is now."""
@@ -81,8 +86,9 @@ class Database:
         self.accounts: dict[str, Account] = {}
         self.keys: dict[str, str] = {}
         self.milliseconds = 1000
-        self._publish = publish
+        self.publish = self._publish = publish
         self.groups = GroupDatabase(self)
+        self.rosters: Any = None  # tests/model_circle.py
 
     # -- accounts
 
@@ -128,16 +134,19 @@ class Database:
             return NotFound("to: there is no such user")
         if dedupe in account.seen:
             return Appended(account.seen[dedupe], None)
+        refused = self.rosters.refusal(user, dedupe) if self.rosters is not None and origin == b"-" else None
+        if refused is not None:
+            return refused  # type: ignore[no-any-return]
         forgotten = [entry for entry in account.log if not newer(entry.at, account.low)] if again else []
         for entry in reversed(forgotten):
             if entry.content[:again] == content[:again]:
                 return Appended(entry.at, None)
-        entry = self.add_entry(user, content, origin)
+        entry = self.put(user, content, origin)
         account.seen[dedupe] = entry.at
         return Appended(entry.at, entry.prev)
 
-    def add_entry(self, user: str, content: bytes, origin: bytes) -> Entry:
-        """At the end of the log; published to the nodes in the directory."""
+    def put(self, user: str, content: bytes, origin: bytes = b"-") -> Entry:
+        """One more entry."""
         account = self.accounts[user]
         self.milliseconds += 1
         entry = Entry(Position(b"%d-0" % self.milliseconds), account.last, content)
@@ -236,4 +245,6 @@ class Database:
                 account.keep(device, cursor)
             if account.on.get(device) == place:
                 del account.on[device]
+            if account.roster is not None and account.roster.exists:
+                return OWES
         return 1

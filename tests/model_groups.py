@@ -70,7 +70,7 @@ class GroupDatabase:
         return self._database.accounts[owner]
 
     def _event(self, owner: str, content: bytes) -> Position:
-        return self._database.add_entry(owner, content, b"-").at
+        return self._database.put(owner, content).at
 
     # -- the group's side
 

@@ -21,7 +21,8 @@ from imserver.errors import ServiceError, Unavailable
 from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.calls import Attached
 from imserver.store.group_calls import Change
-from imserver.store.roles import Holdable, Listener
+from imserver.store.store_roles import Holdable, Listener, PresenceListener
+from tests.model_circle import NodeCircle, Rosters
 from tests.model_database import Account, Database, Published
 from tests.model_groups import GroupDatabase
 from tests.model_tasks import Question, Tasks
@@ -128,6 +129,8 @@ class Link:
             self.node.listener.on_link_up(lambda user: self.node.link_of(user) is self)
             for call in refused:
                 call.then(Unavailable("the store may have lost its newest entries; send again with the same id"))
+            if self.node.presence is not None:
+                self.node.presence.missed()
 
     def take_refused(self) -> list[Call]:
         """Messages are not repeated in a new epoch."""
@@ -149,6 +152,7 @@ class World:
     def __init__(self, shards: int = 2, *, push_first: bool = True, reaches_both: bool = True) -> None:
         """`reaches_both`: a single instance and no cluster, so that one call may concern two users."""
         self.database = Database(self._publish)
+        self.database.rosters = Rosters(self.database)
         self.shards = shards
         self.reaches_both = reaches_both and shards == 1
         self.push_first = push_first
@@ -246,19 +250,23 @@ class NodeStore:
         self.tasks = Tasks()
         self.saturated: set[Link] = set()
         self.listener: Listener | None = None
+        self.presence: PresenceListener | None = None
+        self.circle = NodeCircle(self)
         self.links = [Link(self, shard) for shard in range(world.shards)]
         self._held: list[Holdable] = []
         self.groups = NodeGroups(self)
 
-    def listen(self, listener: Listener) -> None:
-        self.listener = listener
+    def listen(self, listener: Listener, presence: PresenceListener | None = None) -> None:
+        self.listener, self.presence = listener, presence
 
     def link_of(self, user: str) -> Link:
         return self.links[self.world.shard_of(user)]
 
     def hear(self, what: Published) -> None:
         assert self.listener is not None
-        if what.entry is None:
+        if what.said is not None:
+            what.said(self.presence)
+        elif what.entry is None:
             self.listener.on_expelled(UserId(what.user), Place(what.origin), what.why)
         else:
             self.listener.on_entry(what.user, what.entry, what.origin)
@@ -294,6 +302,21 @@ class NodeStore:
         self, name: str, user: str, run: Callable[[Database], Any], then: Then, *, also: str = "", writes: bool = True
     ) -> None:
         self.link_of(user).calls.append(Call(name, user, run, then, also=also, writes=writes))
+
+    def call(self, name: str, user: str, run: Callable[[Database], Any], then: Then) -> None:
+        self._call(name, user, run, then)
+
+    def ask(self, name: str, user: str, run: Callable[[Database], Any], first: Then | None = None) -> Awaitable[Any]:
+        """`first` gets the answer before the task goes on."""
+        question = Question(self.tasks)
+
+        def then(result: Any) -> None:
+            if first is not None:
+                first(result)
+            question.answer(result)
+
+        self._call(name, user, run, then)
+        return question
 
     def _ask(self, name: str, user: str, run: Callable[[Database], Any], *, once: bool = False) -> Awaitable[Any]:
         question = Question(self.tasks)
@@ -345,8 +368,8 @@ class NodeStore:
     def attach_again(self, user: UserId, place: Place, generations: str, then: Then) -> None:
         self._call("attach_again", user, lambda database: database.attach(user, place, generations, None), then)
 
-    def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
-        self._call("detach", user, lambda database: database.detach(user, place, cursor), _ignore)
+    def detach(self, user: UserId, place: Place, cursor: Position | None, then: Then | None = None) -> None:
+        self._call("detach", user, lambda database: database.detach(user, place, cursor), then or _ignore)
 
     async def register(self, user: UserId, password_hash: str) -> None:
         await self._ask("register", user, lambda database: database.register(user, password_hash))

@@ -357,7 +357,7 @@ def test_nothing_is_before_the_start(real: Real) -> None:
 FAULTS = {
     "a message that the index has forgotten is not looked for": ("if at then return { at } end", ""),
     "a message of which the recipient has a part already is not recorded": (
-        "if received == NOT_FOUND then return received end",
+        "if REFUSALS[received] then return received end",
         "if not received[2] then return received end",
     ),
     "the beginning of a place is taken for the place": (
@@ -376,7 +376,7 @@ FAULTS = {
         "if args[3] == 'again' and former then return { 'replaced' } end",
     ),
     "a user with another session at the node is not hosted there any more": (
-        "if not string.find(on, '=' .. node_at(place) .. '.', 1, true) then",
+        "if not string.find(on, '=' .. node .. '.', 1, true) then",
         "if true then",
     ),
     "a session that left long ago throws out its successor": ("if former == place then", "if former then"),

@@ -9,29 +9,34 @@ The path of a message that is sent:
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
-Around it: `address` (URLs), `events` and `errors` (what an application gets), `profile` (what is remembered on disk),
-`trio_client` (`connect` and `register`), `groups` (`client.groups`), and the program: `cli`, `running`, `chat`,
-`chat_groups`, `console`, `text`, `slots`.
+Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
+`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `trio_client` (`connect` and
+`register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, core, cursor, errors, events, outbox, reader, stages and handshake import
-neither trio nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
+The rule of imports: address, backoff, core, cursor, errors, events, outbox, people, reader, said, stages and handshake
+import neither trio nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and
+`imserver.errors`.
 """
 
 from imclient.client import Client, Inbox, Notice
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
+    Contact,
     Disconnected,
     GroupChanged,
     Message,
     Page,
+    Presence,
     Regressed,
     SendFailed,
     Sent,
     Synced,
     Truncated,
+    Typing,
     Welcomed,
 )
 from imclient.groups import Groups
+from imclient.people import People
 from imclient.profile import Profile
 from imclient.stages import State
 from imclient.trio_client import connect, register
@@ -60,6 +65,7 @@ __all__ = [
     "Client",
     "Conflict",
     "ConnectionLost",
+    "Contact",
     "Disconnected",
     "Exists",
     "ExpiredToken",
@@ -73,6 +79,8 @@ __all__ = [
     "Notice",
     "Overloaded",
     "Page",
+    "People",
+    "Presence",
     "Profile",
     "RateLimited",
     "Regressed",
@@ -85,6 +93,7 @@ __all__ = [
     "Synced",
     "TooLarge",
     "Truncated",
+    "Typing",
     "Unavailable",
     "Welcomed",
     "connect",

@@ -14,10 +14,25 @@ import trio
 
 from imclient.chat_groups import HELP as GROUP_HELP
 from imclient.chat_groups import GroupCommands, told
+from imclient.chat_people import HELP as PEOPLE_HELP
+from imclient.chat_people import PeopleCommands
 from imclient.client import Client, Notice
 from imclient.console import Console
 from imclient.cursor import is_newer
-from imclient.events import OWN_LOG, Disconnected, GroupChanged, Message, Page, SendFailed, Sent, Synced, Truncated
+from imclient.events import (
+    OWN_LOG,
+    Contact,
+    Disconnected,
+    GroupChanged,
+    Message,
+    Page,
+    Presence,
+    SendFailed,
+    Sent,
+    Synced,
+    Truncated,
+    Typing,
+)
 from imclient.stages import State
 from imclient.text import Transcript, clean
 from imserver.errors import BadRequest, ImError
@@ -66,18 +81,21 @@ class Chat:
         self._is_open = False  # the first backlog is in
         self._opened = trio.Event()
         self._answered = trio.Event()
+        self._people = PeopleCommands(client, self._note)
         self._turn = trio.Lock()  # what comes waits while a page of history is fetched and shown
         self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "/to": self._open,
             "/history": self._show_older,
             "/help": self._help,
             **GroupCommands(client, lambda: self.partner, self._open, self._note).table(),
+            **self._people.commands,
         }
 
     def _refresh(self) -> None:
         me, waiting = self._client, f" · {self.unsent} not sent yet" if self._unsent else ""
         state = _STATES.get(me.state, "offline, reconnecting")
-        self._console.refresh(f"{self.partner or '?'}> ", f" {me.user} · {state}{waiting} · /help")
+        typing = "".join(f" · {sender} is typing" for sender in self._people.typing_at(trio.current_time()))
+        self._console.refresh(f"{self.partner or '?'}> ", f" {me.user} · {state}{waiting}{typing} · /help")
 
     # -- what happens
 
@@ -92,27 +110,32 @@ class Chat:
         match notice:
             case Message():
                 await self._on_message(notice)
-            case GroupChanged():
-                await self._on_group(notice)
+            case GroupChanged() | Contact() | Presence() | Typing():
+                await self._on_people(notice)
             case Sent():
                 await self._on_sent(notice)
             case SendFailed():
                 await self._on_failed(notice)
             case Synced():
                 await self._on_synced()
-            case Truncated() if notice.count:
-                await self._note(f"{notice.log}: {notice.count} messages or more; /to {notice.log} shows the last")
             case Truncated():
-                await self._note("some messages from before are not kept any more")
+                await self._note(_cut(notice))
             case Disconnected() if notice.retry_in > 0 and self._is_open:
                 await self._note(f"offline: {notice.why}")
 
-    async def _on_group(self, event: GroupChanged) -> None:
-        sentence = told(event, self._client.user)
-        if sentence is not None and self._is_open:
-            await self._note(sentence)
+    async def _on_people(self, notice: GroupChanged | Contact | Presence | Typing) -> None:
+        match notice:
+            case Typing():
+                self._people.on_typing(notice, trio.current_time())
+            case GroupChanged() if self._is_open and (sentence := told(notice, self._client.user)) is not None:
+                await self._note(sentence)
+            case Contact() if self._is_open:
+                await self._people.on_contact(notice)
+            case Presence() if self._is_open:
+                await self._people.on_presence(notice)
 
     async def _on_message(self, message: Message) -> None:
+        self._people.has_written(message.sender)
         if self._is_open or not self._console.is_interactive:
             await self._show(message)
         else:
@@ -235,7 +258,7 @@ class Chat:
             await self._console.show(self._transcript.line(message, partner))
 
     async def _help(self, _: str) -> None:
-        await self._console.show(f"{HELP}\n{GROUP_HELP}")
+        await self._console.show(f"{HELP}\n{PEOPLE_HELP}\n{GROUP_HELP}")
 
     # -- what is not a message
 
@@ -244,3 +267,9 @@ class Chat:
 
     async def _complain(self, text: str) -> None:
         await self._console.note(self._transcript.style(f"! {clean(text)}", fg="red"))
+
+
+def _cut(cut: Truncated) -> str:
+    if cut.count:
+        return f"{cut.log}: {cut.count} messages or more; /to {cut.log} shows the last"
+    return "some messages from before are not kept any more"

@@ -14,27 +14,44 @@ from imclient.courier import Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
     Answered,
+    Contact,
     Disconnected,
     Ended,
     Event,
     GroupChanged,
     Message,
     Page,
+    Presence,
     Regressed,
     SendFailed,
     Sent,
     Synced,
     Truncated,
+    Typing,
     Welcomed,
 )
 from imclient.groups import Groups
+from imclient.people import People
 from imclient.stages import State
 from imclient.wire import Wire
 from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
 from imserver.protocol.commands import Command, History, Ping
 
-Notice = Message | GroupChanged | Sent | SendFailed | Synced | Truncated | Regressed | Welcomed | Disconnected
+Notice = (
+    Message
+    | GroupChanged
+    | Contact
+    | Presence
+    | Typing
+    | Sent
+    | SendFailed
+    | Synced
+    | Truncated
+    | Regressed
+    | Welcomed
+    | Disconnected
+)
 MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
 
 T = TypeVar("T")
@@ -51,6 +68,7 @@ class Client:
         self._failure: ImError | None = None
         self._news = trio.Event()
         self.groups = Groups(self._ask)
+        self.people = People(self._ask)
 
     # -- who and how
 
@@ -188,6 +206,8 @@ class Client:
 
     def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
         for event in events:
+            if not isinstance(event, Disconnected):
+                self.people.on_event(event)
             match event:
                 case Answered():
                     self._give(event.ref, event.content)
@@ -199,9 +219,9 @@ class Client:
                     self._end(event.error)
                 case Message():
                     self._inbox.append(event)
-                case GroupChanged() | Sent() | SendFailed() | Synced():
+                case GroupChanged() | Contact() | Presence() | Typing():
                     self._note(event)
-                case Truncated() | Regressed() | Welcomed() | Disconnected():
+                case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
                     self._note(event)
         self._tell_news()
 

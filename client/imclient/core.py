@@ -29,6 +29,7 @@ from imclient.errors import ConnectionLost, SessionEnded, error_of
 from imclient.events import (
     OWN_LOG,
     Answered,
+    Contact,
     Ended,
     Event,
     GroupChanged,
@@ -44,6 +45,7 @@ from imclient.events import (
 )
 from imclient.outbox import Outbox
 from imclient.reader import Reader, Receipt
+from imclient.said import contact_of, message_of, presence_of
 from imclient.stages import CONNECTED, INSIDE, Identity, State
 from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, NotLoggedIn, Overloaded, Unavailable
 from imserver.protocol import codec, pushes
@@ -216,8 +218,16 @@ class Replica:
                 return self._on_message(push, size, now)
             case pushes.GroupPush():
                 return self._on_group(push)
+            case pushes.ContactPush():
+                return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), 0)
+            case pushes.PresencePush() | pushes.TypingPush():
+                return [presence_of(push)]
             case codec.UnknownEntry():
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
+        return self._on_notice(push, now)
+
+    def _on_notice(self, push: pushes.AnyPush | pushes.UnknownPush, now: float) -> list[Event]:
+        match push:
             case pushes.Synced():
                 return self._on_synced(push)
             case pushes.Truncated():
@@ -256,17 +266,7 @@ class Replica:
             return self._show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
         if self._reader.comes_again((log, push.sender, push.device, push.id)):
             return self._on_entry(log, push.at, push.prev, None, 0)
-        message = Message(
-            at=push.at,
-            sender=push.sender,
-            device=push.device,
-            to=push.to,
-            id=push.id,
-            body=push.body,
-            log=log,
-            prev=push.prev,
-        )
-        return self._on_entry(log, push.at, push.prev, message, size)
+        return self._on_entry(log, push.at, push.prev, message_of(push), size)
 
     def _is_own(self, push: pushes.MessagePush) -> bool:
         """Sent by this very replica: it is confirmed, not given."""
@@ -280,18 +280,20 @@ class Replica:
             self._reader.membership(push.group, push.change, push.since)
         return events
 
-    def _on_entry(self, log: str, at: str, prev: str, message: Message | GroupChanged | None, size: int) -> list[Event]:
+    def _on_entry(
+        self, log: str, at: str, prev: str, event: Message | GroupChanged | Contact | None, size: int
+    ) -> list[Event]:
         receipt = self._reader.receive(log, at, prev, size)
         if receipt is Receipt.GAP:
             return self._reconnect(f"an entry before {at} is missing", 0.0)
         if receipt is Receipt.DROPPED:
             return []
         events: list[Event] = [Truncated(at, log)] if receipt is Receipt.TAKEN_AFTER_HOLE else []
-        if message is None:
+        if event is None:
             return events
-        if isinstance(message, Message):
-            self._reader.gave((log, message.sender, message.device, message.id), at)
-        return [*events, message]
+        if isinstance(event, Message):
+            self._reader.gave((log, event.sender, event.device, event.id), at)
+        return [*events, event]
 
     def _on_truncated(self, push: pushes.Truncated) -> list[Event]:
         log = push.log or OWN_LOG

@@ -67,6 +67,38 @@ class SendFailed(msgspec.Struct, frozen=True):
     error: ImError
 
 
+class Contact(msgspec.Struct, frozen=True, kw_only=True):
+    """How the user stands to another one: told when it changes, and by the list of contacts.
+
+    `state`: "asked" (by this user), "asking", "mutual", "none". `quiet`: asks, and was never known before. `name` and
+    `groups`: what this user calls it.
+    """
+
+    user: str
+    state: str
+    blocked: bool = False
+    quiet: bool = False
+    note: str | None = None
+    name: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """What a contact shows: "online", "away", "busy", "offline"; `since`: unix seconds, where it may be known."""
+
+    user: str
+    show: str
+    status: str = ""
+    since: int | None = None
+
+
+class Typing(msgspec.Struct, frozen=True):
+    """A contact types to this user, or has stopped; forget it after 6 seconds."""
+
+    sender: str
+    on: bool
+
+
 class Welcomed(msgspec.Struct, frozen=True):
     """Logged in. `token` logs this user and device in again until `expires` (unix seconds)."""
 
@@ -162,11 +194,13 @@ class Ended(msgspec.Struct, frozen=True):
     error: ImError
 
 
+People = Contact | Presence | Typing
 Event = (
     Message
     | GroupChanged
     | Sent
     | SendFailed
+    | People
     | Welcomed
     | Synced
     | Truncated

@@ -11,8 +11,30 @@ import msgspec
 
 from imserver.errors import BadFrame, BadRequest, FramingError, ImError, RequestError, UnknownOp
 from imserver.model import Entry
-from imserver.protocol.commands import COMMANDS, Command, Ref, Send
-from imserver.protocol.pushes import EMPTY, AnyPush, Bye, ErrorPush, Failure, Page, Push, Reply, Sent, UnknownPush
+from imserver.protocol.commands import (
+    COMMANDS,
+    Command,
+    ContactAdd,
+    ContactSet,
+    GroupCreate,
+    GroupSet,
+    Ref,
+    Send,
+    SetPresence,
+)
+from imserver.protocol.pushes import (
+    EMPTY,
+    AnyPush,
+    Bye,
+    ErrorPush,
+    Failure,
+    Page,
+    Push,
+    Reply,
+    Sent,
+    Shared,
+    UnknownPush,
+)
 
 # Union[...] over a tuple made at run time has no operator form.
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Union[tuple(COMMANDS)])  # noqa: UP007
@@ -26,6 +48,14 @@ _NON_CHARACTER = re.compile(rb"\xef\xbf[\xbe\xbf]")
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_ENDS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 MAX_DEPTH = 64
+# The fields of other commands that are text.
+_TEXTS: dict[type[Command], tuple[str, ...]] = {
+    ContactAdd: ("note",),
+    ContactSet: ("name", "groups"),
+    GroupCreate: ("name", "topic"),
+    GroupSet: ("name", "topic"),
+    SetPresence: ("status",),
+}
 
 
 # -- the server's side ---------------------------------------------------------------------------------------------
@@ -49,10 +79,11 @@ def decode_command(frame: bytes) -> Command:
         raise FramingError(f"a frame is not UTF-8: {error.reason} at byte {error.start}") from None
     except RecursionError:
         raise BadFrame("not a JSON object: nested too deeply") from None
+    kind = type(command)
     if type(command) is Send:
         command.body = checked_body(command.body)
-    else:
-        for field in command.texts:
+    elif kind in _TEXTS:
+        for field in _TEXTS[kind]:
             check_text(getattr(command, field), field)
     return command
 
@@ -173,6 +204,12 @@ def encode_push(push: Push) -> bytes:
     return _encoder.encode(push)
 
 
+def encode_shared(shared: Shared) -> bytes:
+    if shared.encoded is None:
+        shared.encoded = _encoder.encode(shared.push)
+    return shared.encoded
+
+
 # -- the client's side ---------------------------------------------------------------------------------------------
 
 
@@ -236,5 +273,6 @@ __all__ = [
     "encode_failure",
     "encode_push",
     "encode_reply",
+    "encode_shared",
     "ref_of",
 ]

@@ -1,6 +1,6 @@
-"""What a client may ask. A new command is one schema and one row here, and a handler named in `worker.HANDLERS`."""
+"""What a client may ask. A new command is one schema and one row here, and a handler named in `routing.table`."""
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -8,6 +8,7 @@ from msgspec import Meta
 from imserver.protocol.groups import Role
 from imserver.protocol.lifecycle import State
 from imserver.protocol.overload import Level
+from imserver.protocol.presence import Show
 
 Ref = int | str | None
 Name = Annotated[str, Meta(min_length=1, max_length=65)]
@@ -16,12 +17,13 @@ Secret = Annotated[str, Meta(min_length=1, max_length=1024)]
 GroupName = Annotated[str, Meta(min_length=1, max_length=100)]
 Topic = Annotated[str, Meta(max_length=1000)]
 PageLimit = Annotated[int, Meta(ge=1, le=200)]
+Note = Annotated[str, Meta(max_length=256)]
+Version = Annotated[int, Meta(ge=0, lt=1 << 53)]
 
 
 class Command(msgspec.Struct, tag_field="op", omit_defaults=True, kw_only=True, gc=False):
     """A request; `ref` asks for a reply and is repeated in it."""
 
-    texts: ClassVar[tuple[str, ...]] = ()  # fields that hold what people write
     ref: Ref = None
 
 
@@ -78,7 +80,6 @@ class GroupCreate(Command, tag="group.create"):
     `history`: what newcomers may read, all of it or what was said since they joined.
     """
 
-    texts: ClassVar[tuple[str, ...]] = ("name", "topic")
     name: GroupName
     group: Name | None = None
     members: Annotated[list[Name], Meta(max_length=100)] = []
@@ -129,7 +130,6 @@ class GroupRole(Command, tag="group.role"):
 class GroupSet(Command, tag="group.set"):
     """What is not there stays as it is."""
 
-    texts: ClassVar[tuple[str, ...]] = ("name", "topic")
     group: Name
     name: GroupName | None = None
     topic: Topic | None = None
@@ -152,6 +152,74 @@ class GroupMembers(Command, tag="group.members"):
 
 class GroupsList(Command, tag="groups"):
     """The user's groups, and the invitations."""
+
+
+class ContactAdd(Command, tag="contact.add"):
+    """Asks `user` to become a contact; `note` is shown with the request."""
+
+    user: Name
+    note: Note = ""
+
+
+class ContactAccept(Command, tag="contact.accept"):
+    user: Name
+
+
+class ContactDecline(Command, tag="contact.decline"):
+    user: Name
+
+
+class ContactRemove(Command, tag="contact.remove"):
+    """Also takes a request back."""
+
+    user: Name
+
+
+class ContactSet(Command, tag="contact.set"):
+    """What this user calls a contact, and where it is sorted; nobody else sees it. What is left out is removed."""
+
+    user: Name
+    name: Note | None = None
+    groups: Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=16)] = []
+
+
+class Contacts(Command, tag="contacts"):
+    """All contacts, or what has changed since a version; `after` is the `next` of the page before."""
+
+    since: Version = 0
+    after: Version = 0
+    limit: Annotated[int, Meta(ge=1, le=500)] = 200
+
+
+class Block(Command, tag="block"):
+    user: Name
+
+
+class Unblock(Command, tag="unblock"):
+    user: Name
+
+
+class Blocked(Command, tag="blocked"):
+    """Who is blocked."""
+
+
+class Privacy(Command, tag="privacy"):
+    """Who may write to this user, and who may know since when it is away. What is left out stays as it is."""
+
+    write: Literal["everyone", "contacts"] | None = None
+    seen: Literal["contacts", "nobody"] | None = None
+
+
+class SetPresence(Command, tag="presence"):
+    """What this device shows to contacts, until it says otherwise."""
+
+    show: Show
+    status: Note = ""
+
+
+class Typing(Command, tag="typing"):
+    to: Name
+    on: bool
 
 
 class Ping(Command, tag="ping"):
@@ -183,26 +251,38 @@ INSIDE = (State.INSIDE,)
 COMMANDS: dict[type[Command], Row] = {
     row.schema: row
     for row in (
-        #   schema        states            hot    cost  shed
-        Row(Register,     OUTSIDE,          True,  10,   Level.LOGINS),  # plain functions put these two into a line;
-        Row(Login,        OUTSIDE,          True,  10,   Level.LOGINS),  # a task does them when their turn has come
-        Row(Send,         INSIDE,           True,  1,    Level.NEVER),
-        Row(Resend,       INSIDE,           True,  0.5,  Level.NEVER),
-        Row(Ack,          INSIDE,           True,  0.5,  Level.NEVER),
-        Row(History,      INSIDE,           False, 10,  Level.HISTORY),
-        Row(GroupCreate,  INSIDE,           False, 50,  Level.HISTORY),
-        Row(GroupJoin,    INSIDE,           False, 10,  Level.HISTORY),
-        Row(GroupLeave,   INSIDE,           False, 10,  Level.HISTORY),
-        Row(GroupInvite,  INSIDE,           False, 10,  Level.HISTORY),
-        Row(GroupKick,    INSIDE,           False, 10,  Level.HISTORY),
-        Row(GroupBan,     INSIDE,           False, 10,  Level.HISTORY),
-        Row(GroupUnban,   INSIDE,           False, 10,  Level.HISTORY),
-        Row(GroupRole,    INSIDE,           False, 10,  Level.HISTORY),
-        Row(GroupSet,     INSIDE,           False, 10,  Level.HISTORY),
-        Row(GroupInfo,    INSIDE,           False, 2,   Level.HISTORY),
-        Row(GroupMembers, INSIDE,           False, 10,  Level.HISTORY),
-        Row(GroupsList,   INSIDE,           False, 10,  Level.HISTORY),
-        Row(Ping,         OUTSIDE + INSIDE, True,  0.5,  Level.NEVER),
-        Row(Logout,       INSIDE,           False, 1,   Level.NEVER),
+        #   schema          states            hot    cost  shed
+        Row(Register,       OUTSIDE,          True,  10,   Level.LOGINS),  # plain functions put these two into a line;
+        Row(Login,          OUTSIDE,          True,  10,   Level.LOGINS),  # a task does them when their turn has come
+        Row(Send,           INSIDE,           True,  1,    Level.NEVER),
+        Row(Resend,         INSIDE,           True,  0.5,  Level.NEVER),
+        Row(Ack,            INSIDE,           True,  0.5,  Level.NEVER),
+        Row(History,        INSIDE,           False, 10,   Level.HISTORY),
+        Row(ContactAdd,     INSIDE,           False, 20,   Level.HISTORY),
+        Row(ContactAccept,  INSIDE,           False, 10,   Level.HISTORY),
+        Row(ContactDecline, INSIDE,           False, 10,   Level.HISTORY),
+        Row(ContactRemove,  INSIDE,           False, 10,   Level.HISTORY),
+        Row(ContactSet,     INSIDE,           False, 5,    Level.HISTORY),
+        Row(Contacts,       INSIDE,           False, 10,   Level.HISTORY),
+        Row(Block,          INSIDE,           False, 10,   Level.NEVER),
+        Row(Unblock,        INSIDE,           False, 10,   Level.HISTORY),
+        Row(Blocked,        INSIDE,           False, 10,   Level.HISTORY),
+        Row(Privacy,        INSIDE,           False, 5,    Level.HISTORY),
+        Row(SetPresence,    INSIDE,           False, 50,   Level.PRESENCE),
+        Row(Typing,         INSIDE,           True,  20,   Level.TYPING),
+        Row(GroupCreate,    INSIDE,           False, 50,  Level.HISTORY),
+        Row(GroupJoin,      INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupLeave,     INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupInvite,    INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupKick,      INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupBan,       INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupUnban,     INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupRole,      INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupSet,       INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupInfo,      INSIDE,           False, 2,   Level.HISTORY),
+        Row(GroupMembers,   INSIDE,           False, 10,  Level.HISTORY),
+        Row(GroupsList,     INSIDE,           False, 10,  Level.HISTORY),
+        Row(Ping,           OUTSIDE + INSIDE, True,  0.5,  Level.NEVER),
+        Row(Logout,         INSIDE,           False, 1,    Level.NEVER),
     )
 }  # fmt: skip

@@ -105,6 +105,41 @@ class GroupList(msgspec.Struct):
     invited: list[Invitation]
 
 
+class Contact(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """One contact, as its owner sees it. `quiet`: asks, and has never been a contact nor been asked."""
+
+    user: str
+    state: str
+    blocked: bool = False
+    quiet: bool = False
+    note: str | None = None
+    name: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+class ContactsPage(msgspec.Struct, omit_defaults=True):
+    """The `ok` of `contacts`. Where `more`, ask again with `after` set to `next`; keep the first page's `version`."""
+
+    contacts: list[Contact]
+    version: int
+    more: bool
+    full: bool = False  # these are all contacts, not the changes since a version
+    next: int | None = None
+
+
+class BlockedList(msgspec.Struct):
+    """The `ok` of `blocked`."""
+
+    blocked: list[str]
+
+
+class PrivacySettings(msgspec.Struct, gc=False):
+    """The `ok` of `privacy`: how things stand now."""
+
+    write: str
+    seen: str
+
+
 class Failure(msgspec.Struct, omit_defaults=True, gc=False):
     """The `err` of a reply; `retry`: seconds after which the same request may succeed."""
 
@@ -152,6 +187,38 @@ class GroupPush(Push, tag="group", kw_only=True):
     role: str | None = None
     name: str | None = None
     topic: str | None = None
+
+
+class ContactPush(Push, tag="contact", kw_only=True):
+    """An entry: how the user stands to another one from now on; all fields of `Contact`."""
+
+    at: str
+    prev: str
+    user: str
+    state: str
+    blocked: bool = False
+    quiet: bool = False
+    note: str | None = None
+    name: str | None = None
+    groups: tuple[str, ...] = ()
+    version: int = 0
+
+
+class PresencePush(Push, tag="presence"):
+    """What a contact shows now. `since`: unix seconds; None where nobody may know."""
+
+    user: str
+    show: str
+    status: str = ""
+    since: int | None = None
+
+
+class TypingPush(Push, tag="typing", kw_only=True):
+    """Good for 6 seconds."""
+
+    sender: str = msgspec.field(name="from")
+    to: str
+    on: bool
 
 
 class Synced(Push, tag="synced"):
@@ -216,4 +283,24 @@ class UnknownPush(msgspec.Struct):
     ev: str
 
 
-AnyPush = MessagePush | GroupPush | Synced | Truncated | Regressed | ResendPush | PingPush | ErrorPush | Bye
+class Shared(msgspec.Struct, gc=False):
+    """A push for many sessions. `encoded` belongs to the codec: encoded once, the bytes are shared."""
+
+    push: Push
+    encoded: bytes | None = None
+
+
+AnyPush = (
+    MessagePush
+    | GroupPush
+    | ContactPush
+    | PresencePush
+    | TypingPush
+    | Synced
+    | Truncated
+    | Regressed
+    | ResendPush
+    | PingPush
+    | ErrorPush
+    | Bye
+)

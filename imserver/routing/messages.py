@@ -152,10 +152,10 @@ class Messages:
         if group is not None:
             upto = _given_of(session, group, upto)
         if command.ref is None:
-            if group is None:
+            if group is None or session.following is None:
                 session.keep(upto)
             else:
-                session.keep_in(group, upto)
+                session.following.keep(group, upto)
             return
 
         def stored(reply: object) -> None:

@@ -8,12 +8,12 @@ import msgspec
 
 from imserver.config import Settings
 from imserver.errors import ImError
-from imserver.model import Entry, Place, UserId
+from imserver.model import DeviceId, Entry, Place, UserId
 from imserver.observe.metrics import Counters
 from imserver.protocol.commands import Command, Ref
 from imserver.protocol.limits import Limits
 from imserver.protocol.overload import Strain, level_of
-from imserver.protocol.pushes import Push
+from imserver.protocol.pushes import Push, Shared
 from imserver.session.entrance import Entrance
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
@@ -40,6 +40,7 @@ class Channel(Protocol):
     def reply(self, ref: Ref, content: msgspec.Struct) -> None: ...
     def fail(self, ref: Ref, error: ImError) -> None: ...
     def push(self, push: Push) -> None: ...
+    def share(self, shared: Shared) -> None: ...
     def forward(self, entry: Entry) -> None: ...
     def keepalive(self) -> None: ...
     def pause(self) -> None:
@@ -59,6 +60,16 @@ class Channel(Protocol):
         """Sends what it can of what is kept, then closes."""
 
 
+class Attendance(Protocol):
+    """Who is told that users come and go (`routing.presence`)."""
+
+    def came(self, session: "Session") -> None:
+        """It has its backlog."""
+
+    def went(self, user: UserId, device: DeviceId, *, said_so: bool) -> None:
+        """A session has left the directory, and contacts may be to be told; `said_so`: by a logout."""
+
+
 Handler = Callable[["Session", Any], None]
 RareHandler = Callable[["Session", Any], Awaitable[None]]
 Handlers = dict[type[Command], Handler | RareHandler]
@@ -75,6 +86,7 @@ class Context:
     spawn: Callable[..., None]  # starts a task: (async function, *arguments)
     limits: Limits
     entrance: Entrance
+    attendance: Attendance = field(init=False)  # set before the first client comes
     handlers: Handlers = field(default_factory=dict)
     cursors: "dict[Session, None]" = field(
         default_factory=dict

@@ -90,7 +90,12 @@ class Following:
             self._awaited = None
             assert self._session.tail is not None
             self._session.push(Synced(self._session.tail.position.decode()))
+            self._session.context.attendance.came(self._session)
             self._end_if_idle()
+
+    @property
+    def is_synced(self) -> bool:
+        return self._awaited is None
 
     def has_caught_up(self, log: str) -> bool:
         return self._awaited is None or log not in self._awaited
@@ -134,6 +139,11 @@ class Following:
             self._ask(tail, group, tail.position)
 
     # -- keeping
+
+    def keep(self, group: GroupId, position: Position) -> None:
+        """The device has kept everything up to there; stored within a second."""
+        self.acked[group] = position
+        self._session.context.cursors[self._session] = None
 
     def store_acked(self) -> None:
         """What the device has kept since this was called last."""

@@ -5,6 +5,7 @@ of `protocol.commands`, a handler of `routing`). It passes on what its tail forw
 `_end`, once.
 """
 
+from functools import partial
 from random import random
 from sys import intern
 from typing import NoReturn
@@ -23,6 +24,7 @@ from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.cursor import is_newer
 from imserver.session.following import Following
 from imserver.session.tail import Tail
+from imserver.store.calls import OWES
 from imserver.store.epochs import RESEND_SECONDS
 from imserver.store.stored import Sender
 
@@ -32,6 +34,7 @@ log = get_logger("session")
 NEWCOMER_RETRY_SECONDS = 0.1
 
 _NEVER = Level.NEVER  # looked up with every message
+LOGOUT = "logout"
 
 
 class Identity:
@@ -224,9 +227,10 @@ class Session:
         if self.following is not None:
             self.following.caught_up(tail.log)
 
-    def has_caught_up(self, log: str) -> bool:
-        """Whether it has been read to its end once."""
-        return self.following is None or self.following.has_caught_up(log)
+    @property
+    def is_synced(self) -> bool:
+        """The client was told that the backlog is over."""
+        return self.tail is not None and (self.following is None or self.following.is_synced)
 
     def cannot_read(self, tail: Tail) -> None:
         """The store does not give a log."""
@@ -310,12 +314,6 @@ class Session:
             self.acked = position
         self.context.cursors[self] = None
 
-    def keep_in(self, group: GroupId, position: Position) -> None:
-        """The same of a group's log, which MUST be followed."""
-        assert self.following is not None
-        self.following.acked[group] = position
-        self.context.cursors[self] = None
-
     def store_acked(self) -> None:
         """What was kept since this was called last."""
         if self.acked is not None:
@@ -372,10 +370,10 @@ class Session:
         """It is not in yet, and this worker takes nobody in any more; another one does."""
         self.expel("drain", "this server is being replaced", reconnect=True, after=NEWCOMER_RETRY_SECONDS)
 
-    def leave(self) -> None:
-        """The client ends it."""
+    def leave(self, why: str = LOGOUT) -> None:
+        """The client ends it: by a logout, or, with another `why`, only the connection: it may be back at once."""
         if not self.is_closed:
-            self._end("logout")
+            self._end(why)
             self.channel.close()
 
     def lost(self, why: str) -> None:
@@ -393,5 +391,10 @@ class Session:
             if self.following is not None:
                 self.following.close()
             context.registry.remove(identity.user, self)
-            context.store.detach(identity.user, identity.place, self.acked)
+            context.store.detach(identity.user, identity.place, self.acked, partial(self._went, why == LOGOUT))
             log.debug("session closed", user=identity.user, device=identity.device, why=why)
+
+    def _went(self, said_so: bool, reply: object) -> None:
+        """It has left the directory. Where the store could not say so, another node clears this one's places."""
+        if reply == OWES:
+            self.context.attendance.went(self.user, self.device, said_so=said_so)

@@ -168,7 +168,10 @@ class Tail:
         session.context.counters.regressions += 1
         self.position = at
         session.push(Regressed(at.decode(), self.log if is_group(self.log) else None))
-        if session.has_caught_up(self.log):  # until then the position is what a client has said, perhaps
+        following = session.following
+        if following is None or following.has_caught_up(
+            self.log
+        ):  # until then the position is what a client has said, perhaps
             session.context.store.went_back(self.log)
 
     def _reaches(self, at: Position) -> None:

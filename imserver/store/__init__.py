@@ -1,6 +1,7 @@
 """The store: Redis, seen from a worker. Callers give and get types; no word of Redis leaves this package.
 
-store             the typed calls, and what is published
+store             the typed calls, and what is published; circle: those about contacts and presence
+store_roles       what it needs of others; link_roles: what a link does
 calls             each function of the library: its command, and its reply as a type
 groups            the same for groups; group_calls: their functions
 stored            messages, and entries about groups, as the log keeps them

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 from hiredis import pack_command
 
-from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound, Unavailable
+from imserver.errors import BadCredentials, Blocked, Exists, ExpiredToken, ImError, NotAllowed, NotFound, Unavailable
 from imserver.model import START, Entry, GroupId, Place, Position
 from imserver.store.partitions import Hosting, LeaseKeys, UserKeys
 
 Packed = bytes
 
-_LIBRARY = ("head", "log", "directory", "accounts", "leases", "epochs", "groups")
+_LIBRARY = ("head", "log", "directory", "accounts", "leases", "epochs", "contacts", "presence", "groups")
 
 # hiredis's own stub knows tuples of one element only.
 _pack: Callable[[tuple[bytes | str | int, ...]], Packed] = pack_command  # type: ignore[assignment]
@@ -96,12 +96,18 @@ def append_both(to: UserKeys, own: UserKeys, dedupe: bytes, content: bytes, orig
 
 
 def appended(reply: list[Any]) -> Appended | ImError:
-    """The error is NotFound."""
+    """The errors are NotFound, Blocked and NotAllowed (takes messages of contacts only)."""
     if len(reply) == 2:
         return Appended(reply[0], reply[1])
-    if reply[0] == b"not-found":
-        return NotFound("to: there is no such user")
-    return Appended(reply[0], None)
+    match reply[0]:
+        case b"not-found":
+            return NotFound("to: there is no such user")
+        case b"blocked":
+            return Blocked("to: takes no messages from you")
+        case b"shut":
+            return NotAllowed("to: takes messages from contacts only")
+        case at:
+            return Appended(at, None)
 
 
 def read(keys: UserKeys, after: Position, count: int) -> Packed:
@@ -162,8 +168,12 @@ def _listed(reply: list[Any]) -> tuple[Listed, ...]:
     )
 
 
+OWES = 2
+
+
 def detach(keys: UserKeys, hosting: Hosting, place: Place, cursor: Position | None) -> Packed:
-    return call(b"im_detach_2", (keys.state, hosting.key), place, cursor or b"-")
+    """The reply: OWES where contacts may have to be told."""
+    return call(b"im_detach_2", (keys.state, hosting.key, keys.roster), place, cursor or b"-")
 
 
 def ack(keys: UserKeys, device: str, upto: Position) -> Packed:
@@ -204,7 +214,7 @@ def revoke(keys: UserKeys, device: str | None) -> Packed:
 
 
 def erase(keys: UserKeys) -> Packed:
-    return call(b"im_erase_2", (keys.state, keys.account, keys.log, keys.groups))
+    return call(b"im_erase_2", (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups))
 
 
 def found(reply: list[Any]) -> ImError | None:
@@ -222,8 +232,9 @@ def renewed(reply: list[Any]) -> ImError | None:
     return None if reply[0] == b"ok" else Dead("this worker was taken for dead")
 
 
-def leave(keys: LeaseKeys, node: bytes) -> Packed:
-    return call(b"im_leave_2", tuple(keys), node)
+def leave(keys: LeaseKeys, node: bytes, owing_seconds: float = 0.0) -> Packed:
+    """`owing_seconds`: contacts must hear of users who left this node, if they aren't back in so long; 0: of none."""
+    return call(b"im_leave_2", tuple(keys), node, int(owing_seconds * 1000))
 
 
 def leaseholders(keys: LeaseKeys) -> Packed:
@@ -251,7 +262,8 @@ def hosted(hosting: Hosting) -> Packed:
 
 
 def clear(keys: UserKeys, hosting: Hosting) -> Packed:
-    return call(b"im_clear_2", (keys.state, hosting.key), hosting.node)
+    """The reply: OWES where contacts may have to be told."""
+    return call(b"im_clear_2", (keys.state, hosting.key, keys.roster), hosting.node)
 
 
 def signing_keys(key: bytes, key_id: str, secret: str, *, rotate: bool) -> Packed:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imserver.errors import ImError
 from imserver.model import Entry, GroupId, Position, UserId
 from imserver.observe.log import get_logger
 from imserver.store import calls, group_calls
+from imserver.store.answers import ignore
 from imserver.store.calls import Appended
 from imserver.store.group_calls import Change, Changed, Followed, GroupInfo
 from imserver.store.partitions import Hosting, group_keys, user_keys
@@ -30,6 +31,16 @@ class GroupStore:
     def _hosting(self, group: GroupId) -> Hosting:
         return Hosting(group_keys(group).partition, self._store.node.encode())
 
+    def _call(
+        self,
+        owner: str,
+        command: bytes,
+        then: Callable[[Any], None] = ignore,
+        parse: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """On the shard of a group or a user."""
+        self._store.link_of(owner).call(command, then, parse)
+
     # -- the group's side
 
     def post(
@@ -44,7 +55,7 @@ class GroupStore:
     ) -> None:
         """A message at the end of the group's log; `then` gets where it stands, NotFound or NotAllowed."""
         command = group_calls.post(group_keys(group), dedupe, content, origin, sender.encode(), again)
-        self._store.call_for(group, command, then, group_calls.posted)
+        self._call(group, command, then, group_calls.posted)
         self._store.trim_now_and_then(user_keys(group))
 
     async def create(
@@ -100,15 +111,15 @@ class GroupStore:
     ) -> None:
         """A session of a member follows the group: what is published from then on comes to this node."""
         command = group_calls.follow(group_keys(group), self._hosting(group), user, cursor, most)
-        self._store.call_for(group, command, then, group_calls.followed)
+        self._call(group, command, then, group_calls.followed)
 
     def follow_again(self, group: GroupId, then: Callable[[Position | ImError], None]) -> None:
         """The node makes sure that it gets what is published, after a lost link; `then` gets the log's end."""
-        self._store.call_for(group, group_calls.follow_again(group_keys(group), self._hosting(group)), then)
+        self._call(group, group_calls.follow_again(group_keys(group), self._hosting(group)), then)
 
     def unfollow(self, group: GroupId) -> None:
         """The last local follower is gone."""
-        self._store.call_for(group, calls.clear(user_keys(group), self._hosting(group)))
+        self._call(group, calls.clear(user_keys(group), self._hosting(group)))
 
     # -- the user's side
 
@@ -125,14 +136,14 @@ class GroupStore:
 
     def enlist_later(self, user: UserId, group: GroupId, as_of: Position, what: str, content: bytes) -> None:
         """The same; nobody waits for it."""
-        self._store.call_for(user, group_calls.enlist(user_keys(user), group, as_of, what, content))
+        self._call(user, group_calls.enlist(user_keys(user), group, as_of, what, content))
 
     async def listed(self, user: UserId) -> tuple[dict[GroupId, Position | None], dict[GroupId, Position]]:
         """The groups in the user's list, and where each membership began (None: perhaps); and invitations."""
         return group_calls.groups_listed(await self._store.link_of(user).ask(group_calls.listed(user_keys(user))))
 
     def ack(
-        self, user: UserId, device: str, group: GroupId, upto: Position, then: Callable[[object], None] | None = None
+        self, user: UserId, device: str, group: GroupId, upto: Position, then: Callable[[object], None] = ignore
     ) -> None:
         """The device has kept everything of the group's log up to there."""
-        self._store.call_for(user, group_calls.ack(user_keys(user), device, group, upto), then)
+        self._call(user, group_calls.ack(user_keys(user), device, group, upto), then)

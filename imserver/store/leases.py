@@ -12,7 +12,7 @@ when it renews, and ends; the supervisor starts another process, which is anothe
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from os import getpid
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from imserver.errors import ImError, Unavailable
+from imserver.model import UserId
 from imserver.observe.log import get_logger
 from imserver.store import calls
 from imserver.store.calls import Dead
@@ -78,17 +79,20 @@ class Lease:
         on_lost: Callable[["RedisLink"], None],
         on_cleared: Callable[["RedisLink"], None],
         on_dead: Callable[[], None],
+        on_gone: Callable[[UserId, str], Awaitable[None]],
     ) -> None:
         """`on_lost`: the lease is about to end. `on_cleared`: it is there again, and what the node had is cleared.
 
         `on_dead`: this node is taken for dead and MUST end.
+        `on_gone`: tells contacts of a user that its sessions at a node are gone; it may raise ServiceError.
         """
         self.link = link
         self.first_partition = link.shard.partitions[0]
         self.keys = lease_keys(self.first_partition)
         self._node, self._info = info.node.encode(), msgspec.json.encode(info)
         self._seconds = seconds
-        self._spawn, self._on_lost, self._on_cleared, self._on_dead = spawn, on_lost, on_cleared, on_dead
+        self._spawn, self._on_lost, self._on_cleared = spawn, on_lost, on_cleared
+        self._on_dead, self._on_gone = on_dead, on_gone
         self._margin = margin(seconds)
         self._ends_at = 0.0  # reactor time; not later than the store thinks; 0: none is held
         # In the store a lease ends that much earlier; then its node is suspect for as long, and dead after that.
@@ -121,10 +125,13 @@ class Lease:
         in_store = max(0.0, self._seconds - self._suspect_seconds - _NODES_LOOK_EVERY_SECONDS)
         return calls.renew(self.keys, self._node, in_store, b"" if self._is_told else self._info)
 
-    async def leave(self) -> None:
-        """Gives the lease back; no session of this node may be left in the directory. Raises ServiceError."""
+    async def leave(self, owing_seconds: float) -> None:
+        """Gives the lease back; no session of this node may be left in the directory. Raises ServiceError.
+
+        Where contacts must still be told of users who left here, another node does it in `owing_seconds`.
+        """
         self._ends_at, self._is_taken = 0.0, False
-        await self.link.ask(calls.leave(self.keys, self._node))
+        await self.link.ask(calls.leave(self.keys, self._node, owing_seconds))
 
     def tick(self, now: float) -> None:
         """Once a second."""
@@ -202,7 +209,9 @@ class Lease:
             nonlocal cleared
             hosting = Hosting(partition, node)
             for user in await self._ask_of(partition, calls.hosted(hosting)):
-                await self._ask_of(partition, calls.clear(user_keys(user.decode()), hosting))
+                name = UserId(user.decode())
+                if await self._ask_of(partition, calls.clear(user_keys(name), hosting)) == calls.OWES:
+                    await self._on_gone(name, node.decode())
                 cleared += 1
 
         partitions = self.link.shard.partitions

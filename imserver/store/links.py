@@ -19,7 +19,9 @@ some ten milliseconds for each move (docs/decisions/0011-cluster-changes.md).
 
 from collections.abc import Callable, Iterable, Sequence
 
-from imserver.errors import Unavailable
+import trio
+
+from imserver.errors import ServiceError, Unavailable
 from imserver.observe.log import get_logger
 from imserver.store.answers import fail
 from imserver.store.cluster_map import ClusterMap
@@ -106,3 +108,13 @@ class Links:
         self.leases.clear()
         self.leases.update(leases)
         return moves
+
+    async def expect_nodes(self, loser: Lease, gainer: Lease) -> None:
+        """Until it is done: the dead are not forgotten when their users move."""
+        while gainer.link in self.all:
+            try:
+                await gainer.expect_nodes_of(loser, self.by_partition[loser.first_partition])
+                return
+            except ServiceError as error:
+                log.debug("not now", what="expecting nodes", error=str(error))
+                await trio.sleep(1.0)

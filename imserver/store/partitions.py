@@ -60,6 +60,7 @@ class UserKeys(NamedTuple):
     state    hash: `last` position, `on` (who is connected where), `c:<device>` cursors, `<user>/<device>/<id>` dedupe
     log      stream: the user's log
     account  hash: password hash, creation time, disabled, token generations
+    roster   hash: contacts and blocks; versions  sorted set: the version of each
     groups   hash: group -> where the membership began; cursors of the devices in the groups' logs
     packed   state and log, packed as arguments of a call: made with every message, the same for all
 
@@ -70,6 +71,8 @@ class UserKeys(NamedTuple):
     state: bytes
     log: bytes
     account: bytes
+    roster: bytes
+    versions: bytes
     groups: bytes
     packed: bytes
 
@@ -79,9 +82,11 @@ def user_keys(user: str) -> UserKeys:
     """The keys of `user`, kept for those seen lately: they are asked for with every message."""
     partition = partition_of(user)
     tag, name = tags()[partition], user.encode()
-    state, log, account, groups = (b"{%b}%b:%b" % (tag, kind, name) for kind in (b"u", b"l", b"a", b"g"))
+    state, log, account, roster, versions, groups = (
+        b"{%b}%b:%b" % (tag, kind, name) for kind in (b"u", b"l", b"a", b"k", b"v", b"g")
+    )
     packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(state), state, len(log), log)
-    return UserKeys(partition, state, log, account, groups, packed)
+    return UserKeys(partition, state, log, account, roster, versions, groups, packed)
 
 
 class GroupKeys(NamedTuple):

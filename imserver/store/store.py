@@ -2,17 +2,16 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-
-import trio
+from typing import Any
 
 from imserver.errors import ImError, ServiceError, Unavailable
 from imserver.model import Entry, Place, Position, UserId
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
-from imserver.store import calls
+from imserver.store import calls, circle_calls
 from imserver.store.answers import ignore
-from imserver.store.calls import Appended, Attached, Bounds, Late
+from imserver.store.calls import Appended, Attached, Late
+from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
 from imserver.store.epochs import IN_DOUBT_SECONDS
@@ -21,9 +20,9 @@ from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.links import Links
 from imserver.store.partitions import Hosting, UserKeys, deployment_key, partition_of, user_keys
-from imserver.store.redis_link import Parse, RedisLink
-from imserver.store.roles import Holdable, Listener
+from imserver.store.redis_link import RedisLink
 from imserver.store.shards import Shard
+from imserver.store.store_roles import Holdable, Listener, PresenceListener, StoreOptions
 
 log = get_logger("store")
 
@@ -34,16 +33,6 @@ NOBODY = b"-"  # the origin of an entry whose reply stands on no session
 _TRIM_EVERY = 61
 _SILENT_SECONDS = 1.0  # longer than a Redis that is well takes
 _UNPROVEN_PROBES = 5  # a subscription that lost so many probes in a row is made anew
-
-
-class StoreOptions(NamedTuple):
-    """Settings; `most_calls`: unanswered ones of one link."""
-
-    bounds: Bounds
-    timeout_seconds: float
-    probe_seconds: float
-    lease_seconds: float
-    most_calls: int
 
 
 class Store:
@@ -66,6 +55,7 @@ class Store:
         self._reactor = reactor
         self._listener: Listener | None = None
         self.groups = GroupStore(self)
+        self._presence: PresenceListener | None = None
         self.saturated: set[RedisLink] = set()  # links on which too many calls wait
         # Whether one call can concern two users: a cluster takes no call that concerns two slots.
         self.reaches_both = not any(shard.clustered for shard in shards)
@@ -91,10 +81,12 @@ class Store:
                 on_lost=self._on_lease_lost,
                 on_cleared=self._on_cleared,
                 on_dead=on_dead,
+                on_gone=self._on_gone,
             ),
         )
         self.links, self._leases = self._links.all, self._links.leases
         self._by_partition = self._links.by_partition
+        self.circle = Circle(self)
         seeds = [shard.url for shard in shards if shard.clustered]
         self._watch = ClusterWatch(seeds, on_map=self._on_map, are_up=self._are_up) if seeds else None
 
@@ -110,9 +102,9 @@ class Store:
         for link in list(self.links):
             await link.wait_up()
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: Listener, presence: PresenceListener) -> None:
         """MUST be called once, before the links run."""
-        self._listener = listener
+        self._listener, self._presence = listener, presence
 
     def link_of_deployment(self) -> RedisLink:
         """Of the keys that belong to no user."""
@@ -122,12 +114,6 @@ class Store:
         """Of a user, or of a group."""
         return self._by_partition[partition_of(owner)]
 
-    def call_for(
-        self, owner: str, command: bytes, then: Callable[[Any], None] | None = None, parse: Parse | None = None
-    ) -> None:
-        """A call on the shard of a user or a group."""
-        self.link_of(owner).call(command, then or ignore, parse)
-
     # -- backpressure
 
     def on_saturated(self, link: RedisLink) -> None:
@@ -136,7 +122,7 @@ class Store:
     def on_relieved(self, link: RedisLink) -> None:
         self.saturated.discard(link)
 
-    def hold_while_saturated(self, client: "Holdable") -> None:
+    def hold_while_saturated(self, client: Holdable) -> None:
         """A client that asks for more than a shard can do waits until it can."""
         for link in self.saturated:
             client.hold()
@@ -244,10 +230,13 @@ class Store:
         command = calls.attach_again(keys, self._hosting(keys), place, generations)
         self._by_partition[keys.partition].call(command, then, calls.attached)
 
-    def detach(self, user: UserId, place: Place, cursor: Position | None) -> None:
-        """A session leaves the directory; its cursor is kept."""
+    def detach(
+        self, user: UserId, place: Place, cursor: Position | None, then: Callable[[object], None] | None = None
+    ) -> None:
+        """A session leaves the directory; its cursor is kept. `then` gets calls.OWES where contacts are to hear."""
         keys = user_keys(user)
-        self._by_partition[keys.partition].call(calls.detach(keys, self._hosting(keys), place, cursor), ignore)
+        command = calls.detach(keys, self._hosting(keys), place, cursor)
+        self._by_partition[keys.partition].call(command, then or ignore)
 
     def _hosting(self, keys: UserKeys) -> Hosting:
         return Hosting(keys.partition, self.node.encode())
@@ -261,10 +250,10 @@ class Store:
         """Whether others may have taken this node for dead; `now`: reactor time."""
         return any(lease.may_be_dead(now) for lease in self._leases.values())
 
-    async def leave(self) -> None:
-        """When the last session has left. Raises ServiceError."""
+    async def leave(self, owing_seconds: float = 0.0) -> None:
+        """When the last session has left. Raises ServiceError. `owing_seconds`: see Lease.leave."""
         for lease in list(self._leases.values()):
-            await lease.leave()
+            await lease.leave(owing_seconds)
 
     # -- accounts
 
@@ -295,6 +284,8 @@ class Store:
         if in_new_epoch:
             self._tell_new_epoch(link)
         self._listener.on_link_up(lambda owner: self.link_of(owner) is link)
+        assert self._presence is not None
+        self._presence.missed()
 
     def on_down(self, link: RedisLink) -> None:
         if self._watch is not None:
@@ -309,17 +300,7 @@ class Store:
         for link in new_links:
             self._spawn(link.life.run)
         for loser, gainer in moves:
-            self._spawn(self._expect_nodes, loser, gainer)
-
-    async def _expect_nodes(self, loser: Lease, gainer: Lease) -> None:
-        """Until it is done: the dead are not forgotten when their users move."""
-        while gainer.link in self.links:
-            try:
-                await gainer.expect_nodes_of(loser, self._by_partition[loser.first_partition])
-                return
-            except ServiceError as error:
-                log.debug("not now", what="expecting nodes", error=str(error))
-                await trio.sleep(1.0)
+            self._spawn(self._links.expect_nodes, loser, gainer)
 
     def on_push(self, message: bytes) -> None:
         assert self._listener is not None
@@ -336,10 +317,28 @@ class Store:
             for link in self.links:
                 if link.url.encode() == rest:
                     link.proven()
+        else:
+            self._on_presence(kind, rest)
+
+    def _on_presence(self, kind: bytes, rest: bytes) -> None:
+        assert self._presence is not None
+        if kind == b"s":
+            subject, to, told = rest.split(b" ", 2)
+            names = [UserId(name) for name in to.decode().split(",")]
+            self._presence.on_told(UserId(subject.decode()), names, circle_calls.told(told))
+        elif kind == b"t":
+            user, sender, is_on = rest.decode().split(" ")
+            self._presence.on_typing(UserId(user), UserId(sender), is_on=is_on == "1")
+
+    async def _on_gone(self, user: UserId, node: str) -> None:
+        assert self._presence is not None
+        await self._presence.clear(user, node)
 
     def _on_lease_lost(self, link: RedisLink) -> None:
         assert self._listener is not None
         self._listener.on_lease_lost(lambda owner: self.link_of(owner) is link)
+        assert self._presence is not None
+        self._presence.missed()
 
     def _on_cleared(self, link: RedisLink) -> None:
         assert self._listener is not None

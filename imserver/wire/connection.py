@@ -12,7 +12,7 @@ from imserver.model import Entry
 from imserver.protocol import codec
 from imserver.protocol.commands import Ref
 from imserver.protocol.framing import Framing, WebSocketFraming
-from imserver.protocol.pushes import PingPush, Push
+from imserver.protocol.pushes import PingPush, Push, Shared
 from imserver.session.context import Context
 from imserver.session.session import Session
 from imserver.wire.linger import LINGER_SECONDS, Lingering
@@ -90,7 +90,7 @@ class Connection:
         if framing.has_replies:
             self._queue(framing.take_replies())
             if framing.closed:
-                self._session.leave()
+                self._session.leave("closed by the client")
 
     def _handle(self, frames: list[bytes]) -> None:
         session = self._session
@@ -136,6 +136,9 @@ class Connection:
 
     def push(self, push: Push) -> None:
         self._queue(self._framing.encode(codec.encode_push(push)))
+
+    def share(self, shared: Shared) -> None:
+        self._queue(self._framing.encode(shared.encoded or codec.encode_shared(shared)))
 
     def forward(self, entry: Entry) -> None:
         self._queue(self._framing.encode_entry(entry))

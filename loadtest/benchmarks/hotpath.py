@@ -27,17 +27,19 @@ from imserver.protocol import commands
 from imserver.protocol.framing import LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.routing.messages import Messages
+from imserver.routing.presence import Presence
 from imserver.session.context import Context
 from imserver.session.entrance import Entrance
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
-from imserver.session.session import Identity
+from imserver.session.session import Identity, Session
 from imserver.store import store as store_module
 from imserver.store.calls import Bounds
 from imserver.store.leases import describe_node
 from imserver.store.partitions import PARTITIONS
 from imserver.store.shards import Shard
-from imserver.store.store import Store, StoreOptions
+from imserver.store.store import Store
+from imserver.store.store_roles import StoreOptions
 from imserver.wire.connection import Connection
 from imserver.wire.reactor import Reactor
 
@@ -109,6 +111,13 @@ class FakeShard(FakeSocket):
         return at, prev
 
 
+class Nobody:
+    """Nobody has contacts, and nobody asks: among the ready-made answers there are none for it."""
+
+    def came(self, session: Session) -> None: ...
+    def went(self, user: UserId, device: DeviceId, *, said_so: bool) -> None: ...
+
+
 class Bench:
     def __init__(self, *, websocket: bool) -> None:
         store_module._TRIM_EVERY = 10**9  # no trims among the ready-made answers
@@ -138,7 +147,8 @@ class Bench:
             entrance=Entrance(settings, self.counters, self.reactor, lambda *_: None),
         )
         messages = Messages(self.context)
-        store.listen(messages)
+        self.context.attendance = Nobody()
+        store.listen(messages, Presence(self.context))
         self.context.handlers[commands.Send] = messages.send
         self.link = store.links[0]
         self.shard = FakeShard()

@@ -42,6 +42,16 @@ class Person:
     def say(self, to: str, body: object) -> None:
         self._ask(op="send", id=f"{self.device}-{next(self._ids)}", to=to, body=body)
 
+    def does(self, op: str, **fields: object) -> None:
+        self._ask(op=op, **fields)
+
+    def is_told(self, event: str, **fields: object) -> None:
+        """Such an event comes next, among others of other kinds."""
+        wanted = {"ev": event, **fields}
+        while not wanted.items() <= (frame := self._read()).items():
+            assert frame.get("ev") != event or event == "presence", frame
+            self._note(frame)
+
     def hears(self, *bodies: object) -> None:
         """The next messages of others are these, in this order."""
         heard: list[object] = []
@@ -56,7 +66,7 @@ class Person:
         self._ask(op="group.create", group=group, name="A group")
         self._ask(op="group.invite", group=group, user=invite)
 
-    def is_told(self, change: str) -> None:
+    def is_told_of(self, change: str) -> None:
         """Of a group: `alice joined`."""
         while change not in self._changes:
             self._note(self._read())

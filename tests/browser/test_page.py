@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.browser.people import PASSWORD, Person, Visitor
 from tests.server import Server
@@ -334,7 +334,7 @@ def test_signing_out_in_one_tab_is_signing_out_in_all(alice: Visitor, browser: B
 def test_an_invitation_shows_and_opening_it_joins_the_group(alice: Visitor, bob: Person, page: Page) -> None:
     bob.found("#tea", invite="alice")
     alice.open("#tea")
-    bob.is_told("alice joined")
+    bob.is_told_of("alice joined")
     bob.say("#tea", "one")
     alice.sees("one")
     alice.say("two")
@@ -343,3 +343,64 @@ def test_an_invitation_shows_and_opening_it_joins_the_group(alice: Visitor, bob:
     alice.is_in()
     bob.say("#tea", "three")
     alice.sees("one", "two", "three")
+
+
+# -- contacts
+
+
+def contacts(alice: Visitor) -> Locator:
+    return alice.page.get_by_role("region", name="Contacts")
+
+
+def test_a_request_is_accepted_and_presence_shows(alice: Visitor, bob: Person) -> None:
+    bob.does("contact.add", user="alice", note="It's me.")
+    expect(contacts(alice)).to_contain_text("bob asks to be your contact")
+    expect(contacts(alice)).to_contain_text("It's me.")
+    contacts(alice).get_by_role("button", name="Accept").click()
+    bob.is_told("contact", user="alice", state="mutual")
+    bob.is_told("presence", user="alice", show="online")
+    row = contacts(alice).get_by_role("button").filter(has_text="bob")
+    expect(row.locator(".avatar")).to_have_attribute("data-show", "online")
+    bob.does("presence", show="away", status="lunch")
+    expect(row).to_contain_text("away: lunch")
+    alice.page.reload()
+    expect(row).to_contain_text("away: lunch")
+    row.click()
+    expect(alice.page.locator(".standing")).to_have_text("away: lunch")
+    bob.does("logout")
+    expect(row).to_contain_text("offline")
+
+
+def test_somebody_is_asked_from_the_conversation_and_typing_goes_both_ways(alice: Visitor, bob: Person) -> None:
+    alice.start("bob")
+    alice.page.get_by_role("button", name="Add to contacts").click()
+    expect(alice.page.locator(".standing")).to_have_text("asked to be your contact")
+    expect(alice.page.get_by_role("button", name="Add to contacts")).to_be_hidden()
+    bob.is_told("contact", user="alice", state="asking")
+    bob.does("contact.accept", user="alice")
+    expect(alice.page.locator(".standing")).to_have_text("online")
+    alice.page.get_by_label("Message", exact=True).press_sequentially("he")
+    bob.is_told("typing", to="bob", on=True)
+    bob.does("typing", to="alice", on=True)
+    expect(alice.page.locator(".thread .typing")).to_have_text("bob is typing…")
+
+
+def test_what_one_shows_outlives_a_reload(alice: Visitor, bob: Person) -> None:
+    bob.does("contact.add", user="alice")
+    contacts(alice).get_by_role("button", name="Accept").click()
+    bob.is_told("presence", user="alice", show="online")
+    alice.page.get_by_label("Show me as").select_option("invisible")
+    bob.is_told("presence", user="alice", show="offline")
+    alice.page.reload()
+    alice.is_in()
+    expect(alice.page.get_by_label("Show me as")).to_have_value("invisible")
+    bob.does("typing", to="alice", on=False)
+    alice.page.get_by_label("Show me as").select_option("busy")
+    bob.is_told("presence", user="alice", show="busy")
+
+
+def test_a_request_is_declined(alice: Visitor, bob: Person) -> None:
+    bob.does("contact.add", user="alice")
+    contacts(alice).get_by_role("button", name="Decline").click()
+    expect(contacts(alice)).to_be_hidden()
+    bob.is_told("contact", user="alice", state="none")

@@ -13,7 +13,9 @@ SANS_IO = (
     "events",
     "handshake",
     "outbox",
+    "people",
     "reader",
+    "said",
     "stages",
     "text",
 )

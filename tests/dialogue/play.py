@@ -79,12 +79,31 @@ class Play:
         self._lines[actor] = self._stage.open()
 
     def _do_log_in(self, actor: str, _: None) -> None:
+        self._enter(actor)
+        self._do_receive(actor, {"ev": "synced", "at": ANYTHING})
+
+    def _do_come_back(self, actor: str, _: None) -> None:
+        self._enter(actor)
+        while (frame := self._lines[actor].receive()).get("ev") != "synced":
+            assert "at" in frame, f"received {frame}, which is no entry"
+
+    def _enter(self, actor: str) -> None:
         self._do_connect(actor, None)
         user, device = device_of(actor)
         self._do_send(actor, {"op": "login", "ref": 0, "user": user, "password": PASSWORD, "device": device})
         welcome = {"user": user, "device": device, ANYTHING: ANYTHING}
         self._do_receive(actor, {"re": 0, "ok": welcome})
-        self._do_receive(actor, {"ev": "synced", "at": ANYTHING})
+
+    def _do_befriend(self, one: str, other: str) -> None:
+        """Both are logged in, each at one device."""
+        entry = {"ev": "contact", "version": ANYTHING, ANYTHING: ANYTHING}
+        self._do_send(one, {"op": "contact.add", "ref": 0, "user": other})
+        self._do_receive_all(one, [entry, {"re": 0, "ok": {}}])
+        self._do_receive(other, entry)
+        self._do_send(other, {"op": "contact.accept", "ref": 0, "user": one})
+        shows = {"ev": "presence", "show": "online", ANYTHING: ANYTHING}
+        self._do_receive_all(one, [entry, {**shows, "user": other}])
+        self._do_receive_all(other, [entry, {**shows, "user": one}, {"re": 0, "ok": {}}])
 
     def _do_send(self, actor: str, frame: dict[str, Any]) -> None:
         self._say(self._lines[actor], self._filled(frame))
@@ -96,6 +115,14 @@ class Play:
         frame = self._lines[actor].receive()
         assert frame is not None, f"the connection ended; expected {expected}"
         self._match(expected, self._seen_as(frame))
+
+    def _do_receive_all(self, actor: str, expected: list[dict[str, Any]]) -> None:
+        missing = list(expected)
+        while missing:
+            frame = self._seen_as(self._lines[actor].receive())
+            found = next((one for one in missing if self._matches(one, frame)), None)
+            assert found is not None, f"received {frame}, expected one of {self._filled(missing)}"
+            missing.remove(found)
 
     def _do_receive_nothing(self, actor: str, _: None) -> None:
         self._lines[actor].receive_nothing()

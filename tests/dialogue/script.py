@@ -4,9 +4,12 @@
     the names carol, dave                   names that are free
     alice connects                          one more connection; `alice's phone` is another
     alice logs in                           connects, logs in by password, hears ok and synced, and nothing between
+    alice comes back                        the same, and whatever comes before synced is no matter
     alice sends {"op": "ping", "ref": 1}    one frame; `sends the text ...` sends what need not be JSON
     alice receives {"re": 1, "ok": {}}      the next frame, exactly; "text": "..." stands for anything
+    alice receives in any order [{...}, {...}]  the next frames
     alice receives nothing                  no frame has come that was not received
+    alice and bob are contacts              each one's presence was received
     alice disconnects                       without a word
     alice is disconnected                   the server has ended the connection
     the log of bob keeps 2 entries          what is older is cut, now
@@ -34,12 +37,15 @@ class Step(NamedTuple):
 _SENTENCES = [
     (re.compile(r"the users (?P<argument>.+)"), "users"),
     (re.compile(r"the names (?P<argument>.+)"), "names"),
+    (re.compile(r"(?P<actor>\w+) and (?P<argument>\w+) are contacts"), "befriend"),
     (re.compile(r"the log of (?P<actor>\w+) keeps (?P<argument>\d+) entr(?:y|ies)"), "cut"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) connects"), "connect"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) logs in"), "log_in"),
+    (re.compile(r"(?P<actor>\w+(?:'s \w+)?) comes back"), "come_back"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) sends the text (?P<argument>.+)"), "send_text"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) sends (?P<argument>\{.+\})"), "send"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) receives nothing"), "receive_nothing"),
+    (re.compile(r"(?P<actor>\w+(?:'s \w+)?) receives in any order (?P<argument>\[.+\])"), "receive_all"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) receives (?P<argument>\{.+\})"), "receive"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) disconnects"), "disconnect"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) is disconnected"), "receive_end"),
@@ -73,7 +79,7 @@ def _argument(verb: str, text: str | None) -> Any:
         return [name.strip() for name in text.split(",")]
     if verb == "cut":
         return int(text)
-    return json.loads(text) if verb in ("send", "receive") else text
+    return json.loads(text) if verb in ("send", "receive", "receive_all") else text
 
 
 def device_of(actor: str) -> tuple[str, str]:

@@ -9,13 +9,12 @@ from wsproto import ConnectionType
 from imserver.config import Settings
 from imserver.model import DeviceId, UserId
 from imserver.observe.metrics import Counters
-from imserver.protocol import commands
 from imserver.protocol.framing import Framing, LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.routing.accounts import Accounts
-from imserver.routing.groups import Groups, group_handlers
-from imserver.routing.history import Histories
 from imserver.routing.messages import Messages
+from imserver.routing.presence import Presence
+from imserver.routing.table import handlers
 from imserver.security import tokens
 from imserver.security.passwords import Passwords
 from imserver.session.context import Context
@@ -71,20 +70,9 @@ class ServerNode:
         )
         self.accounts = Accounts(self.context, UnthreadedPasswords(memory_kib=8, rounds=1, threads=1))
         self.messages = Messages(self.context)
-        self.context.handlers.update(group_handlers(Groups(self.context)))
-        self.context.handlers.update(
-            {
-                commands.Register: self.accounts.register,
-                commands.Login: self.accounts.login,
-                commands.Logout: self.accounts.logout,
-                commands.Send: self.messages.send,
-                commands.Resend: self.messages.resend,
-                commands.Ack: self.messages.ack,
-                commands.Ping: self.messages.ping,
-                commands.History: Histories(self.context).history,
-            }
-        )
-        self.store.listen(self.messages)
+        self.context.attendance = self.presence = Presence(self.context)
+        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence))
+        self.store.listen(self.messages, self.presence)
         self.store.tasks.spawn(self.accounts.load_keys)
         settle([self.store])
 
@@ -119,6 +107,7 @@ class ServerNode:
             with self.reactor.batch():
                 self.context.wheel.sweep(self.reactor.now)
                 self._store_cursors()
+                self.presence.tick(self.reactor.now)
 
     def _store_cursors(self) -> None:
         dirty, self.context.cursors = self.context.cursors, {}

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -14,10 +14,12 @@ from imserver.model import DeviceId, Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds
+from imserver.store.circle_calls import Told
 from imserver.store.leases import NodeInfo
 from imserver.store.partitions import partition_of, user_keys
 from imserver.store.shards import Shard, find_shards
-from imserver.store.store import NOBODY, Store, StoreOptions
+from imserver.store.store import NOBODY, Store
+from imserver.store.store_roles import StoreOptions
 from imserver.store.stored import Sender
 from imserver.wire.reactor import Reactor
 
@@ -64,6 +66,8 @@ class Node:
         self.reactor = Reactor(Counters())
         self.entries: list[tuple[str, Entry, bytes]] = []
         self.expelled: list[tuple[str, bytes, str]] = []
+        self.told: list[tuple[str, ...]] = []
+        self.cleared: list[tuple[str, str]] = []
         self.ups = self.epochs = 0
         self.events: list[str] = []  # in the order in which they came
         self._told = trio.Event()
@@ -79,7 +83,7 @@ class Node:
             spawn=self._spawn,
             on_dead=self._on_dead,
         )
-        self.store.listen(self)
+        self.store.listen(self, self)
 
     # -- what the store says
 
@@ -105,6 +109,20 @@ class Node:
     def on_lease_lost(self, holds: Callable[[str], bool]) -> None:
         self.lost_leases += 1
         self._note("lease lost")
+
+    # -- what it says of presence
+
+    def on_told(self, user: UserId, to: Sequence[UserId], told: Told) -> None:
+        self.told.append((user, *to, told.show))
+        self._note(f"told {user} {told.show}")
+
+    def on_typing(self, user: UserId, sender: UserId, *, is_on: bool) -> None:
+        self._note(f"typing {sender} {user} {is_on}")
+
+    def missed(self) -> None: ...
+
+    async def clear(self, user: UserId, node: str) -> None:
+        self.cleared.append((user, node))
 
     def _spawn(self, function: Any, *arguments: Any) -> None:
         assert self.nursery is not None

@@ -10,7 +10,8 @@ import { randomText } from "./accounts.js";
 import { Lost } from "./asking.js";
 import { Connection } from "./connection.js";
 import { Outbox } from "./outbox.js";
-import { FrameError, RequestError, SUBPROTOCOL, decode, encode, isGroup, requests } from "./protocol.js";
+import { People } from "./people.js";
+import { FrameError, RequestError, SUBPROTOCOL, decode, encode, isGroup, requests, toContact } from "./protocol.js";
 import { Session } from "./session.js";
 
 /** The ref of a probe's answer belongs to no request, so the session passes over it. */
@@ -35,6 +36,7 @@ export class Client {
   link = { stage: "offline", retryAt: 0 };
   /** @type {Outbox} */
   outbox;
+  people = new People();
   #account;
   #store;
   #on;
@@ -107,6 +109,32 @@ export class Client {
     this.#session.typing(to, on);
   }
 
+  /** @param {"add" | "accept" | "decline" | "remove"} action what it leads to comes through the log */
+  contact(action, user) {
+    return this.#asked(requests.contact(action, user));
+  }
+
+  /** What this browser shows to contacts. */
+  get show() {
+    return localStorage.getItem(this.#showKey) ?? "online";
+  }
+
+  /** Shown from now on, also after a reload: whoever is invisible must not appear for a moment. */
+  present(show) {
+    localStorage.setItem(this.#showKey, show);
+    return this.#asked(requests.presence(show));
+  }
+
+  get #showKey() {
+    return `imserver/show/${this.user}/${this.#account.device}`;
+  }
+
+  async #asked(frame) {
+    const isDone = await isReached(this.#session.ask(frame));
+    this.#on.change();
+    return isDone;
+  }
+
   /** @returns {Promise<boolean>} false where the replica has no page and the server cannot be asked now */
   open(partner) {
     if (isGroup(partner)) this.#session.join(partner);
@@ -146,7 +174,7 @@ export class Client {
   };
 
   #events = {
-    stage: ({ stage }) => this.#show(stage === "live" ? { stage, retryAt: 0 } : { stage }),
+    stage: ({ stage }) => this.#staged(stage),
     welcome: ({ token, ping }) => this.#welcomed(token, ping),
     refused: ({ error }) => this.#refused(error),
     message: ({ message, live, was }) => this.#messageCame(message, live, was),
@@ -157,11 +185,40 @@ export class Client {
     later: ({ after }) => this.#later(after),
     bye: (bye) => this.#bye(bye),
     membership: ({ group }) => this.#store.membership(group),
+    contact: ({ contact }) => this.#peopleChanged(() => this.people.changed(contact)),
+    presence: (presence) => this.#peopleChanged(() => this.people.shows(presence)),
     typing: ({ from, to, on }) => this.#store.typing(isGroup(to) ? to : from, on, Date.now()),
     read: (event) => this.#marked(event),
     delivered: ({ by, id }) => this.#store.marked(by, id, "deliveredUpto"),
     trouble: ({ code, text }) => console.warn(`imserver: the server says ${code}: ${text}`),
   };
+
+  #staged(stage) {
+    if (stage === "offline") this.people.disconnected();
+    if (stage === "live") this.#readPeople();
+    this.#show(stage === "live" ? { stage, retryAt: 0 } : { stage });
+  }
+
+  async #readPeople() {
+    const frames = [];
+    const isRead = await isReached(this.#contactPages(frames));
+    if (isRead) this.#peopleChanged(() => this.people.read(frames.map(toContact).filter((contact) => contact !== null)));
+    if (this.show !== "online") await this.#asked(requests.presence(this.show));
+  }
+
+  async #contactPages(frames) {
+    let after = null;
+    do {
+      const ok = await this.#session.ask(requests.contacts(after));
+      frames.push(...(Array.isArray(ok.contacts) ? ok.contacts : []));
+      after = ok.more === true ? ok.next : null;
+    } while (after);
+  }
+
+  #peopleChanged(change) {
+    change();
+    this.#on.change();
+  }
 
   #welcomed(token, ping) {
     this.#connection.live(ping);

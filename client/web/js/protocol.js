@@ -89,6 +89,7 @@ const EVENT_FIELDS = new Map([
   ["bye", { code: isText }],
   ["error", { code: isText }],
   ["ping", {}],
+  ["presence", { user: isText, show: isText }],
   ["typing", { from: isText, to: isText }],
   ["read", { by: isText, with: isText }],
   ["delivered", { by: isText, with: isText, id: isText }],
@@ -111,6 +112,10 @@ export const requests = {
   join: (group) => ({ op: "group.join", group }),
   read: (partner, upto) => ({ op: "read", with: partner, upto }),
   typing: (to, on) => ({ op: "typing", to, on }),
+  contacts: (after) => ({ op: "contacts", limit: 500, ...(after ? { after } : {}) }),
+  /** @param {"add" | "accept" | "decline" | "remove"} action */
+  contact: (action, user) => ({ op: `contact.${action}`, user }),
+  presence: (show) => ({ op: "presence", show }),
   ping: () => ({ op: "ping" }),
   logout: () => ({ op: "logout" }),
 };
@@ -157,6 +162,19 @@ export function toMessage(frame, log) {
   if (frame.ev !== undefined && frame.ev !== "msg") return null;
   const { at, from, to, body = "" } = frame;
   return { log, at, from, device: isText(frame.device) ? frame.device : "", to, id: isText(frame.id) ? frame.id : "", body };
+}
+
+/**
+ * @typedef {{user: string, state: string, blocked: boolean, quiet: boolean, note: string | null, name: string | null}} Contact
+ */
+
+/** The contact in an entry or in the list; null where it is none. @returns {Contact | null} */
+export function toContact(frame) {
+  if (!isObject(frame) || !isText(frame.user) || !isText(frame.state)) return null;
+  if (frame.ev !== undefined && frame.ev !== "contact") return null;
+  const textOrNull = (value) => (isText(value) ? value : null);
+  const { user, state, blocked = false, quiet = false } = frame;
+  return { user, state, blocked: blocked === true, quiet: quiet === true, note: textOrNull(frame.note), name: textOrNull(frame.name) };
 }
 
 /** The conversation a message belongs to, as `me` sees it: a group, or the other user. */

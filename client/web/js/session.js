@@ -26,7 +26,18 @@
 
 import { Acking } from "./acking.js";
 import { Asking, Lost, REPLY_SECONDS } from "./asking.js";
-import { OWN_LOG, cleanText, isGroup, isPosition, requests, sinceOf, toError, toMembership, toMessage } from "./protocol.js";
+import {
+  OWN_LOG,
+  cleanText,
+  isGroup,
+  isPosition,
+  requests,
+  sinceOf,
+  toContact,
+  toError,
+  toMembership,
+  toMessage,
+} from "./protocol.js";
 import { Recent } from "./recent.js";
 import { Reading } from "./reading.js";
 import { Sending } from "./sending.js";
@@ -44,6 +55,8 @@ import { Sending } from "./sending.js";
  *   | {type: "stale", why: string}                      the connection must be made anew
  *   | {type: "bye", code: string, text: string, reconnect: boolean, after: number}
  *   | {type: "membership", group: string, change: string} the user was invited to, joined or left a group
+ *   | {type: "contact", contact: import("./protocol.js").Contact}   how this user stands to another one from now on
+ *   | {type: "presence", user: string, show: string, status: string}
  *   | {type: "typing", from: string, to: string, on: boolean}
  *   | {type: "read", by: string, with: string, upto: string | null, id: string | null}
  *   | {type: "delivered", by: string, with: string, id: string}
@@ -144,12 +157,14 @@ export class Session {
    * @returns {Promise<{messages: object[], more: boolean, next: string | null}>}
    * @throws {Lost} @throws {import("./protocol.js").RequestError}
    */
-  history(partner, before, limit) {
+  async history(partner, before, limit) {
+    return pageIn(await this.ask(requests.history(partner, before, limit)), logOf(partner));
+  }
+
+  /** The `ok` of a request. @throws {Lost} @throws {import("./protocol.js").RequestError} */
+  ask(frame) {
     if (!this.#loggedIn) return Promise.reject(new Lost("there is no connection"));
-    return new Promise((resolve, reject) => {
-      const onOk = (ok) => resolve(pageIn(ok, logOf(partner)));
-      this.#asking.ask(requests.history(partner, before, limit), onOk, reject);
-    });
+    return new Promise((resolve, reject) => this.#asking.ask(frame, resolve, reject));
   }
 
   /** Joins a group that is open, or has invited this user; others refuse, which shows when something is sent. */
@@ -190,6 +205,7 @@ export class Session {
     bye: (frame) => this.#bye(frame),
     error: (frame) => this.#ports.emit({ type: "trouble", code: frame.code, text: toError(frame).message }),
     ping: () => {},
+    presence: ({ user, show, status }) => this.#ports.emit({ type: "presence", user, show, status: typeof status === "string" ? status : "" }),
     typing: (frame) => this.#ports.emit({ type: "typing", from: frame.from, to: frame.to, on: frame.on === true }),
     read: (frame) => this.#ports.emit({ type: "read", by: frame.by, with: frame.with, upto: frame.upto ?? null, id: frame.id ?? null }),
     delivered: (frame) => this.#ports.emit({ type: "delivered", by: frame.by, with: frame.with, id: frame.id }),
@@ -271,6 +287,8 @@ export class Session {
     const membership = toMembership(frame, log);
     if (membership) this.#memberOf(membership);
     const message = toMessage(frame, log);
+    const contact = toContact(frame);
+    if (contact) this.#ports.emit({ type: "contact", contact });
     if (!message) return;
     this.#ports.emit({ type: "message", message, live: this.stage === "live", was: this.#recent.place(message) });
     if (message.from === this.#me && message.device === this.#device) this.#showsAsSent(message.id);

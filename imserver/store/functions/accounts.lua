@@ -25,11 +25,12 @@ local function revoke(keys, args)
   return { 'ok' }
 end
 
--- erase: the account, its log and its state are gone; its sessions are told to close.
--- KEYS  1 state  2 account  3 log  4 groups, all of which the user MUST have left   Returns {'ok'} {'not-found'}.
+-- erase: the account and all that is kept of it are gone; its sessions are told to close.
+-- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left
+-- Returns {'ok'} {'not-found'}.
 local function erase(keys)
   local answer = revoke(keys, { '' })
-  redis.call('DEL', keys[1], keys[2], keys[3], keys[4])
+  redis.call('DEL', unpack(keys))
   return answer
 end
 

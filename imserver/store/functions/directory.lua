@@ -76,30 +76,41 @@ local function set_places(state, places)
   end
 end
 
+local function release(state, hosted, node)
+  local on = redis.call('HGET', state, 'on') or ''
+  if not string.find(on, '=' .. node .. '.', 1, true) then redis.call('SREM', hosted, user_of(state)) end
+end
+
 -- detach: a session leaves the directory, unless another one has taken its device's place. Its cursor is kept.
--- KEYS  1 state  2 users hosted by the node   ARGV  1 place (device=node.session)  2 position, or -   Returns 1.
+-- KEYS  1 state  2 users hosted by the node  3 roster   ARGV  1 place (device=node.session)  2 position, or -
+-- Returns 1; 2 where there may be contacts to be told, sooner or later: then the caller MUST `release` the user, too.
 local function detach(keys, args)
   local place, device = args[1], device_at(args[1])
   if args[2] ~= '-' then keep_cursor(keys[1], device, args[2]) end
-  local on = redis.call('HGET', keys[1], 'on') or ''
-  local rest, former = without(on, device)
-  if former == place then
-    set_places(keys[1], rest)
-    on = table.concat(rest, ' ')
-  end
-  if not string.find(on, '=' .. node_at(place) .. '.', 1, true) then redis.call('SREM', keys[2], user_of(keys[1])) end
+  local rest, former = without(redis.call('HGET', keys[1], 'on'), device)
+  if former == place then set_places(keys[1], rest) end
+  if redis.call('EXISTS', keys[3]) == 1 then return 2 end
+  release(keys[1], keys[2], node_at(place))
   return 1
 end
 
 -- clear: a user has no session at a dead node any more.
--- KEYS  1 state  2 users hosted by the node   ARGV  1 node   Returns 1.
+-- KEYS  1 state  2 users hosted by the node  3 roster   ARGV  1 node   Returns what `detach` does.
 local function clear(keys, args)
   local rest = {}
   for place in string.gmatch(redis.call('HGET', keys[1], 'on') or '', '[^ ]+') do
     if node_at(place) ~= args[1] then rest[#rest + 1] = place end
   end
   set_places(keys[1], rest)
+  if redis.call('EXISTS', keys[3]) == 1 then return 2 end
   redis.call('SREM', keys[2], user_of(keys[1]))
+  return 1
+end
+
+-- release: a user's contacts know that its session at the node is gone; the node hosts it no longer, unless it is back.
+-- KEYS  1 state  2 users hosted by the node   ARGV  1 node   Returns 1.
+local function release_hosted(keys, args)
+  release(keys[1], keys[2], args[1])
   return 1
 end
 
@@ -107,3 +118,4 @@ register_always('im_attach_2', attach)
 register_always('im_ack_2', ack)
 register_always('im_detach_2', detach)
 register_always('im_clear_2', clear)
+register_always('im_release_2', release_hosted)

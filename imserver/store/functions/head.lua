@@ -15,13 +15,21 @@
 --   s:<device>              how often the device has logged in
 --   low                     entries before this position have left the dedupe index
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
+--   guard                   there only where not everybody may write: "blocks", or "contacts" (nobody else may); then
+--   w:<user>                "-": may not write; "+", only with "contacts": may. Both follow from the roster (contacts.lua)
+--   told                    presence as contacts were told it (presence.lua); only of users with a roster
+--   h:<device>              what the device shows: "show status"; without it: online
 --
--- Hosted users ({T}h:<node>, a set): the users of a partition with a place at the node. It may have more, who left; never
--- fewer: a dead node is cleared by it.
+-- The roster of a user ({T}k:<user>, a hash) and its versions ({T}v:<user>): contacts.lua. They are there only of users who
+-- have, or had, contacts.
+--
+-- Hosted users ({T}h:<node>, a set): the users of a partition with a place at the node, and those who had one and whose
+-- contacts have not been told yet that it is gone. It may have more; never fewer: a dead node is cleared by it.
 --
 -- An entry of the log: p = position of the entry before it, e = content.
 
-local NOT_FOUND = { 'not-found' }
+local NOT_FOUND, BLOCKED, SHUT = { 'not-found' }, { 'blocked' }, { 'shut' }
+local REFUSALS = { [NOT_FOUND] = true, [BLOCKED] = true, [SHUT] = true }
 
 local function newer(a, b)
   local am, ac = string.match(a, '^(%d+)-(%d+)$')

@@ -23,10 +23,14 @@ local function renew(keys, args)
   return { 'ok' }
 end
 
--- leave: a node gives its lease back.   KEYS  1 nodes  2 infos   ARGV  1 node   Returns 1.
+-- leave: a node gives its lease back.
+-- KEYS  1 nodes  2 infos
+-- ARGV  1 node  2 if not 0: it still owes contacts the news that users are gone; in so long (ms) another node clears it
+-- Returns 1.
 local function leave(keys, args)
   redis.call('ZREM', keys[1], args[1])
   redis.call('HDEL', keys[2], args[1])
+  if args[2] ~= '0' then redis.call('ZADD', keys[1], ms(now_ms() + args[2]), 'dead ' .. args[1]) end
   return 1
 end
 

@@ -17,34 +17,53 @@ local function stands_before(log, low, head)
   end
 end
 
--- One entry at the end of a log, unless it is there already. Returns {position, prev}, or {position} for a repeat:
--- nothing is stored, the position is the first answer's; or {'not-found'} where the user does not exist.
-local function append_to(state, log, dedupe, content, origin, again)
-  local known = redis.call('HMGET', state, 'last', 'on', dedupe)
-  local prev, on = known[1], known[2]
-  if not prev then return NOT_FOUND end
-  if known[3] then return { known[3] } end
-  if again then
-    local low = redis.call('HGET', state, 'low')
-    local at = low and stands_before(log, low, string.sub(content, 1, again))
-    if at then return { at } end
-  end
+-- Puts an entry at the end of a log, behind `prev`, and publishes it to the nodes of `on`. `field` of the state is its
+-- position from now on. Returns the position.
+local function put(state, log, prev, on, content, origin, field)
   local at = redis.call('XADD', log, '*', 'p', prev, 'e', content)
-  redis.call('HSET', state, 'last', at, dedupe, at)
+  redis.call('HSET', state, 'last', at, field, at)
   -- Often nobody but the origin is there to be told of the sender's own copy.
   if on and on ~= '' and on ~= origin then
     local prefix, user = owner(state)
     publish(on, prefix, 'e ' .. user .. ' ' .. at .. ' ' .. prev .. ' ' .. origin .. ' ' .. content)
   end
-  return { at, prev }
+  return at
+end
+
+-- Whether somebody who does not take messages from everybody takes this one; nil, or what `append` returns.
+local function refusal(state, guard, dedupe)
+  local pass = redis.call('HGET', state, 'w:' .. string.match(dedupe, '^[^/]+'))
+  if pass == '-' then return BLOCKED end
+  if guard == 'contacts' and pass ~= '+' then return SHUT end
+end
+
+-- One entry at the end of a log, unless it is there already. Returns {position, prev}, or {position} for a repeat:
+-- nothing is stored, the position is the first answer's; or a refusal.
+local function append_to(state, log, dedupe, content, origin, again)
+  local known = redis.call('HMGET', state, 'last', 'on', dedupe, 'guard')
+  local prev, on = known[1], known[2]
+  if not prev then return NOT_FOUND end
+  if known[3] then return { known[3] } end
+  if known[4] and origin == '-' then
+    local refused = refusal(state, known[4], dedupe)
+    if refused then return refused end
+  end
+  if again then
+    local low = redis.call('HGET', state, 'low')
+    local at = low and stands_before(log, low, string.sub(content, 1, again))
+    if at then return { at } end
+  end
+  return { put(state, log, prev, on, content, origin, dedupe), prev }
 end
 
 -- append: one entry at the end of a user's log.
 -- KEYS  1 state  2 log
--- ARGV  1 dedupe field  2 content  3 origin (place of the session whose reply stands for the entry, or -)
+-- ARGV  1 dedupe field  2 content
+--       3 origin (place of the session whose reply stands for the entry, or - in the recipient's log: who the recipient
+--         blocks is refused)
 --       4 if given: the first so many bytes of the content are looked for among the entries that left the index
--- Returns {position, prev}; {position} for a repeat; {'not-found'}.
--- Atomic, since dedupe, order and `prev` hold only if nothing comes between reading `last` and writing it.
+-- Returns {position, prev}; {position} for a repeat; {'not-found'} {'blocked'} {'shut'} (takes messages of contacts only).
+-- Atomic, since dedupe, order, `prev` and blocks hold only if nothing comes between reading and writing.
 local function append(keys, args)
   return append_to(keys[1], keys[2], args[1], args[2], args[3], args[4])
 end
@@ -53,11 +72,11 @@ end
 -- The same as two calls of `append`, the recipient's first; half as dear.
 -- KEYS  1 state  2 log, of the recipient  3 state  4 log, of the sender
 -- ARGV  1 dedupe field  2 content  3 origin  4 as for append
--- Returns what `append` to the sender's log returns; {'not-found'} where the recipient does not exist: nothing is stored;
--- or where the sender does not any more: the recipient has it.
+-- Returns what `append` to the sender's log returns; or a refusal by the recipient: nothing is stored; or {'not-found'}
+-- where the sender does not exist any more: the recipient has it.
 local function append_both(keys, args)
   local received = append_to(keys[1], keys[2], args[1], args[2], '-', args[4])
-  if received == NOT_FOUND then return received end
+  if REFUSALS[received] then return received end
   return append_to(keys[3], keys[4], args[1], args[2], args[3], args[4])
 end
 

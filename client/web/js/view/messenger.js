@@ -1,8 +1,10 @@
 /** The page while somebody is signed in: the list beside the open conversation, under a banner. Which one is open stands in the address. */
 
 import { BannerView, bannerOf } from "./banner.js";
+import { isGroup } from "../protocol.js";
 import { bodyText } from "./format.js";
 import { announcementOf } from "./message.js";
+import { PeopleView } from "./people.js";
 import { SidebarView } from "./sidebar.js";
 import { ThreadView } from "./thread.js";
 
@@ -14,6 +16,7 @@ export class MessengerView {
   #announcer;
   #banner;
   #sidebar;
+  #people;
   #thread;
   #client = null;
   #store = null;
@@ -30,6 +33,7 @@ export class MessengerView {
     this.#announcer = announcer;
     this.#banner = new BannerView(root.querySelector(".banner"), () => this.#client?.hurry());
     this.#sidebar = new SidebarView(root.querySelector(".sidebar"), (partner) => this.#open(partner), onSignOut);
+    this.#people = new PeopleView(root.querySelector(".sidebar"), this.#peopleActions);
     this.#thread = new ThreadView(root.querySelector(".thread"), this.#threadActions);
     for (const event of ["focus", "online", "offline"]) window.addEventListener(event, () => this.changed());
     window.addEventListener("hashchange", () => this.#follow());
@@ -89,7 +93,11 @@ export class MessengerView {
   #renderConversations(now) {
     this.#root.dataset.showing = this.#current === null ? "list" : "thread";
     const unsentTo = (partner) => this.#client.outbox.to(partner).at(-1);
-    const conversations = this.#store.sorted.map((each) => ({ ...each, unsent: unsentTo(each.record.with) }));
+    const { people } = this.#client;
+    const conversations = this.#store.sorted.map((each) => {
+      return { ...each, unsent: unsentTo(each.record.with), show: people.of(each.record.with).show };
+    });
+    this.#people.render({ people, show: this.#client.show });
     this.#sidebar.render({ me: this.#client.user, conversations, current: this.#current, now });
   }
 
@@ -97,7 +105,8 @@ export class MessengerView {
     const conversation = this.#current === null ? null : this.#store.conversation(this.#current);
     const items = conversation ? this.#client.outbox.to(this.#current) : [];
     const reader = { me: this.#client.user, device: this.#device, now };
-    this.#thread.render(conversation, { items, reader, live: this.#client.link.stage === "live" });
+    const partner = this.#current === null || isGroup(this.#current) ? null : this.#client.people.of(this.#current);
+    this.#thread.render(conversation, { items, reader, live: this.#client.link.stage === "live", partner });
   }
 
   #isRestless(now) {
@@ -129,7 +138,14 @@ export class MessengerView {
     this.changed();
   }
 
+  #peopleActions = {
+    onOpen: (user) => this.#open(user),
+    onAnswer: (action, user) => this.#client.contact(action, user),
+    onShow: (show) => this.#client.present(show),
+  };
+
   #threadActions = {
+    onAdd: (partner) => this.#client.contact("add", partner),
     onSend: (partner, text) => this.#client.send(partner, text),
     onTyping: (partner, on) => this.#client.typing(partner, on),
     onOlder: (partner) => this.#client.older(partner),

@@ -2,7 +2,8 @@
 
 import { NameError, parsePartner, timeOf } from "../protocol.js";
 import { element, isTouched, reconcile, setAttribute, setText } from "./dom.js";
-import { exactLabel, hueOf, initialOf, lineOf, previewOf, shortLabel } from "./format.js";
+import { paintAvatar } from "./avatar.js";
+import { exactLabel, lineOf, previewOf, shortLabel } from "./format.js";
 
 export class SidebarView {
   #root;
@@ -26,7 +27,8 @@ export class SidebarView {
   /**
    * @param {object} state
    * @param {string} state.me
-   * @param {object[]} state.conversations the store's, in the order shown; with `unsent`, the newest message still in the outbox
+   * @param {object[]} state.conversations the store's, in the order shown; with `unsent`, the newest message still in the outbox, and
+   *   `show`, what its partner shows
    * @param {string | null} state.current the open one
    * @param {number} state.now
    */
@@ -89,19 +91,14 @@ export class SidebarView {
   }
 }
 
-/** A round letter in the name's colour. */
-export function paintAvatar(node, name) {
-  setText(node, name ? initialOf(name) : "");
-  setAttribute(node, "data-hue", name ? hueOf(name) : null);
-}
-
-function rowOf({ record, last, unsent, unread, typingUntil }, { me, current, now }) {
+function rowOf({ record, last, unsent, unread, typingUntil, show }, { me, current, now }) {
   return {
     key: record.with,
     current: record.with === current,
     ...previewRow(last, unsent, typingUntil > now, me),
     time: last ? timeOf(last.at) : null,
     unread,
+    show,
     now,
   };
 }
@@ -116,7 +113,8 @@ function previewRow(last, unsent, typing, me) {
 function update(node, row) {
   const button = node.firstElementChild;
   setAttribute(button, "aria-current", row.current ? "true" : null);
-  const [, , time, preview, unread] = button.children;
+  const [avatar, , time, preview, unread] = button.children;
+  setAttribute(avatar, "data-show", row.show || null);
   setText(preview, row.preview);
   setAttribute(preview, "class", `preview ${row.mood}`);
   setText(time, row.time === null ? "" : shortLabel(row.time, row.now));

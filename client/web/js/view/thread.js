@@ -1,11 +1,12 @@
 /** The open conversation. */
 
+import { paintAvatar } from "./avatar.js";
 import { ComposerView } from "./composer.js";
 import { reconcile, setAttribute, setText } from "./dom.js";
 import { createLine, updateLine } from "./message.js";
 import { rowsOf } from "./rows.js";
 import { Scroll } from "./scroll.js";
-import { paintAvatar } from "./sidebar.js";
+import { standingOf } from "./people.js";
 
 /**
  * @typedef {object} Actions
@@ -14,6 +15,7 @@ import { paintAvatar } from "./sidebar.js";
  * @property {(partner: string) => Promise<boolean>} onOlder false where an older page is not to be had now
  * @property {(id: string) => void} onRetry
  * @property {(id: string) => void} onDiscard
+ * @property {(partner: string) => void} onAdd asks for a contact
  * @property {() => void} onBack
  * @property {() => void} onMove a person scrolled
  */
@@ -36,6 +38,7 @@ export class ThreadView {
     this.#list = root.querySelector(".messages");
     this.#scroll = new Scroll(root.querySelector(".scroll"), this.#list, () => this.#moved());
     this.#composer = new ComposerView(root.querySelector(".composer"), (...sent) => this.#send(...sent), actions.onTyping);
+    root.querySelector(".add").addEventListener("click", () => actions.onAdd(this.#shown));
     root.querySelector(".back").addEventListener("click", actions.onBack);
     root.querySelector(".jump").addEventListener("click", () => this.toEnd());
   }
@@ -51,8 +54,9 @@ export class ThreadView {
    * @param {import("../outbox.js").Item[]} state.items to this partner
    * @param {{me: string, device: string, now: number}} state.reader
    * @param {boolean} state.live
+   * @param {object | null} state.partner as `People.of` gives it; null for a group
    */
-  render(conversation, { items, reader, live }) {
+  render(conversation, { items, reader, live, partner = null }) {
     this.#root.querySelector(".nothing").hidden = conversation !== null;
     this.#root.querySelector(".conversation").hidden = conversation === null;
     if (conversation?.record.with !== this.#shown) this.#turnTo(conversation?.record.with ?? null);
@@ -60,6 +64,7 @@ export class ThreadView {
     const rows = rowsOf(conversation, items, reader);
     this.#renderLines(conversation, rows, live);
     this.#renderJump(rows);
+    this.#renderPartner(partner, live);
     setText(this.#root.querySelector(".typing"), conversation.typingUntil > reader.now ? `${this.#shown} is typing…` : "");
     this.#olderIfWanted(conversation, live);
   }
@@ -96,6 +101,12 @@ export class ThreadView {
       setText(this.#root.querySelector(".start"), startOf(conversation, rows, live));
       reconcile(this.#list, rows, (row) => createLine(row, this.#actions), updateLine);
     });
+  }
+
+  #renderPartner(partner, live) {
+    setText(this.#root.querySelector(".standing"), partner === null ? "" : standingOf(partner));
+    setAttribute(this.#root.querySelector("header .avatar"), "data-show", partner?.show || null);
+    this.#root.querySelector(".add").hidden = partner === null || !live || partner.blocked || partner.state !== "none";
   }
 
   #renderJump(rows) {

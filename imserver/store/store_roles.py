@@ -1,9 +1,11 @@
-"""Whom the store deals with."""
+"""What the store needs of those it is put together with."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from imserver.model import Entry, Place, UserId
+from imserver.store.calls import Bounds
+from imserver.store.circle_calls import Told
 
 
 class Listener(Protocol):
@@ -31,6 +33,35 @@ class Listener(Protocol):
         """Sessions of users of a shard MUST go elsewhere: before long this node is taken for dead there."""
 
 
+class PresenceListener(Protocol):
+    """The same of presence."""
+
+    def on_told(self, user: UserId, to: Sequence[UserId], told: Told) -> None:
+        """Contacts of the user, who have sessions here, are told its presence."""
+
+    def on_typing(self, user: UserId, sender: UserId, *, is_on: bool) -> None:
+        """The sender types; the user has sessions here."""
+
+    def missed(self) -> None:
+        """What was published to this node may not have come, or may not come any more."""
+
+    async def clear(self, user: UserId, node: str) -> None:
+        """The user's sessions at the node, which is dead, have left the directory; contacts are to be told.
+
+        Raises ServiceError: then it is called again.
+        """
+
+
 class Holdable(Protocol):
     def hold(self) -> None: ...
     def release(self) -> None: ...
+
+
+class StoreOptions(NamedTuple):
+    """Settings; `most_calls`: unanswered ones of one link."""
+
+    bounds: Bounds
+    timeout_seconds: float
+    probe_seconds: float
+    lease_seconds: float
+    most_calls: int
