@@ -14,6 +14,8 @@ The path of a message, socket to socket:
     session.tail.Tail.offer                  forward, duplicate or gap?  (session.cursor)
     wire.connection.Connection.flush         one send for each touched socket and turn
 
+To a group: `store.groups.GroupStore.post` instead of `append_both`, and `session.fan_out` instead of a user's tails.
+
 Everything that must survive lives in the store; a worker can be killed at any moment.
 
 The import rule (tests/test_layers.py keeps it):

@@ -138,6 +138,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Longer than a client goes on repeating a send over broken connections; 50 to 100 bytes of store per message.
     dedupe_seconds: Annotated[int, Meta(ge=1, le=30 * DAY, description="how long a repeated send is recognized")] = 600
 
+    # Only an owner's leaving looks at all of them.
+    group_members_max: Annotated[int, Meta(ge=1, le=10_000_000, description="members of one group")] = 100_000
+    # At each login every one of them is asked how far its log goes.
+    groups_per_user_max: Annotated[int, Meta(ge=1, le=100_000, description="groups one user may be in")] = 500
+    groups_made_max: Annotated[int, Meta(ge=0, le=1_000_000, description="groups one user may ever make")] = 1000
+    # More than a person reads; what is left out, `history` has.
+    group_backlog_entries: Annotated[
+        int, Meta(ge=1, le=100_000, description="entries of a group sent to a device that was away; with more, none")
+    ] = 1000
     # A list that a person can still look through; 0.6 MB of store for the largest.
     contacts_max: Annotated[int, Meta(ge=1, le=100_000, description="contacts and blocked users of one user")] = 5000
     # More than somebody asks who has just moved in; too few for a spammer.

@@ -32,13 +32,16 @@ MAX_NAME = 64
 class Entry(msgspec.Struct, gc=False):
     """One entry of a log: where it stands, what stands before it, and its content as the store keeps it.
 
-    `encoded` belongs to the codec: a fan-out encodes an entry once and shares the bytes.
+    `encoded`, `line` and `message` belong to codec and framings: a fan-out encodes an entry once, frames it once for
+    each transport, and shares the bytes.
     """
 
     at: Position
     prev: Position
     content: bytes
     encoded: bytes | None = None
+    line: bytes | None = None
+    message: bytes | None = None
 
 
 def position_order(position: bytes) -> tuple[int, int]:
@@ -66,6 +69,19 @@ def parse_address(text: str, field: str = "to") -> Address:
     if _NAME.fullmatch(name) is None:
         raise BadRequest(f"{field}: {_shown(text)} is not a group: # and 1 to 64 of a-z 0-9 . _ -")
     return GroupId("#" + name)
+
+
+def parse_group(text: str, field: str = "group") -> GroupId:
+    """The `#group` that `text` names, lower-cased; raises BadRequest that names `field`."""
+    name = parse_address(text, field) if text.startswith("#") else None
+    if name is None:
+        raise BadRequest(f"{field}: {_shown(text)} is not a group: # and 1 to 64 of a-z 0-9 . _ -")
+    return GroupId(name)
+
+
+def is_group(address: str) -> bool:
+    """Whether an address, or the owner of a log, is a group."""
+    return address[0] == "#"
 
 
 def parse_device(text: str, field: str = "device") -> DeviceId:

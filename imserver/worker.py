@@ -232,9 +232,7 @@ class Worker:
         """Acknowledgements of the last second, many at once: a client may ack each message."""
         dirty, self.context.cursors = self.context.cursors, {}
         for session in dirty:
-            if session.acked is not None:
-                self.store.ack(session.user, session.device, session.acked)
-                session.acked = None
+            session.store_acked()
 
     # -- what others ask
 
@@ -249,6 +247,7 @@ class Worker:
             "sessions": float(sessions),
             "tcp_sessions": float(sessions - websockets),
             "websocket_sessions": float(websockets),
+            "groups_followed": float(len(self.context.registry.groups())),
             "store_in_flight": float(self.store.in_flight),
             "overload_level": float(level_of(self.context.worst_strain())),
             "logins_waiting": float(self.context.entrance.waiting),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
 from imserver.model import START, Entry, Position, position_order
 from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced
+from tests.model_groups import GroupDatabase
 
 
 class Published(NamedTuple):
@@ -86,6 +87,7 @@ class Database:
         self.keys: dict[str, str] = {}
         self.milliseconds = 1000
         self.publish = self._publish = publish
+        self.groups = GroupDatabase(self)
         self.rosters: Any = None  # tests/model_circle.py
 
     # -- accounts
@@ -116,6 +118,7 @@ class Database:
     def erase(self, user: str) -> ImError | None:
         answer = self.revoke(user, None)
         self.accounts.pop(user, None)
+        self.groups.lists.pop(user, None)
         return answer
 
     def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
@@ -222,7 +225,8 @@ class Database:
             assert former is not None
             self._publish(user, node_of(former), Published(user, None, former, "replaced"))
         account.on[device] = place
-        return Attached(account.last, account.cursors.get(device), account.generations(device))
+        groups = self.groups.listed_at_login(user, device)
+        return Attached(account.last, account.cursors.get(device), account.generations(device), groups)
 
     def is_hosted(self, user: str, node: str) -> bool:
         account = self.accounts.get(user)

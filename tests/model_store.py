@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from imserver.errors import ServiceError, Unavailable
-from imserver.model import Entry, Place, Position, UserId
+from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.calls import Attached
+from imserver.store.group_calls import Change
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
 from tests.model_circle import NodeCircle, Rosters
 from tests.model_database import Account, Database, Published
+from tests.model_groups import GroupDatabase
 from tests.model_tasks import Question, Tasks
 
 Then = Callable[[Any], None]
@@ -252,6 +254,7 @@ class NodeStore:
         self.circle = NodeCircle(self)
         self.links = [Link(self, shard) for shard in range(world.shards)]
         self._held: list[Holdable] = []
+        self.groups = NodeGroups(self)
 
     def listen(self, listener: Listener, presence: PresenceListener | None = None) -> None:
         self.listener, self.presence = listener, presence
@@ -266,7 +269,7 @@ class NodeStore:
         elif what.entry is None:
             self.listener.on_expelled(UserId(what.user), Place(what.origin), what.why)
         else:
-            self.listener.on_entry(UserId(what.user), what.entry, what.origin)
+            self.listener.on_entry(what.user, what.entry, what.origin)
 
     # -- backpressure
 
@@ -290,8 +293,8 @@ class NodeStore:
         """All that happens in a history happens soon after everything else in it."""
         return any(link.epoch for link in self.links)
 
-    def went_back(self, user: UserId) -> None:
-        assert self.link_of(user).epoch, "nothing was lost, as far as this node can know"
+    def went_back(self, owner: str) -> None:
+        assert self.link_of(owner).epoch, "nothing was lost, as far as this node can know"
 
     # -- calls
 
@@ -380,6 +383,73 @@ class NodeStore:
             "signing_keys", "", lambda database: database.signing_keys(key_id, secret)
         )
         return known
+
+
+class NodeGroups:
+    """The interface of `imserver.store.groups.GroupStore`."""
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+
+    def post(
+        self,
+        group: GroupId,
+        sender: str,
+        dedupe: bytes,
+        content: bytes,
+        origin: bytes,
+        then: Then,
+        again: int = 0,
+    ) -> None:
+        self._call("append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again), then)
+
+    async def create(self, group: GroupId, owner: str, token: str, content: bytes, fields: dict[str, Any]) -> Any:
+        return await self._ask("create", group, lambda it: it.create(group, owner, token, content, fields))
+
+    async def change(self, group: GroupId, what: Change) -> Any:
+        return await self._ask(what.action, group, lambda it: it.change(group, what))
+
+    async def info(self, group: GroupId, user: str) -> Any:
+        return await self._ask("info", group, lambda it: it.info(group, user))
+
+    async def members(self, group: GroupId, cursor: str, count: int) -> tuple[None, list[tuple[str, str]]]:
+        known = await self._ask("members", group, lambda it: it.groups[group].members)
+        return None, [(user, standing) for user, (standing, _) in known.items()]
+
+    def read(self, group: str, after: Position, count: int, then: Then) -> None:
+        self._store.read(UserId(group), after, count, then)
+
+    def follow(self, group: GroupId, user: str, cursor: Position, most: int, then: Then) -> None:
+        node = self._store.node
+        self._call("follow", group, lambda it: it.follow(group, node, user, cursor, most), then)
+
+    def follow_again(self, group: GroupId, then: Then) -> None:
+        node = self._store.node
+        self._call("follow_again", group, lambda it: it.follow_again(group, node), then)
+
+    def unfollow(self, group: GroupId) -> None:
+        self._store._call("unfollow", group, lambda database: database.clear(group, self._store.node), _ignore)
+
+    async def announce(self, user: str, group: GroupId, most_groups: int, most_made: int | None = None) -> None:
+        await self._ask("announce", user, lambda it: it.announce(user, group, most_groups, most_made))
+
+    async def enlist(self, user: str, group: GroupId, as_of: Position, what: str, content: bytes) -> None:
+        await self._ask("enlist", user, lambda it: it.enlist(user, group, as_of, what, content))
+
+    def enlist_later(self, user: str, group: GroupId, as_of: Position, what: str, content: bytes) -> None:
+        self._call("enlist", user, lambda it: it.enlist(user, group, as_of, what, content), _ignore)
+
+    async def listed(self, user: str) -> Any:
+        return await self._ask("listed", user, lambda it: it.listed(user))
+
+    def ack(self, user: str, device: str, group: GroupId, upto: Position, then: Then | None = None) -> None:
+        self._call("ack_group", user, lambda it: it.ack(user, device, group, upto), then or _ignore)
+
+    def _call(self, name: str, owner: str, run: Callable[[GroupDatabase], Any], then: Then) -> None:
+        self._store._call(name, owner, lambda database: run(database.groups), then)
+
+    def _ask(self, name: str, owner: str, run: Callable[[GroupDatabase], Any]) -> Awaitable[Any]:
+        return self._store._ask(name, owner, lambda database: run(database.groups))
 
 
 def _ignore(reply: object) -> None:

@@ -203,7 +203,7 @@ class Pair:
             assert (real.prev and self.modelled(user, real.prev)) == model.prev
         elif isinstance(model, Attached):
             cursor = real.cursor and self.modelled(user, real.cursor)
-            assert (self.modelled(user, real.last), cursor, real.generations) == model
+            assert Attached(self.modelled(user, real.last), cursor, real.generations) == model
         elif isinstance(model, list):
             assert [self.translated(user, entry) for entry in real] == model
 

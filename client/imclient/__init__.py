@@ -10,19 +10,20 @@ The path of a message that is sent:
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
 Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
-`people` (contacts and presence), `profile` (what is remembered on disk), `trio_client` (`connect` and `register`), and
-the program: `cli`, `running`, `chat`, `chat_people`, `console`, `text`, `slots`.
+`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `trio_client` (`connect` and
+`register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, core, cursor, errors, events, outbox, people, reader, said and handshake import
-neither trio nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
+The rule of imports: address, backoff, core, cursor, errors, events, outbox, people, reader, said, stages and handshake
+import neither trio nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and
+`imserver.errors`.
 """
 
 from imclient.client import Client, Inbox, Notice
-from imclient.core import State
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
     Contact,
     Disconnected,
+    GroupChanged,
     Message,
     Page,
     Presence,
@@ -34,13 +35,16 @@ from imclient.events import (
     Typing,
     Welcomed,
 )
+from imclient.groups import Groups
 from imclient.people import People
 from imclient.profile import Profile
+from imclient.stages import State
 from imclient.trio_client import connect, register
 from imserver.errors import (
     BadCredentials,
     BadRequest,
     Blocked,
+    Conflict,
     Exists,
     ExpiredToken,
     ImError,
@@ -59,11 +63,14 @@ __all__ = [
     "BadRequest",
     "Blocked",
     "Client",
+    "Conflict",
     "ConnectionLost",
     "Contact",
     "Disconnected",
     "Exists",
     "ExpiredToken",
+    "GroupChanged",
+    "Groups",
     "ImError",
     "Inbox",
     "Message",

@@ -4,6 +4,7 @@ What is sent appears among the rest once the server has stored it, at its place 
 line counts it.
 """
 
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from math import inf
@@ -11,16 +12,18 @@ from typing import NamedTuple
 
 import trio
 
+from imclient.chat_groups import HELP as GROUP_HELP
+from imclient.chat_groups import GroupCommands, told
 from imclient.chat_people import HELP as PEOPLE_HELP
 from imclient.chat_people import PeopleCommands
 from imclient.client import Client, Notice
 from imclient.console import Console
-from imclient.core import State
 from imclient.cursor import is_newer
 from imclient.events import (
     OWN_LOG,
     Contact,
     Disconnected,
+    GroupChanged,
     Message,
     Page,
     Presence,
@@ -30,6 +33,7 @@ from imclient.events import (
     Truncated,
     Typing,
 )
+from imclient.stages import State
 from imclient.text import Transcript, clean
 from imserver.errors import BadRequest, ImError
 from imserver.model import parse_address
@@ -38,13 +42,14 @@ PAGE_MESSAGES = 20
 MOST_MESSAGES = 200  # the server gives no more at once
 MOST_UNSENT = 1000  # of a pipe; then no more is read from it
 QUIT_SECONDS = 5.0
+_TO_GROUP = re.compile(r"(?P<group>#[A-Za-z0-9._-]+): (?P<text>.+)")
 _STATES = {State.LIVE: "online", State.CATCHING_UP: "catching up"}
 
 HELP = """\
   TEXT            send TEXT to the partner
   /to NAME        open the conversation with NAME
   /history [N]    show the N messages before those shown (20)
-  /help           show this
+  /help           show this, and what one can do with groups
   /quit           leave; so does Ctrl-D
   //TEXT          send TEXT that begins with a slash"""
 
@@ -82,6 +87,7 @@ class Chat:
             "/to": self._open,
             "/history": self._show_older,
             "/help": self._help,
+            **GroupCommands(client, lambda: self.partner, self._open, self._note).table(),
             **self._people.commands,
         }
 
@@ -104,12 +110,8 @@ class Chat:
         match notice:
             case Message():
                 await self._on_message(notice)
-            case Contact() if self._is_open:
-                await self._people.on_contact(notice)
-            case Presence() if self._is_open:
-                await self._people.on_presence(notice)
-            case Typing():
-                self._people.on_typing(notice, trio.current_time())
+            case GroupChanged() | Contact() | Presence() | Typing():
+                await self._on_people(notice)
             case Sent():
                 await self._on_sent(notice)
             case SendFailed():
@@ -117,9 +119,20 @@ class Chat:
             case Synced():
                 await self._on_synced()
             case Truncated():
-                await self._note("some messages from before are not kept any more")
+                await self._note(_cut(notice))
             case Disconnected() if notice.retry_in > 0 and self._is_open:
                 await self._note(f"offline: {notice.why}")
+
+    async def _on_people(self, notice: GroupChanged | Contact | Presence | Typing) -> None:
+        match notice:
+            case Typing():
+                self._people.on_typing(notice, trio.current_time())
+            case GroupChanged() if self._is_open and (sentence := told(notice, self._client.user)) is not None:
+                await self._note(sentence)
+            case Contact() if self._is_open:
+                await self._people.on_contact(notice)
+            case Presence() if self._is_open:
+                await self._people.on_presence(notice)
 
     async def _on_message(self, message: Message) -> None:
         self._people.has_written(message.sender)
@@ -208,13 +221,15 @@ class Chat:
             if word not in self._commands:
                 raise BadRequest(f"{word} is not a command; /help shows them")
             await self._commands[word](rest.strip())
+        elif (said := _TO_GROUP.fullmatch(line)) is not None:
+            self._send(said["text"], said["group"])
         elif line.strip():
-            self._send(line.removeprefix("/") if line.startswith("//") else line)
+            self._send(line.removeprefix("/") if line.startswith("//") else line, self.partner)
 
-    def _send(self, text: str) -> None:
-        if self.partner is None:
+    def _send(self, text: str, to: str | None) -> None:
+        if to is None:
             raise BadRequest("to whom? /to NAME opens a conversation")
-        self._unsent[self._client.send_nowait(self.partner, text)] = text
+        self._unsent[self._client.send_nowait(to, text)] = text
 
     async def _open(self, name: str) -> None:
         self.partner = partner = parse_address(name, "/to")
@@ -243,7 +258,7 @@ class Chat:
             await self._console.show(self._transcript.line(message, partner))
 
     async def _help(self, _: str) -> None:
-        await self._console.show(f"{HELP}\n{PEOPLE_HELP}")
+        await self._console.show(f"{HELP}\n{PEOPLE_HELP}\n{GROUP_HELP}")
 
     # -- what is not a message
 
@@ -252,3 +267,9 @@ class Chat:
 
     async def _complain(self, text: str) -> None:
         await self._console.note(self._transcript.style(f"! {clean(text)}", fg="red"))
+
+
+def _cut(cut: Truncated) -> str:
+    if cut.count:
+        return f"{cut.log}: {cut.count} messages or more; /to {cut.log} shows the last"
+    return "some messages from before are not kept any more"

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from imclient.backoff import Backoff
-from imclient.core import Replica, State
+from imclient.core import Replica
 from imclient.courier import Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
@@ -18,6 +18,7 @@ from imclient.events import (
     Disconnected,
     Ended,
     Event,
+    GroupChanged,
     Message,
     Page,
     Presence,
@@ -29,14 +30,27 @@ from imclient.events import (
     Typing,
     Welcomed,
 )
+from imclient.groups import Groups
 from imclient.people import People
+from imclient.stages import State
 from imclient.wire import Wire
 from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
 from imserver.protocol.commands import Command, History, Ping
 
 Notice = (
-    Message | Contact | Presence | Typing | Sent | SendFailed | Synced | Truncated | Regressed | Welcomed | Disconnected
+    Message
+    | GroupChanged
+    | Contact
+    | Presence
+    | Typing
+    | Sent
+    | SendFailed
+    | Synced
+    | Truncated
+    | Regressed
+    | Welcomed
+    | Disconnected
 )
 MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
 
@@ -53,6 +67,7 @@ class Client:
         self._answers: dict[str | int, _Answer] = {}
         self._failure: ImError | None = None
         self._news = trio.Event()
+        self.groups = Groups(self._ask)
         self.people = People(self._ask)
 
     # -- who and how
@@ -204,7 +219,7 @@ class Client:
                     self._end(event.error)
                 case Message():
                     self._inbox.append(event)
-                case Contact() | Presence() | Typing():
+                case GroupChanged() | Contact() | Presence() | Typing():
                     self._note(event)
                 case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
                     self._note(event)

@@ -21,7 +21,6 @@ The caller feeds it frames and takes frames; the time (`now`: seconds, monotonic
 """
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 import msgspec
@@ -33,6 +32,7 @@ from imclient.events import (
     Contact,
     Ended,
     Event,
+    GroupChanged,
     Message,
     Reconnect,
     Regressed,
@@ -41,12 +41,13 @@ from imclient.events import (
     Synced,
     Truncated,
     Welcomed,
+    group_changed,
 )
 from imclient.outbox import Outbox
 from imclient.reader import Reader, Receipt
 from imclient.said import contact_of, message_of, presence_of
+from imclient.stages import CONNECTED, INSIDE, Identity, State
 from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, NotLoggedIn, Overloaded, Unavailable
-from imserver.model import DeviceId, UserId
 from imserver.protocol import codec, pushes
 from imserver.protocol.commands import Command, Login, Logout, Ping, Resend
 
@@ -57,32 +58,11 @@ MOST_REPEAT_SECONDS = 10.0  # of a message that is refused again and again, unle
 _LOGIN, _PROBE = 0, 1  # refs; a send's ref is its id
 
 
-class State(Enum):
-    OFFLINE = "offline"
-    ENTERING = "logging in"
-    CATCHING_UP = "catching up"
-    LIVE = "live"
-    ENDED = "ended"
-
-
-INSIDE = frozenset({State.CATCHING_UP, State.LIVE})
-CONNECTED = INSIDE | {State.ENTERING}
-
-
 class _Stored(msgspec.Struct):
     """The `ok` of a send. `prev` is told by newer servers, and not for a repeat."""
 
     at: str
     prev: str | None = None
-
-
-class Identity(msgspec.Struct, kw_only=True):
-    """Who logs in, and by what: the token first, the password where there is none or it is not accepted any more."""
-
-    user: UserId
-    device: DeviceId
-    password: str | None = None
-    token: str | None = None
 
 
 class Replica:
@@ -236,6 +216,8 @@ class Replica:
         match push:
             case pushes.MessagePush():
                 return self._on_message(push, size, now)
+            case pushes.GroupPush():
+                return self._on_group(push)
             case pushes.ContactPush():
                 return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), 0)
             case pushes.PresencePush() | pushes.TypingPush():
@@ -251,7 +233,8 @@ class Replica:
             case pushes.Truncated():
                 return self._on_truncated(push)
             case pushes.Regressed():
-                return [Regressed(push.at)] if self._reader.regressed(push.at) else []
+                log = push.log or OWN_LOG
+                return [Regressed(push.at, log)] if self._reader.regressed(log, push.at) else []
             case pushes.ResendPush():
                 self._queue.append(Resend())  # each push is answered once
                 self._outbox.resend(push.seconds, now)
@@ -281,7 +264,7 @@ class Replica:
         log = push.log or OWN_LOG
         if self._is_own(push):
             return self._show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
-        if log == OWN_LOG and self._reader.comes_again((push.sender, push.device, push.id)):
+        if self._reader.comes_again((log, push.sender, push.device, push.id)):
             return self._on_entry(log, push.at, push.prev, None, 0)
         return self._on_entry(log, push.at, push.prev, message_of(push), size)
 
@@ -290,7 +273,16 @@ class Replica:
         who = self.identity
         return push.sender == who.user and push.device == who.device and self._outbox.has_made(push.id)
 
-    def _on_entry(self, log: str, at: str, prev: str, event: Message | Contact | None, size: int) -> list[Event]:
+    def _on_group(self, push: pushes.GroupPush) -> list[Event]:
+        changed = group_changed(push, self.identity.user)
+        events = self._on_entry(changed.log, push.at, push.prev, changed, 0)
+        if changed in events and push.group is not None and push.since is not None:
+            self._reader.membership(push.group, push.change, push.since)
+        return events
+
+    def _on_entry(
+        self, log: str, at: str, prev: str, event: Message | GroupChanged | Contact | None, size: int
+    ) -> list[Event]:
         receipt = self._reader.receive(log, at, prev, size)
         if receipt is Receipt.GAP:
             return self._reconnect(f"an entry before {at} is missing", 0.0)
@@ -299,12 +291,16 @@ class Replica:
         events: list[Event] = [Truncated(at, log)] if receipt is Receipt.TAKEN_AFTER_HOLE else []
         if event is None:
             return events
-        if log == OWN_LOG and isinstance(event, Message):
-            self._reader.gave((event.sender, event.device, event.id), at)
+        if isinstance(event, Message):
+            self._reader.gave((log, event.sender, event.device, event.id), at)
         return [*events, event]
 
     def _on_truncated(self, push: pushes.Truncated) -> list[Event]:
-        return [Truncated(push.at)] if self._reader.lost_before(OWN_LOG) else []
+        log = push.log or OWN_LOG
+        if push.count:
+            self._reader.skipped(log, push.at)
+            return [Truncated(push.at, log, push.count)]
+        return [Truncated(push.at, log)] if self._reader.lost_before(log) else []
 
     def _on_synced(self, push: pushes.Synced) -> list[Event]:
         lost = self._reader.synced(push.at)

@@ -12,9 +12,10 @@ from math import inf
 import trio
 
 from imclient.backoff import Backoff
-from imclient.core import Replica, State
+from imclient.core import Replica
 from imclient.errors import ConnectionLost
 from imclient.events import Disconnected, Ended, Event, Reconnect
+from imclient.stages import State
 from imclient.wire import Wire
 from imserver.errors import ImError
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from imserver.errors import ImError
+from imserver.protocol.pushes import GroupPush
 
 OWN_LOG = ""  # the user's own log, where logs are named
 
@@ -112,10 +113,46 @@ class Synced(msgspec.Struct, frozen=True):
 
 
 class Truncated(msgspec.Struct, frozen=True):
-    """Entries of `log` between the last one given and `at` are not to be had any more."""
+    """Entries of `log` between the last one given and `at` are not to be had any more.
+
+    With `count` they are (so many, or more): a group said too much for all of it to be sent; `history` has it.
+    """
 
     at: str
     log: str = OWN_LOG
+    count: int = 0
+
+
+class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody joined or left, or the group is another now.
+
+    In the group's log (`log` is `group`) all members are told; in the user's own, what concerns this user.
+    """
+
+    at: str
+    log: str
+    group: str
+    change: str
+    user: str | None = None
+    by: str | None = None
+    role: str | None = None
+    name: str | None = None
+    topic: str | None = None
+
+
+def group_changed(push: GroupPush, me: str) -> GroupChanged:
+    """What a push about a group means to the user `me`."""
+    return GroupChanged(
+        at=push.at,
+        log=push.log or OWN_LOG,
+        group=push.log or push.group or "",
+        change=push.change,
+        user=push.user if push.log else me,
+        by=push.by,
+        role=push.role,
+        name=push.name,
+        topic=push.topic,
+    )
 
 
 class Regressed(msgspec.Struct, frozen=True):
@@ -158,4 +195,17 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 People = Contact | Presence | Typing
-Event = Message | Sent | SendFailed | People | Welcomed | Synced | Truncated | Regressed | Answered | Reconnect | Ended
+Event = (
+    Message
+    | GroupChanged
+    | Sent
+    | SendFailed
+    | People
+    | Welcomed
+    | Synced
+    | Truncated
+    | Regressed
+    | Answered
+    | Reconnect
+    | Ended
+)

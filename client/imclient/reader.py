@@ -15,12 +15,13 @@ from imclient.events import OWN_LOG
 from imserver.model import START
 from imserver.protocol.commands import Ack
 
+PARTINGS = ("left", "kicked", "banned")
 INBOX_BYTES = 16 * 1024 * 1024
 MOST_KEYS = 1000  # more than the senders keep for most readers: a minute of messages
 ACK_SECONDS = 1.0  # acknowledgements are cumulative: one a second says as much as one a message
 
 
-Key = tuple[str, str, str]  # sender, device, id
+Key = tuple[str, str, str, str]  # log, sender, device, id
 
 
 class Receipt(Enum):
@@ -40,7 +41,7 @@ class Reader:
         self._is_behind = False
         self._newest = START.decode()
         self._last_gap: tuple[str, str | None] | None = None
-        self._given: dict[Key, str] = {}  # of the own log, oldest first: where it was
+        self._given: dict[Key, str] = {}  # oldest first: where it was
         self._lost: set[Key] = set()  # given, and no longer in the log
         self._unacked: set[str] = set()
         self.ack_due: float | None = None
@@ -106,18 +107,32 @@ class Reader:
         cursor.cut()
         return not (cursor.is_fresh or self._is_behind)
 
+    def skipped(self, log: str, to: str) -> None:
+        """What comes next of the log follows `to`."""
+        self._cursor(log).return_to(to)
+
+    def membership(self, log: str, change: str, at: str) -> None:
+        """The own log says of a group: it is read from there (unless it is already), or it says nothing more."""
+        cursor = self._cursor(log)
+        is_later = cursor.seen is None or is_newer(at, cursor.seen)
+        if change == "joined" and is_later:
+            cursor.return_to(at)
+        elif change in PARTINGS and (is_later or at == cursor.seen):
+            del self._cursors[log]
+
     def welcomed(self, newest: str) -> bool:
         """The own log ends at `newest`. True where it had more: the store has lost its end, and we go on from there."""
-        return self.regressed(newest)
+        return self.regressed(OWN_LOG, newest)
 
-    def regressed(self, at: str) -> bool:
-        """The own log has lost what was behind `at`, and goes on there. True where this reader had more."""
-        self._newest = at
-        cursor = self._cursor(OWN_LOG)
+    def regressed(self, log: str, at: str) -> bool:
+        """The log has lost what was behind `at`, and goes on there. True where this reader had more."""
+        if log == OWN_LOG:
+            self._newest = at
+        cursor = self._cursor(log)
         if cursor.seen is None or not is_newer(cursor.seen, at):
             return False
         cursor.return_to(at)
-        self._lost |= {key for key, where in self._given.items() if is_newer(where, at)}
+        self._lost |= {key for key, where in self._given.items() if key[0] == log and is_newer(where, at)}
         return True
 
     def comes_again(self, key: Key) -> bool:
@@ -125,7 +140,7 @@ class Reader:
         return key in self._lost
 
     def gave(self, key: Key, at: str) -> None:
-        """A message of the own log."""
+        """A message was given."""
         self._given[key] = at
         if len(self._given) > MOST_KEYS:
             del self._given[next(iter(self._given))]

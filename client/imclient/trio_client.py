@@ -23,12 +23,13 @@ import trio
 
 from imclient.address import Address, parse_url
 from imclient.client import Client
-from imclient.core import LOGIN_SECONDS, Identity, Replica
+from imclient.core import LOGIN_SECONDS, Replica
 from imclient.errors import ConnectionLost, error_of
 from imclient.events import OWN_LOG
 from imclient.outbox import Outbox
 from imclient.profile import Profile, machine_name
 from imclient.reader import Reader
+from imclient.stages import Identity
 from imclient.wire import Dial, Wire, dialler, open_wire
 from imserver.errors import SetupError
 from imserver.model import parse_device

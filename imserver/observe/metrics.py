@@ -127,6 +127,7 @@ GAUGES = (
     Row("sessions", "Connections open now."),
     Row("tcp_sessions", "Connections open now over TCP."),
     Row("websocket_sessions", "Connections open now over WebSocket."),
+    Row("groups_followed", "Groups that have a follower here now."),
     Row("store_in_flight", "Calls without a reply yet."),
     Row(
         "overload_level",

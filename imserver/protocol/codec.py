@@ -11,7 +11,17 @@ import msgspec
 
 from imserver.errors import BadFrame, BadRequest, FramingError, ImError, RequestError, UnknownOp
 from imserver.model import Entry
-from imserver.protocol.commands import COMMANDS, Command, ContactAdd, ContactSet, Ref, Send, SetPresence
+from imserver.protocol.commands import (
+    COMMANDS,
+    Command,
+    ContactAdd,
+    ContactSet,
+    GroupCreate,
+    GroupSet,
+    Ref,
+    Send,
+    SetPresence,
+)
 from imserver.protocol.pushes import (
     EMPTY,
     AnyPush,
@@ -42,6 +52,8 @@ MAX_DEPTH = 64
 _TEXTS: dict[type[Command], tuple[str, ...]] = {
     ContactAdd: ("note",),
     ContactSet: ("name", "groups"),
+    GroupCreate: ("name", "topic"),
+    GroupSet: ("name", "topic"),
     SetPresence: ("status",),
 }
 

@@ -11,6 +11,8 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 
 from imserver.errors import FramingError
+from imserver.model import Entry
+from imserver.protocol.codec import encode_entry
 
 
 class Framing(Protocol):
@@ -32,6 +34,9 @@ class Framing(Protocol):
 
     def encode(self, payload: bytes) -> bytes:
         """The bytes that carry one frame."""
+
+    def encode_entry(self, entry: Entry) -> bytes:
+        """The bytes that carry the push of an entry: made once, and shared by all who have this framing."""
 
     def encode_close(self) -> bytes:
         """The bytes that say that no more frames follow."""
@@ -101,6 +106,11 @@ class LineFraming:
 
     def encode(self, payload: bytes) -> bytes:
         return payload + b"\n"
+
+    def encode_entry(self, entry: Entry) -> bytes:
+        if entry.line is None:
+            entry.line = encode_entry(entry) + b"\n"
+        return entry.line
 
     def encode_close(self) -> bytes:
         return b""
@@ -220,6 +230,11 @@ class WebSocketFraming:
         if size < 65536:
             return b"\x81\x7e" + size.to_bytes(2, "big") + payload
         return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+
+    def encode_entry(self, entry: Entry) -> bytes:
+        if entry.message is None:
+            entry.message = self.encode(encode_entry(entry))
+        return entry.message
 
     def encode_close(self) -> bytes:
         if self.closed:

@@ -24,6 +24,7 @@ class TailState(Enum):
     CATCHING_UP = "catching up"  # reading the log from its position
     LIVE = "live"  # forwarding entries as they are published
     BEHIND = "behind"  # the client does not take more; reads on when it does
+    ENDED = "ended"  # the user has left the group
 
 
 class Event(Enum):
@@ -37,6 +38,7 @@ class Event(Enum):
     GAP = "gap"  # an entry is missing, or may be: a link was lost
     OVERFLOWED = "overflowed"  # the out-buffer is full
     DRAINED = "drained"  # the out-buffer is empty again
+    LEFT = "left"
 
 
 S = TypeVar("S", State, TailState)
@@ -52,14 +54,18 @@ TAIL: dict[TailState, dict[Event, TailState]] = {
     TailState.CATCHING_UP: {
         Event.CAUGHT_UP: TailState.LIVE,
         Event.OVERFLOWED: TailState.BEHIND,
+        Event.LEFT: TailState.ENDED,
     },
     TailState.LIVE: {
         Event.GAP: TailState.CATCHING_UP,
         Event.OVERFLOWED: TailState.BEHIND,
+        Event.LEFT: TailState.ENDED,
     },
     TailState.BEHIND: {
         Event.DRAINED: TailState.CATCHING_UP,
+        Event.LEFT: TailState.ENDED,
     },
+    TailState.ENDED: {},
 }
 
 

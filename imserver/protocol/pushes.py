@@ -47,6 +47,64 @@ class Page(msgspec.Struct, omit_defaults=True):
     next: str | None = None
 
 
+class NewGroup(msgspec.Struct):
+    """The `ok` of `group.create`."""
+
+    group: str
+
+
+class GroupDetails(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The `ok` of `group.info`. `role` and `at` (the end of its log): where the user is a member."""
+
+    group: str
+    name: str
+    topic: str
+    open: bool
+    history: str
+    posting: str
+    members: int
+    role: str | None = None
+    at: str | None = None
+
+
+class Member(msgspec.Struct):
+    """One of `group.members`."""
+
+    user: str
+    role: str
+
+
+class MemberPage(msgspec.Struct, omit_defaults=True):
+    """The `ok` of `group.members`. Where there is `next`, ask again with it as `cursor`."""
+
+    members: list[Member]
+    next: str | None = None
+
+
+class GroupListed(msgspec.Struct, rename={"since": "from"}):
+    """One of `groups`: `from` where the membership began, `at` where its log ends."""
+
+    group: str
+    name: str
+    role: str
+    since: str
+    at: str
+
+
+class Invitation(msgspec.Struct):
+    """One of `groups`; `at` in the group's log."""
+
+    group: str
+    at: str
+
+
+class GroupList(msgspec.Struct):
+    """The `ok` of `groups`."""
+
+    groups: list[GroupListed]
+    invited: list[Invitation]
+
+
 class Contact(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """One contact, as its owner sees it. `quiet`: asks, and has never been a contact nor been asked."""
 
@@ -115,6 +173,22 @@ class MessagePush(Push, tag="msg", kw_only=True):
     log: str | None = None
 
 
+class GroupPush(Push, tag="group", kw_only=True):
+    """An entry about a group: in its own log (`log`), or in that of the user concerned (`group`, `since`)."""
+
+    at: str
+    prev: str
+    change: str
+    log: str | None = None
+    group: str | None = None
+    since: str | None = msgspec.field(name="from", default=None)
+    user: str | None = None
+    by: str | None = None
+    role: str | None = None
+    name: str | None = None
+    topic: str | None = None
+
+
 class ContactPush(Push, tag="contact", kw_only=True):
     """An entry: how the user stands to another one from now on; all fields of `Contact`."""
 
@@ -156,19 +230,24 @@ class Synced(Push, tag="synced"):
 class Truncated(Push, tag="truncated"):
     """Entries before `at` are no longer kept; the session goes on from there.
 
-    `at`: the oldest entry that is kept; where none is, the end of the log.
+    `at`: the oldest entry that is kept; where none is, the end of the log. `log`: the group, where it is a group's log;
+    then it may also be that the user was no member before `at`, or, with `count`, that so many entries (at least) are
+    not sent unasked: `history` has them.
     """
 
     at: str
+    log: str | None = None
+    count: int = 0
 
 
 class Regressed(Push, tag="regressed"):
     """The log has lost what was behind `at`, and goes on from there.
 
-    What was lost may come again, at new positions. The `prev` of the next entry is `at`.
+    What was lost may come again, at new positions. The `prev` of the next entry is `at`. `log`: of a group.
     """
 
     at: str
+    log: str | None = None
 
 
 class ResendPush(Push, tag="resend"):
@@ -213,6 +292,7 @@ class Shared(msgspec.Struct, gc=False):
 
 AnyPush = (
     MessagePush
+    | GroupPush
     | ContactPush
     | PresencePush
     | TypingPush

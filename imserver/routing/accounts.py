@@ -10,7 +10,8 @@ from imserver.security import tokens
 from imserver.security.passwords import Passwords
 from imserver.session.context import Context
 from imserver.session.cursor import is_newer
-from imserver.session.session import Identity, Session
+from imserver.session.identity import Identity
+from imserver.session.session import Session
 from imserver.store.calls import Attached, Late
 
 LOGIN_TRIES = 16
@@ -42,6 +43,7 @@ class Accounts:
         """Into the line. What is wrong with it is said before it waits and a password is hashed."""
         parse_device(command.device)
         _since(command)
+        _since_of_groups(command)
         link = self._context.store.link_of(_claimed_user(command))
         self._context.entrance.arrive(session, command, self._login, link, hashes=command.token is None)
 
@@ -90,8 +92,10 @@ class Accounts:
         if context.store.may_have_lost(context.clock.now):
             session.ask_to_resend()
         assert session.tail is not None
+        assert session.following is not None
         if since is not None and is_newer(since, attached.last):
             session.tail.go_back_to(attached.last)
+        session.following.enter(attached.groups, _since_of_groups(command))
         session.tail.begin()
 
     async def _attach(
@@ -163,6 +167,13 @@ def _since(command: Login) -> Position | None:
     if isinstance(since, dict):
         since = since.get("")
     return None if since is None else parse_position(since, "since")
+
+
+def _since_of_groups(command: Login) -> dict[str, Position]:
+    """The same of groups' logs."""
+    if not isinstance(command.since, dict):
+        return {}
+    return {log: parse_position(at, "since") for log, at in command.since.items() if log}
 
 
 def _start(since: Position | None, attached: Attached) -> Position:

@@ -1,10 +1,12 @@
-"""Reading a conversation back. It is read from the user's own log: there is no second copy that could differ."""
+"""Reading a conversation back. It is read from the user's own log, or the group's: no second copy could differ."""
 
 from imserver.errors import NotFound
-from imserver.model import Entry, Position, UserId, parse_address, parse_position
+from imserver.model import START, Entry, GroupId, Position, UserId, is_group, parse_address, parse_position
 from imserver.protocol.commands import History
+from imserver.protocol.groups import MEMBERS
 from imserver.protocol.pushes import Page
 from imserver.session.context import Context
+from imserver.session.cursor import is_newer
 from imserver.session.session import Session
 from imserver.store.stored import head_of
 
@@ -20,10 +22,11 @@ class Histories:
 
     async def history(self, session: Session, command: History) -> None:
         partner = parse_address(command.partner, "with")
-        if partner.startswith("#"):
-            raise NotFound(f"there is no group {partner}")
         before = None if command.before is None else parse_position(command.before, "before")
-        found, reached = await self._look_back(session.user, UserId(partner), before, command.limit)
+        if is_group(partner):
+            found, reached = await self._look_back_in_group(session.user, GroupId(partner), before, command.limit)
+        else:
+            found, reached = await self._look_back(session.user, UserId(partner), before, command.limit)
         found.reverse()
         session.reply(command.ref, Page(found, reached is not None, reached.decode() if reached else None))
 
@@ -37,6 +40,29 @@ class Histories:
             for entry in page:
                 before = entry.at
                 if _is_with(entry, user, partner):
+                    found.append(entry)
+                    if len(found) == limit:
+                        return found, before
+            if len(page) < PAGE_ENTRIES:
+                return found, None
+        return found, before
+
+    async def _look_back_in_group(
+        self, user: UserId, group: GroupId, before: Position | None, limit: int
+    ) -> tuple[list[Entry], Position | None]:
+        """The group's messages, as far as the user may read."""
+        info = await self._context.store.groups.info(group, user)
+        if info.since is None or info.standing not in MEMBERS:
+            raise NotFound("with: there is no such group, or you are no member")
+        oldest = START if info.history == "all" else info.since
+        found: list[Entry] = []
+        for _ in range(MOST_ENTRIES // PAGE_ENTRIES):
+            page = await self._context.store.read_back(group, before, PAGE_ENTRIES)
+            for entry in page:
+                if not is_newer(entry.at, oldest):
+                    return found, None
+                before = entry.at
+                if head_of(entry.content).ev == "msg":
                     found.append(entry)
                     if len(found) == limit:
                         return found, before

@@ -14,15 +14,29 @@ done are, too. Dedupe makes this harmless for what was not lost, in either of th
 from collections.abc import Callable
 
 from imserver.errors import ImError, NotFound, Unavailable
-from imserver.model import Entry, Place, UserId, parse_address, parse_message_id, parse_position
+from imserver.model import (
+    Entry,
+    GroupId,
+    Place,
+    Position,
+    UserId,
+    parse_address,
+    parse_group,
+    parse_message_id,
+    parse_position,
+)
 from imserver.protocol.commands import Ack, Ping, Resend, Send
-from imserver.protocol.pushes import EMPTY
-from imserver.routing.returning import Returning
+from imserver.protocol.pushes import EMPTY, Sent
+from imserver.routing.returning import Returning, ReturningGroups
 from imserver.session.context import Context
+from imserver.session.cursor import is_newer
+from imserver.session.fan_out import fan_out
 from imserver.session.session import Session
+from imserver.session.tail import Tail
 from imserver.store.calls import Appended
 from imserver.store.redis_link import RedisLink
 from imserver.store.store import NOBODY, Store
+from imserver.store.stored import head_of
 
 _OVERTAKEN = Unavailable("the store may have lost this; send again with the same id")
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
@@ -45,11 +59,22 @@ class Sending:
         if self._asked != session.asked:  # one of the logs may have lost it since
             result = _OVERTAKEN
         if isinstance(result, Appended):
-            assert session.tail is not None  # a session that sends has logged in; a closed one keeps its tail
-            session.tail.answer(result.at, result.prev, command.ref, command.id)
+            tail = session.tail_of(command.to)
+            if tail is None:  # a group that this session does not follow yet, or any more
+                session.reply(command.ref, Sent(command.id, result.at, result.prev))
+            else:
+                tail.answer(result.at, result.prev, command.ref, command.id)
         else:
             session.fail(command.ref, result)
         session.finished_sending(command.id)
+
+
+def _given_of(session: Session, group: GroupId, upto: Position) -> Position:
+    """Never past what the session was given of the group's log. Raises NotFound."""
+    tail = session.tail_of(group)
+    if tail is None:
+        raise NotFound(f"log: you are no member of {group}")
+    return tail.position if is_newer(upto, tail.position) else upto
 
 
 class SendingInSteps(Sending):
@@ -86,6 +111,7 @@ class Messages:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._returning: dict[RedisLink, Returning] = {}
+        self._returning_groups: dict[RedisLink, ReturningGroups] = {}
 
     # -- commands
 
@@ -95,15 +121,17 @@ class Messages:
         if session.asked != session.resent:
             raise Unavailable("what was confirmed last has to be sent again first: say `resend`")
         to, message_id = parse_address(command.to), parse_message_id(command.id)
-        if to[0] == "#":
-            raise NotFound(f"to: there is no group {to}")
         context.counters.messages_in += 1
-        store, user, sender = context.store, identity.user, identity.sender
-        dedupe, content, again = sender.dedupe(message_id), sender.content(to, message_id, command.body), 0
+        store, user, sender, again = context.store, identity.user, identity.sender, 0
+        dedupe, to_group = sender.dedupe(message_id), to[0] == "#"
+        content = (sender.group_content if to_group else sender.content)(to, message_id, command.body)
         if command.again:
             session.charge(AGAIN_COST)
             again = len(content) - len(bytes(command.body)) - 1
-        if to == user:
+        if to_group:
+            command.to = to
+            store.groups.post(to, user, dedupe, content, identity.place, Sending(session, command).on_stored, again)
+        elif to == user:
             store.append(user, dedupe, content, identity.place, Sending(session, command).on_stored, again)
         elif store.reaches_both:
             store.append_both(to, user, dedupe, content, identity.place, Sending(session, command).on_stored, again)
@@ -119,10 +147,14 @@ class Messages:
     def ack(self, session: Session, command: Ack) -> None:
         """With `ref` it is answered once the cursor is stored; without, it is stored within a second."""
         upto = parse_position(command.upto, "upto")
-        if command.log is not None:
-            raise NotFound(f"log: there is no group {command.log}")
+        group = None if command.log is None else parse_group(command.log, "log")
+        if group is not None:
+            upto = _given_of(session, group, upto)
         if command.ref is None:
-            session.keep(upto)
+            if group is None or session.following is None:
+                session.keep(upto)
+            else:
+                session.following.keep(group, upto)
             return
 
         def stored(reply: object) -> None:
@@ -131,17 +163,32 @@ class Messages:
             else:
                 session.reply(command.ref, EMPTY)
 
-        self._context.store.ack(session.user, session.device, upto, stored)
+        if group is None:
+            self._context.store.ack(session.user, session.device, upto, stored)
+        else:
+            self._context.store.groups.ack(session.user, session.device, group, upto, stored)
 
     def ping(self, session: Session, command: Ping) -> None:
         session.reply(command.ref, EMPTY)
 
     # -- what the store says
 
-    def on_entry(self, user: UserId, entry: Entry, origin: bytes) -> None:
-        for session in self._context.registry.sessions_of(user):
+    def on_entry(self, log: str, entry: Entry, origin: bytes) -> None:
+        if log[0] == "#":
+            followers = self._context.registry.followers_of(log)
+            fan_out(self._context, followers, entry, self._own_tail(log, entry, origin))
+            return
+        for session in self._context.registry.sessions_of(UserId(log)):
             assert session.tail is not None
             session.tail.offer(entry, is_own=session.place == origin)
+
+    def _own_tail(self, group: str, entry: Entry, origin: bytes) -> Tail | None:
+        """The tail of the session that sent a group's message, where it is here."""
+        if origin == NOBODY:
+            return None
+        sender = UserId(head_of(entry.content).sender or "")
+        of_sender = (it.tail_of(group) for it in self._context.registry.sessions_of(sender) if it.place == origin)
+        return next(of_sender, None)
 
     def on_expelled(self, user: UserId, place: Place, why: str) -> None:
         if place in self._context.entering:  # in the directory already, but its login has not heard of that
@@ -150,21 +197,33 @@ class Messages:
             if session.place == place:
                 session.expelled(why)
 
-    def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
+    def on_link_up(self, holds: Callable[[str], bool]) -> None:
         """What was published while a shard was out of reach never came: its sessions read from where they are."""
         sessions = [session for session in self._context.registry if holds(session.user)]
         if sessions:
             link = self._context.store.link_of(sessions[0].user)
             self._returning.setdefault(link, Returning(self._context)).begin(sessions)
+        self.on_cleared(holds)
 
-    def on_new_epoch(self, holds: Callable[[UserId], bool]) -> None:
+    def on_cleared(self, holds: Callable[[str], bool]) -> None:
+        """The node enters the groups of a shard again."""
+        groups = [group for group in self._context.registry.groups() if holds(group)]
+        if groups:
+            link = self._context.store.link_of(groups[0])
+            self._returning_groups.setdefault(link, ReturningGroups(self._context)).begin(groups)
+
+    def on_new_epoch(self, holds: Callable[[str], bool]) -> None:
         """All sessions are asked: what a client sent to a user of that shard may be lost, whatever shard is its own."""
         for session in self._context.registry:
             if holds(session.user) and session.tail is not None:
                 session.tail.doubt()
             session.ask_to_resend()
+        for group in self._context.registry.groups():
+            if holds(group):
+                for tail in self._context.registry.followers_of(group):
+                    tail.doubt()
 
-    def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
+    def on_lease_lost(self, holds: Callable[[str], bool]) -> None:
         """Other workers may reach the shard; each client waits a little, so that they do not all come at once."""
         random = self._context.random
         for session in self._context.registry:

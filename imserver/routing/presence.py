@@ -197,8 +197,7 @@ class Presence:
         push = Shared(_push(user, told))
         for contact in to:
             for session in self._context.registry.sessions_of(contact):
-                assert session.tail is not None
-                if session.tail.is_synced:  # else it hears of all of them when it is
+                if session.is_synced:  # else it hears of all of them when it is
                     self._pass_on(session, push)
 
     def _pass_on(self, session: Session, push: Shared) -> None:
@@ -223,7 +222,7 @@ class Presence:
 
     def missed(self) -> None:
         """A shard was out of reach, or is: any contact may be on it."""
-        synced = (session for session in self._context.registry if session.tail is not None and session.tail.is_synced)
+        synced = (session for session in self._context.registry if session.is_synced)
         self._outdated.update(dict.fromkeys(synced))
 
     def tick(self, now: float) -> None:

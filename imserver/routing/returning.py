@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from imserver.errors import ExpiredToken, ImError
+from imserver.model import GroupId, Position
 from imserver.session.context import Context
 from imserver.session.session import Session
 from imserver.store.calls import Attached, Replaced
@@ -60,3 +61,35 @@ def _take(session: Session, result: Attached | ImError) -> None:
         )
     elif session.tail is not None:
         session.tail.ends_at(result.last)
+
+
+class ReturningGroups:
+    """The same of the groups of one shard that are followed here: once each, for all their followers."""
+
+    __slots__ = ("_context", "_under_way", "_waiting")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._waiting: deque[GroupId] = deque()
+        self._under_way = 0
+
+    def begin(self, groups: Iterable[GroupId]) -> None:
+        """All of the shard's."""
+        self._waiting = deque(groups)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._waiting and self._under_way < AT_ONCE:
+            self._under_way += 1
+            self._ask(self._waiting.popleft())
+
+    def _ask(self, group: GroupId) -> None:
+        def answered(end: Position | ImError) -> None:
+            self._under_way -= 1
+            if not isinstance(end, ImError) and end:  # else the link is lost once more, or the group is gone
+                for tail, session in list(self._context.registry.followers_of(group).items()):
+                    if session.following is not None:
+                        session.following.resume(tail, end)
+            self._go_on()
+
+        self._context.store.groups.follow_again(group, answered)

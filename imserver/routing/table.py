@@ -3,6 +3,7 @@
 from imserver.protocol import commands
 from imserver.routing.accounts import Accounts
 from imserver.routing.contacts import ContactLists
+from imserver.routing.groups import Groups, group_handlers
 from imserver.routing.history import Histories
 from imserver.routing.messages import Messages
 from imserver.routing.presence import Presence
@@ -31,5 +32,6 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         commands.Privacy: contacts.privacy,
         commands.SetPresence: presence.show,
         commands.Typing: presence.typing,
+        **group_handlers(Groups(context)),
         commands.Ping: messages.ping,
     }

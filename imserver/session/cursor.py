@@ -29,3 +29,8 @@ def judge(position: Position, at: Position, prev: Position) -> Verdict:
 
 def is_newer(at: Position, position: Position) -> bool:
     return position_order(at) > position_order(position)
+
+
+def later(position: Position, other: Position | None) -> Position:
+    """The newer of the two; a log that has lost its end may end before what was heard of it."""
+    return position if other is None or is_newer(position, other) else other

@@ -6,13 +6,12 @@ of `protocol.commands`, a handler of `routing`). It passes on what its tail forw
 """
 
 from functools import partial
-from sys import intern
 from typing import NoReturn
 
 import msgspec
 
 from imserver.errors import ImError, NotAllowed, NotLoggedIn, Overloaded, RateLimited, Unavailable
-from imserver.model import DeviceId, Place, Position, UserId
+from imserver.model import DeviceId, Entry, GroupId, Place, Position, UserId, is_group
 from imserver.observe.log import get_logger
 from imserver.protocol.commands import COMMANDS, Command, Ref
 from imserver.protocol.lifecycle import SESSION, Event, State, advance
@@ -21,10 +20,11 @@ from imserver.protocol.overload import Level, level_of, retry_after
 from imserver.protocol.pushes import Bye, Push, ResendPush
 from imserver.session.context import Channel, Context, RareHandler
 from imserver.session.cursor import is_newer
+from imserver.session.following import Following
+from imserver.session.identity import Identity
 from imserver.session.tail import Tail
 from imserver.store.calls import OWES
 from imserver.store.epochs import RESEND_SECONDS
-from imserver.store.stored import Sender
 
 log = get_logger("session")
 
@@ -33,20 +33,6 @@ NEWCOMER_RETRY_SECONDS = 0.1
 
 _NEVER = Level.NEVER  # looked up with every message
 LOGOUT = "logout"
-
-
-class Identity:
-    """Who has logged in, and where the directory says that it is."""
-
-    __slots__ = ("device", "generations", "place", "sender", "user")
-
-    def __init__(self, user: UserId, device: DeviceId, place: Place, generations: str) -> None:
-        """`generations`: of the account's tokens when it logged in; others mean that the login was revoked."""
-        self.user = user
-        self.device = device
-        self.place = place
-        self.generations = intern(generations)  # the same for nearly all
-        self.sender = Sender(user, device)
 
 
 class Session:
@@ -58,6 +44,7 @@ class Session:
         "asked",
         "channel",
         "context",
+        "following",
         "heard",
         "identity",
         "opened",
@@ -75,6 +62,7 @@ class Session:
         self.state = State.NEW
         self.identity: Identity | None = None
         self.tail: Tail | None = None
+        self.following: Following | None = None  # groups, and what is to come before `synced`
         self.opened = self.heard = now
         self.acked: Position | None = None  # kept by the device, not stored yet
         self.sending: list[str] | None = None  # ids of the sends without an answer; None at rest
@@ -135,7 +123,7 @@ class Session:
         """For what costs more than its row says. Raises RateLimited."""
         wait = self._bucket.take(cost, self.context.limits, self.context.clock.now)
         if wait:  # no misbehaviour: whoever had much under way when it lost its connection has much to repeat
-            raise RateLimited("too many repeats at once", round(wait, 3) + 0.001)
+            raise RateLimited("too much at once", round(wait, 3) + 0.001)
 
     def _refuse_in_state(self) -> NoReturn:
         if self.state is State.INSIDE:
@@ -208,6 +196,38 @@ class Session:
         """The channel has sent all that was kept."""
         if self.tail is not None:
             self.tail.drained()
+        if self.following is not None:
+            for tail in tuple(self.following.tails.values()):
+                tail.drained()
+
+    def tail_of(self, log: str) -> Tail | None:
+        """Of the own log, or of a group's that is followed."""
+        if not is_group(log):
+            return self.tail
+        return None if self.following is None else self.following.tails.get(GroupId(log))
+
+    def caught_up(self, tail: Tail) -> None:
+        """A log has been read to its end."""
+        if self.following is not None:
+            self.following.caught_up(tail.log)
+
+    @property
+    def is_synced(self) -> bool:
+        """The client was told that the backlog is over."""
+        return self.tail is not None and (self.following is None or self.following.is_synced)
+
+    def cannot_read(self, tail: Tail) -> None:
+        """The store does not give a log."""
+        if self.following is not None and is_group(tail.log):
+            self.following.cannot_read(tail)
+        else:
+            self.expel(
+                "unavailable", "the log can't be read now", reconnect=True, after=round(1 + self.context.random(), 3)
+            )
+
+    def on_group_event(self, tail: Tail, entry: Entry) -> None:
+        """An entry about a group was forwarded: the user may have joined, or left."""
+        (self.following or Following(self)).on_event(tail, entry)
 
     # -- logging in
 
@@ -231,6 +251,7 @@ class Session:
         self.state = advance(SESSION, self.state, Event.WELCOMED)
         self.identity = identity
         self.tail = Tail(self, identity.user, position, end, new_device=new_device)
+        self.following = Following(self, end, is_synced=False)
         del self.context.newcomers[self]
         self.channel.admitted()
         self.context.registry.add(identity.user, self)
@@ -278,6 +299,14 @@ class Session:
         if self.acked is None or is_newer(position, self.acked):
             self.acked = position
         self.context.cursors[self] = None
+
+    def store_acked(self) -> None:
+        """What was kept since this was called last."""
+        if self.acked is not None:
+            self.context.store.ack(self.user, self.device, self.acked)
+            self.acked = None
+        if self.following is not None:
+            self.following.store_acked()
 
     # -- time
 
@@ -345,6 +374,8 @@ class Session:
         context.cursors.pop(self, None)
         context.newcomers.pop(self, None)
         if identity is not None:
+            if self.following is not None:
+                self.following.close()
             context.registry.remove(identity.user, self)
             context.store.detach(identity.user, identity.place, self.acked, partial(self._went, why == LOGOUT))
             log.debug("session closed", user=identity.user, device=identity.device, why=why)

@@ -14,12 +14,12 @@ than all that was lost.)
 from typing import TYPE_CHECKING
 
 from imserver.errors import ImError, Unavailable
-from imserver.model import Entry, Position, UserId
+from imserver.model import Entry, Position, is_group
 from imserver.protocol.commands import Ref
 from imserver.protocol.lifecycle import TAIL, Event, TailState, advance
-from imserver.protocol.pushes import Regressed, Sent, Synced, Truncated
+from imserver.protocol.pushes import Regressed, Sent, Truncated
 from imserver.session.cursor import Verdict, is_newer, judge
-from imserver.store.stored import head_of
+from imserver.store.stored import GROUP_KIND, KIND_AT, head_of
 
 if TYPE_CHECKING:
     from imserver.session.session import Session
@@ -31,9 +31,9 @@ _LIVE, _FORWARD = TailState.LIVE, Verdict.FORWARD  # looked up with every messag
 class Tail:
     """`position`: everything up to there was forwarded, or needs not be."""
 
-    __slots__ = ("_answers", "_end", "_may_be_cut", "_page", "_session", "is_synced", "log", "position", "state")
+    __slots__ = ("_answers", "_end", "_may_be_cut", "_page", "_session", "log", "position", "state")
 
-    def __init__(self, session: "Session", log: UserId, position: Position, end: Position, *, new_device: bool) -> None:
+    def __init__(self, session: "Session", log: str, position: Position, end: Position, *, new_device: bool) -> None:
         """`end`: where the log ended when the session entered the directory.
 
         `new_device`: that entries before the oldest kept one are gone is no news to it.
@@ -45,7 +45,6 @@ class Tail:
         self._may_be_cut = not new_device
         # The log is known to reach to there, which is to be read; None while everything known of has been forwarded.
         self._end: Position | None = end
-        self.is_synced = False  # the client was told that the backlog is over
         self._page = 0  # entries asked for by the read under way; 0: none is
         # Replies that wait for their entries' place; more than one where a client repeated a send.
         self._answers: dict[Position, list[tuple[Ref, Sent]]] | None = None
@@ -105,13 +104,46 @@ class Tail:
         context.counters.messages_out += 1
         channel.forward(entry)
         if channel.out_bytes > context.settings.out_buffer_bytes:
-            self.state = advance(TAIL, self.state, Event.OVERFLOWED)
+            self.overflow()
+        if entry.content[KIND_AT] == GROUP_KIND:
+            session.on_group_event(self, entry)
+
+    def overflow(self) -> None:
+        """The client takes no more for now."""
+        self.state = advance(TAIL, self.state, Event.OVERFLOWED)
 
     # -- what is read
 
     def begin(self) -> None:
         """Reads from the position, for the first time."""
         self._read()
+
+    def enter(self, start: Position, end: Position, *, is_cut: bool, surplus: int) -> None:
+        """A group's log is followed from `start` on; it ends at `end`.
+
+        `is_cut`: what was before is not for this user. `surplus`: so many entries, and perhaps more, are too many to be
+        given unasked.
+        """
+        if is_cut and self._may_be_cut and is_newer(start, self.position):
+            self._tell_truncated(start)
+        if is_newer(self.position, start):
+            self.go_back_to(start)
+        self.position = start
+        if surplus:
+            self._tell_truncated(end, surplus)
+            self.position = end
+        self._reaches(end)
+        if self._end is None or self._end == self.position:
+            self._caught_up()
+        else:
+            self._read()
+
+    def end(self) -> None:
+        """The user has left: nothing more comes. What was sent before is stored, and answered."""
+        self.state = advance(TAIL, self.state, Event.LEFT)
+        answers, self._answers = self._answers or {}, None
+        for waiting in answers.values():
+            self._reply_all(waiting)
 
     def catch_up(self) -> None:
         """Reads from the position on, unless that is being done or the client takes nothing anyway."""
@@ -127,14 +159,19 @@ class Tail:
         elif last != self.position:
             self._end = last
             self.catch_up()
+        if self.state is TailState.CATCHING_UP:
+            self._read()  # where a read has failed
 
     def go_back_to(self, at: Position) -> None:
         """The log has lost what was behind `at`."""
         session = self._session
         session.context.counters.regressions += 1
         self.position = at
-        session.push(Regressed(at.decode()))
-        if self.is_synced:  # until then the position is what a client has said, perhaps
+        session.push(Regressed(at.decode(), self.log if is_group(self.log) else None))
+        following = session.following
+        if following is None or following.has_caught_up(
+            self.log
+        ):  # until then the position is what a client has said, perhaps
             session.context.store.went_back(self.log)
 
     def _reaches(self, at: Position) -> None:
@@ -154,19 +191,15 @@ class Tail:
         context = self._session.context
         context.counters.log_reads += 1
         self._page = context.settings.page_entries
-        context.store.read(self.log, self.position, self._page, self._on_page)
+        store = context.store.groups if is_group(self.log) else context.store
+        store.read(self.log, self.position, self._page, self._on_page)
 
     def _on_page(self, page: list[Entry] | ImError) -> None:
         asked, self._page = self._page, 0
-        if self._session.is_closed:
+        if self._session.is_closed or self.state is TailState.ENDED:
             return
         if isinstance(page, ImError):
-            self._session.expel(
-                "unavailable",
-                "the log can't be read now",
-                reconnect=True,
-                after=round(1 + self._session.context.random(), 3),
-            )
+            self._session.cannot_read(self)
             return
         if page:
             self._tell_if_cut(page[0])
@@ -184,7 +217,7 @@ class Tail:
     def _tell_if_cut(self, oldest: Entry) -> None:
         """The log keeps a bounded past. Each entry names the one before it, so a cut shows."""
         if self._may_be_cut and is_newer(oldest.prev, self.position):
-            self._session.push(Truncated(oldest.at.decode()))
+            self._tell_truncated(oldest.at)
         self._may_be_cut = True
 
     def _go_back_if_lost(self, oldest: Entry) -> None:
@@ -224,10 +257,7 @@ class Tail:
         if end is not None and is_newer(end, self.position):
             self._skip_to(end)
         self._may_be_cut = True  # also where a new device found an empty log: from now on it has a past
-        if not self.is_synced:
-            self.is_synced = True
-            self._session.push(Synced(self.position.decode()))
-            self._session.context.attendance.came(self._session)
+        self._session.caught_up(self)
 
     def _skip_to(self, end: Position) -> None:
         """What is between was stored and heard of, but the log has been read and nothing up to there is kept any more.
@@ -235,5 +265,8 @@ class Tail:
         Left untold, it would show with the next entry only, and that may take days.
         """
         if self._may_be_cut:
-            self._session.push(Truncated(end.decode()))
+            self._tell_truncated(end)
         self.position = end
+
+    def _tell_truncated(self, at: Position, count: int = 0) -> None:
+        self._session.push(Truncated(at.decode(), self.log if is_group(self.log) else None, count))

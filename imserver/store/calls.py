@@ -11,12 +11,12 @@ import msgspec
 from hiredis import pack_command
 
 from imserver.errors import BadCredentials, Blocked, Exists, ExpiredToken, ImError, NotAllowed, NotFound, Unavailable
-from imserver.model import START, Entry, Place, Position
+from imserver.model import START, Entry, GroupId, Place, Position
 from imserver.store.partitions import Hosting, LeaseKeys, UserKeys
 
 Packed = bytes
 
-_LIBRARY = ("head", "log", "directory", "accounts", "leases", "epochs", "contacts", "presence")
+_LIBRARY = ("head", "log", "directory", "accounts", "leases", "epochs", "contacts", "presence", "groups")
 
 # hiredis's own stub knows tuples of one element only.
 _pack: Callable[[tuple[bytes | str | int, ...]], Packed] = pack_command  # type: ignore[assignment]
@@ -27,7 +27,7 @@ def pack(*parts: bytes | str | int) -> Packed:
     return _pack(parts)
 
 
-def _call(function: bytes, keys: tuple[bytes, ...], *arguments: bytes | str | int) -> Packed:
+def call(function: bytes, keys: tuple[bytes, ...], *arguments: bytes | str | int) -> Packed:
     return pack(b"FCALL", function, len(keys), *keys, *arguments)
 
 
@@ -44,12 +44,21 @@ class Appended(msgspec.Struct, gc=False):
     prev: Position | None
 
 
+class Listed(NamedTuple):
+    """A group in a user's list. `since`: where the membership began (None: perhaps there is none)."""
+
+    group: GroupId
+    since: Position | None
+    cursor: Position
+
+
 class Attached(NamedTuple):
     """A session is in the directory. `last`: the log's end; `cursor`: what the device has kept (None: it is new)."""
 
     last: Position
     cursor: Position | None
     generations: str
+    groups: tuple[Listed, ...] = ()
 
 
 class Replaced(NotAllowed):
@@ -74,7 +83,7 @@ _APPEND_BOTH = (
 def append(keys: UserKeys, dedupe: bytes, content: bytes, origin: bytes, again: int = 0) -> Packed:
     """`again`: how many bytes of `content` to look for in the log; 0: none."""
     if again:
-        return _call(b"im_append_2", (keys.state, keys.log), dedupe, content, origin, again)
+        return call(b"im_append_2", (keys.state, keys.log), dedupe, content, origin, again)
     return _APPEND % (keys.packed, len(dedupe), dedupe, len(content), content, len(origin), origin)
 
 
@@ -82,7 +91,7 @@ def append_both(to: UserKeys, own: UserKeys, dedupe: bytes, content: bytes, orig
     """`to`: the recipient's, `own`: the sender's."""
     if again:
         keys = (to.state, to.log, own.state, own.log)
-        return _call(b"im_append_both_2", keys, dedupe, content, origin, again)
+        return call(b"im_append_both_2", keys, dedupe, content, origin, again)
     return _APPEND_BOTH % (to.packed, own.packed, len(dedupe), dedupe, len(content), content, len(origin), origin)
 
 
@@ -121,20 +130,21 @@ def logins(keys: UserKeys, device: str) -> Packed:
 
 def attach(keys: UserKeys, hosting: Hosting, place: Place, generations: str | None, logins: bytes | None) -> Packed:
     """A login. `logins`: what the call of that name gave."""
-    called_with = (keys.state, keys.account, hosting.key)
-    return _call(b"im_attach_2", called_with, place, generations or b"-", b"new", logins or b"0")
+    called_with = (keys.state, keys.account, hosting.key, keys.groups)
+    return call(b"im_attach_2", called_with, place, generations or b"-", b"new", logins or b"0")
 
 
 def attach_again(keys: UserKeys, hosting: Hosting, place: Place, generations: str) -> Packed:
     """Whether a session is still in the directory, and where its log ends."""
-    return _call(b"im_attach_2", (keys.state, keys.account, hosting.key), place, generations, b"again")
+    called_with = (keys.state, keys.account, hosting.key, keys.groups)
+    return call(b"im_attach_2", called_with, place, generations, b"again")
 
 
 def attached(reply: list[Any]) -> Attached | ImError:
     """The errors are BadCredentials, NotAllowed (disabled), ExpiredToken (revoked), Late, Replaced, Dead."""
     match reply[0]:
         case b"ok":
-            return Attached(reply[1], reply[2], reply[3].decode())
+            return Attached(reply[1], reply[2], reply[3].decode(), _listed(reply[4]))
         case b"disabled":
             return NotAllowed("this account is disabled")
         case b"revoked":
@@ -149,16 +159,25 @@ def attached(reply: list[Any]) -> Attached | ImError:
             return BadCredentials("user or password is wrong")
 
 
+def _listed(reply: list[Any]) -> tuple[Listed, ...]:
+    if not reply:
+        return ()
+    rows = zip(reply[::3], reply[1::3], reply[2::3], strict=True)
+    return tuple(
+        Listed(GroupId(group.decode()), None if since == b"?" else since, cursor) for group, since, cursor in rows
+    )
+
+
 OWES = 2
 
 
 def detach(keys: UserKeys, hosting: Hosting, place: Place, cursor: Position | None) -> Packed:
     """The reply: OWES where contacts may have to be told."""
-    return _call(b"im_detach_2", (keys.state, hosting.key, keys.roster), place, cursor or b"-")
+    return call(b"im_detach_2", (keys.state, hosting.key, keys.roster), place, cursor or b"-")
 
 
 def ack(keys: UserKeys, device: str, upto: Position) -> Packed:
-    return _call(b"im_ack_2", (keys.state,), device, upto)
+    return call(b"im_ack_2", (keys.state,), device, upto)
 
 
 class Bounds(NamedTuple):
@@ -174,11 +193,11 @@ TRIM_STEPS = 256  # entries looked at in one call: bounds how long it holds up t
 
 def trim(keys: UserKeys, now: float, bounds: Bounds) -> Packed:
     age, window = bounds.longest_age_seconds * 1000, bounds.dedupe_seconds * 1000
-    return _call(b"im_trim_2", (keys.state, keys.log), int(now * 1000), bounds.most_entries, age, window, TRIM_STEPS)
+    return call(b"im_trim_2", (keys.state, keys.log), int(now * 1000), bounds.most_entries, age, window, TRIM_STEPS)
 
 
 def register(keys: UserKeys, password_hash: str, now: float) -> Packed:
-    return _call(b"im_register_2", (keys.state, keys.account), password_hash, int(now))
+    return call(b"im_register_2", (keys.state, keys.account), password_hash, int(now))
 
 
 def registered(reply: list[Any]) -> ImError | None:
@@ -191,11 +210,11 @@ def password_hash(keys: UserKeys) -> Packed:
 
 
 def revoke(keys: UserKeys, device: str | None) -> Packed:
-    return _call(b"im_revoke_2", (keys.state, keys.account), device or b"")
+    return call(b"im_revoke_2", (keys.state, keys.account), device or b"")
 
 
 def erase(keys: UserKeys) -> Packed:
-    return _call(b"im_erase_2", (keys.state, keys.account, keys.log, keys.roster, keys.versions))
+    return call(b"im_erase_2", (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups))
 
 
 def found(reply: list[Any]) -> ImError | None:
@@ -205,7 +224,7 @@ def found(reply: list[Any]) -> ImError | None:
 
 def renew(keys: LeaseKeys, node: bytes, seconds: float, info: bytes = b"") -> Packed:
     """`info`: with the first one."""
-    return _call(b"im_renew_2", tuple(keys), node, int(seconds * 1000), info)
+    return call(b"im_renew_2", tuple(keys), node, int(seconds * 1000), info)
 
 
 def renewed(reply: list[Any]) -> ImError | None:
@@ -215,7 +234,7 @@ def renewed(reply: list[Any]) -> ImError | None:
 
 def leave(keys: LeaseKeys, node: bytes, owing_seconds: float = 0.0) -> Packed:
     """`owing_seconds`: contacts must hear of users who left this node, if they aren't back in so long; 0: of none."""
-    return _call(b"im_leave_2", tuple(keys), node, int(owing_seconds * 1000))
+    return call(b"im_leave_2", tuple(keys), node, int(owing_seconds * 1000))
 
 
 def leaseholders(keys: LeaseKeys) -> Packed:
@@ -225,12 +244,12 @@ def leaseholders(keys: LeaseKeys) -> Packed:
 
 def expect(keys: LeaseKeys, seconds: float, members: list[bytes]) -> Packed:
     """`members`: the leaseholders of another shard."""
-    return _call(b"im_expect_2", tuple(keys), int(seconds * 1000), *members)
+    return call(b"im_expect_2", tuple(keys), int(seconds * 1000), *members)
 
 
 def take_dead(keys: LeaseKeys, claim_seconds: float, suspect_seconds: float) -> Packed:
     """The reply: nodes that the caller has so long to clear. They have been suspect for `suspect_seconds`."""
-    return _call(b"im_take_dead_2", tuple(keys), int(claim_seconds * 1000), int(suspect_seconds * 1000))
+    return call(b"im_take_dead_2", tuple(keys), int(claim_seconds * 1000), int(suspect_seconds * 1000))
 
 
 def bury(keys: LeaseKeys, node: bytes) -> Packed:
@@ -244,11 +263,11 @@ def hosted(hosting: Hosting) -> Packed:
 
 def clear(keys: UserKeys, hosting: Hosting) -> Packed:
     """The reply: OWES where contacts may have to be told."""
-    return _call(b"im_clear_2", (keys.state, hosting.key, keys.roster), hosting.node)
+    return call(b"im_clear_2", (keys.state, hosting.key, keys.roster), hosting.node)
 
 
 def signing_keys(key: bytes, key_id: str, secret: str, *, rotate: bool) -> Packed:
-    return _call(b"im_signing_keys_2", (key,), key_id, secret, b"rotate" if rotate else b"first")
+    return call(b"im_signing_keys_2", (key,), key_id, secret, b"rotate" if rotate else b"first")
 
 
 def signing_keys_known(reply: list[Any]) -> dict[str, str]:

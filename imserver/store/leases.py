@@ -77,11 +77,13 @@ class Lease:
         *,
         spawn: Callable[..., None],
         on_lost: Callable[["RedisLink"], None],
+        on_cleared: Callable[["RedisLink"], None],
         on_dead: Callable[[], None],
         on_gone: Callable[[UserId, str], Awaitable[None]],
     ) -> None:
-        """`on_lost`: the lease is about to end. `on_dead`: this node is taken for dead and MUST end.
+        """`on_lost`: the lease is about to end. `on_cleared`: it is there again, and what the node had is cleared.
 
+        `on_dead`: this node is taken for dead and MUST end.
         `on_gone`: tells contacts of a user that its sessions at a node are gone; it may raise ServiceError.
         """
         self.link = link
@@ -89,7 +91,8 @@ class Lease:
         self.keys = lease_keys(self.first_partition)
         self._node, self._info = info.node.encode(), msgspec.json.encode(info)
         self._seconds = seconds
-        self._spawn, self._on_lost, self._on_dead, self._on_gone = spawn, on_lost, on_dead, on_gone
+        self._spawn, self._on_lost, self._on_cleared = spawn, on_lost, on_cleared
+        self._on_dead, self._on_gone = on_dead, on_gone
         self._margin = margin(seconds)
         self._ends_at = 0.0  # reactor time; not later than the store thinks; 0: none is held
         # In the store a lease ends that much earlier; then its node is suspect for as long, and dead after that.
@@ -167,6 +170,7 @@ class Lease:
         try:
             await self._clear(self._node)
             self._was_lost = False
+            self._on_cleared(self.link)
         except* ImError as error:
             log.debug("not now", what="returning", error=str(error))
         finally:

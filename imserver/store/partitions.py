@@ -61,7 +61,10 @@ class UserKeys(NamedTuple):
     log      stream: the user's log
     account  hash: password hash, creation time, disabled, token generations
     roster   hash: contacts and blocks; versions  sorted set: the version of each
+    groups   hash: group -> where the membership began; cursors of the devices in the groups' logs
     packed   state and log, packed as arguments of a call: made with every message, the same for all
+
+    A group has state, log and packed in the same form, under its own name; what else it has is in GroupKeys.
     """
 
     partition: int
@@ -70,6 +73,7 @@ class UserKeys(NamedTuple):
     account: bytes
     roster: bytes
     versions: bytes
+    groups: bytes
     packed: bytes
 
 
@@ -78,10 +82,36 @@ def user_keys(user: str) -> UserKeys:
     """The keys of `user`, kept for those seen lately: they are asked for with every message."""
     partition = partition_of(user)
     tag, name = tags()[partition], user.encode()
-    state, log, account = b"{%b}u:%b" % (tag, name), b"{%b}l:%b" % (tag, name), b"{%b}a:%b" % (tag, name)
-    roster, versions = b"{%b}k:%b" % (tag, name), b"{%b}v:%b" % (tag, name)
+    state, log, account, roster, versions, groups = (
+        b"{%b}%b:%b" % (tag, kind, name) for kind in (b"u", b"l", b"a", b"k", b"v", b"g")
+    )
     packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(state), state, len(log), log)
-    return UserKeys(partition, state, log, account, roster, versions, packed)
+    return UserKeys(partition, state, log, account, roster, versions, groups, packed)
+
+
+class GroupKeys(NamedTuple):
+    """The keys of one group, all in one slot.
+
+    state    hash: as a user's, and what the group is called; `on` has the nodes that host followers
+    log      stream: the group's log
+    members  hash: user -> standing
+    packed   all three, packed as arguments of a call
+    """
+
+    partition: int
+    state: bytes
+    log: bytes
+    members: bytes
+    packed: bytes
+
+
+@lru_cache(maxsize=16384)
+def group_keys(group: str) -> GroupKeys:
+    """The keys of `group`, kept for those seen lately."""
+    keys = user_keys(group)
+    members = b"{%b}m:%b" % (tags()[keys.partition], group.encode())
+    packed = b"%b$%d\r\n%b\r\n" % (keys.packed, len(members), members)
+    return GroupKeys(keys.partition, keys.state, keys.log, members, packed)
 
 
 def channel_prefix(partition: int) -> bytes:

@@ -9,11 +9,13 @@ from imserver.model import Entry, Place, Position, UserId
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.store import calls, circle_calls
+from imserver.store.answers import ignore
 from imserver.store.calls import Appended, Attached, Late
 from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
 from imserver.store.epochs import IN_DOUBT_SECONDS
+from imserver.store.groups import GroupStore
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.links import Links
@@ -52,6 +54,7 @@ class Store:
         self._counters, self._options = counters, options
         self._reactor = reactor
         self._listener: Listener | None = None
+        self.groups = GroupStore(self)
         self._presence: PresenceListener | None = None
         self.saturated: set[RedisLink] = set()  # links on which too many calls wait
         # Whether one call can concern two users: a cluster takes no call that concerns two slots.
@@ -76,6 +79,7 @@ class Store:
                 options.lease_seconds,
                 spawn=spawn,
                 on_lost=self._on_lease_lost,
+                on_cleared=self._on_cleared,
                 on_dead=on_dead,
                 on_gone=self._on_gone,
             ),
@@ -106,11 +110,9 @@ class Store:
         """Of the keys that belong to no user."""
         return self._by_partition[0]
 
-    def link_of(self, user: str) -> RedisLink:
-        return self._by_partition[partition_of(user)]
-
-    def link_at(self, partition: int) -> RedisLink:
-        return self._by_partition[partition]
+    def link_of(self, owner: str) -> RedisLink:
+        """Of a user, or of a group."""
+        return self._by_partition[partition_of(owner)]
 
     # -- backpressure
 
@@ -145,7 +147,7 @@ class Store:
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
         link.call(calls.append(keys, dedupe, content, origin, again), then, calls.appended)
-        self._trim_now_and_then(link, keys)
+        self.trim_now_and_then(keys)
 
     def append_both(
         self,
@@ -164,30 +166,31 @@ class Store:
         keys, own_keys = user_keys(to), user_keys(own)
         link = self._by_partition[keys.partition]
         link.call(calls.append_both(keys, own_keys, dedupe, content, origin, again), then, calls.appended)
-        self._trim_now_and_then(link, keys, own_keys)
+        self.trim_now_and_then(keys, own_keys)
 
-    def _trim_now_and_then(self, link: RedisLink, *appended_to: UserKeys) -> None:
+    def trim_now_and_then(self, *appended_to: UserKeys) -> None:
+        """After an append to the logs of these."""
         self._until_trim -= 1
         if self._until_trim:
             return
         self._until_trim = _TRIM_EVERY
         for keys in appended_to:
-            link.call(calls.trim(keys, time.time(), self._options.bounds), _ignore)
+            self._by_partition[keys.partition].call(calls.trim(keys, time.time(), self._options.bounds), ignore)
 
-    def read(self, user: UserId, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
-        """At most `count` entries of the user's log behind `after`, oldest first."""
-        keys = user_keys(user)
+    def read(self, log: str, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
+        """At most `count` entries of the log of a user or a group behind `after`, oldest first."""
+        keys = user_keys(log)
         self._by_partition[keys.partition].call(calls.read(keys, after, count), then, calls.entries)
 
-    async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
+    async def read_back(self, log: str, before: Position | None, count: int) -> list[Entry]:
         """At most `count` entries before `before` (None: the end), newest first."""
-        keys = user_keys(user)
+        keys = user_keys(log)
         return calls.entries(await self._by_partition[keys.partition].ask(calls.read_back(keys, before, count)))
 
     def ack(self, user: UserId, device: str, upto: Position, then: Callable[[object], None] | None = None) -> None:
         """The device has kept everything up to there."""
         keys = user_keys(user)
-        self._by_partition[keys.partition].call(calls.ack(keys, device, upto), then or _ignore)
+        self._by_partition[keys.partition].call(calls.ack(keys, device, upto), then or ignore)
 
     # -- the directory
 
@@ -233,7 +236,7 @@ class Store:
         """A session leaves the directory; its cursor is kept. `then` gets calls.OWES where contacts are to hear."""
         keys = user_keys(user)
         command = calls.detach(keys, self._hosting(keys), place, cursor)
-        self._by_partition[keys.partition].call(command, then or _ignore)
+        self._by_partition[keys.partition].call(command, then or ignore)
 
     def _hosting(self, keys: UserKeys) -> Hosting:
         return Hosting(keys.partition, self.node.encode())
@@ -280,7 +283,7 @@ class Store:
         assert self._listener is not None
         if in_new_epoch:
             self._tell_new_epoch(link)
-        self._listener.on_link_up(lambda user: self.link_of(user) is link)
+        self._listener.on_link_up(lambda owner: self.link_of(owner) is link)
         assert self._presence is not None
         self._presence.missed()
 
@@ -333,9 +336,13 @@ class Store:
 
     def _on_lease_lost(self, link: RedisLink) -> None:
         assert self._listener is not None
-        self._listener.on_lease_lost(lambda user: self.link_of(user) is link)
+        self._listener.on_lease_lost(lambda owner: self.link_of(owner) is link)
         assert self._presence is not None
         self._presence.missed()
+
+    def _on_cleared(self, link: RedisLink) -> None:
+        assert self._listener is not None
+        self._listener.on_cleared(lambda owner: self.link_of(owner) is link)
 
     # -- epochs
 
@@ -343,9 +350,9 @@ class Store:
         """Whether a client that comes in now may still have to send again what a shard has lost."""
         return any(now - link.epoch_began < IN_DOUBT_SECONDS for link in self.links)
 
-    def went_back(self, user: UserId) -> None:
+    def went_back(self, owner: str) -> None:
         """The user's log has lost its end. Where no new epoch tells why (an old file was restored), this begins one."""
-        link = self.link_of(user)
+        link = self.link_of(owner)
         if self._reactor.now - link.epoch_began >= IN_DOUBT_SECONDS:
             link.epoch_began = self._reactor.now
             self._tell_new_epoch(link)
@@ -387,7 +394,3 @@ class Store:
     @property
     def in_flight(self) -> int:
         return sum(link.in_flight for link in self.links)
-
-
-def _ignore(reply: object) -> None:
-    """The answer of a call that nobody waits for."""

@@ -12,6 +12,11 @@ class Sender:
 
     __slots__ = ("_dedupe", "_head")
 
+    def group_content(self, group: str, message_id: str, body: msgspec.Raw) -> bytes:
+        """The same in a group's log, which the entry names."""
+        content = self.content(group, message_id, body)
+        return b'{"ev":"msg","log":"%b"%b' % (group.encode(), content[_BEHIND_EV:])
+
     def __init__(self, user: UserId, device: DeviceId) -> None:
         self._head = f'{{"ev":"msg","from":"{user}","device":"{device}","to":"'.encode()
         self._dedupe = f"{user}/{device}/".encode()
@@ -23,6 +28,41 @@ class Sender:
     def dedupe(self, message_id: str) -> bytes:
         """What makes two sends the same: sender, device and client message id."""
         return self._dedupe + message_id.encode()
+
+
+_BEHIND_EV = len(b'{"ev":"msg"')
+
+# What tells entries about groups from all others, in a log as it is kept: looked at for each entry that is forwarded.
+KIND_AT, GROUP_KIND = len(b'{"ev":"'), ord("g")
+
+
+class GroupEvent(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """An entry about a group: in its own log (`log`, `user`), or in that of the user concerned (`group`, `since`)."""
+
+    ev: str = "group"
+    log: str | None = None
+    group: str | None = None
+    change: str
+    user: str | None = None
+    since: str | None = msgspec.field(name="from", default=None)
+
+
+_events = msgspec.json.Decoder(GroupEvent)
+
+
+def event_of(content: bytes) -> GroupEvent:
+    """What an entry about a group says."""
+    return _events.decode(content)
+
+
+def group_event(group: str, change: str, **fields: object) -> bytes:
+    """An entry of a group's log: who did (`by`) what to whom (`user`)."""
+    return _encode({"ev": "group", "log": group, "change": change, **fields})
+
+
+def own_event(group: str, change: str, at: bytes, **fields: object) -> bytes:
+    """An entry of a user's own log about a group, in whose log it happened at that position."""
+    return _encode({"ev": "group", "group": group, "change": change, "from": at.decode(), **fields})
 
 
 class _Head(msgspec.Struct):

@@ -141,7 +141,7 @@ class Connection:
         self._queue(self._framing.encode(shared.encoded or codec.encode_shared(shared)))
 
     def forward(self, entry: Entry) -> None:
-        self._queue(self._framing.encode(entry.encoded or codec.encode_entry(entry)))
+        self._queue(self._framing.encode_entry(entry))
 
     def keepalive(self) -> None:
         self._queue(self._framing.encode_keepalive() or self._framing.encode(_PING))

@@ -30,9 +30,10 @@ from imserver.routing.messages import Messages
 from imserver.routing.presence import Presence
 from imserver.session.context import Context
 from imserver.session.entrance import Entrance
+from imserver.session.identity import Identity
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
-from imserver.session.session import Identity, Session
+from imserver.session.session import Session
 from imserver.store import store as store_module
 from imserver.store.calls import Bounds
 from imserver.store.leases import describe_node

@@ -30,9 +30,10 @@ from imserver.protocol.limits import Limits
 from imserver.routing.messages import Messages
 from imserver.routing.presence import ORDER, Presence
 from imserver.session.context import Context
+from imserver.session.identity import Identity
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
-from imserver.session.session import Identity, Session
+from imserver.session.session import Session
 from imserver.store.calls import Bounds
 from imserver.store.embedded import temporary_store
 from imserver.store.leases import describe_node

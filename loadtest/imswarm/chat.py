@@ -42,7 +42,7 @@ def run_chat(bench: Bench, size: SwarmSize, options: ChatOptions) -> Report:
         "scenario": "chat",
         **bench.report_setting(size),
         **_report_options(options),
-        **_report_window(windows[0]),
+        **report_window(windows[0]),
         **memory.report_growth(base, size.sessions),
         "lost": outcome.lost,
         "duplicated": outcome.duplicated,
@@ -91,7 +91,8 @@ def _report_options(options: ChatOptions) -> Report:
     }
 
 
-def _report_window(window: Window) -> Report:
+def report_window(window: Window) -> Report:
+    """What was delivered, and what a delivery cost."""
     delivered = window.tally.delivered
     return {
         **window.report(),
@@ -110,7 +111,7 @@ def _report_at_share(options: ChatOptions, windows: list[Window]) -> Report | No
         return None
     return {
         "share": options.latency_at,
-        **_report_window(windows[1]),
+        **report_window(windows[1]),
         "lateness_ms": windows[1].tally.lateness.summary_ms(),
     }
 

@@ -6,6 +6,7 @@ import inspect
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from imswarm.faults.plan import MISTAKES
 from imswarm.faults.run import FaultOptions, run_faults
 from imswarm.faults.victim import EMBEDDED, STORES
 from imswarm.floor import MAX_CONNECTIONS, FloorError, floor_program, measure_floor
+from imswarm.group import GroupOptions, run_group
 from imswarm.idle import run_idle
 from imswarm.login import run_login
 from imswarm.options import DIRECTORY, FLOOR, JSON, POSITIVE, SECONDS, SIZE, TARGET, names_of, option, with_options
@@ -90,6 +92,29 @@ def chat(**values: Any) -> None:
     talk = _pick(Talk, values)
     options = _pick(ChatOptions, {"talk": talk, **values})
     _run(values, lambda bench, size: run_chat(bench, size, options))
+
+
+@main.command()
+@with_options(TARGET)
+@option("--members", type=click.IntRange(min=2), default=1000, help="All of them online.")
+@option("--transport", type=click.Choice(["tcp", "ws"]), default="tcp")
+@option("--concurrency", type=POSITIVE, default=64, help="Logins under way at once.")
+@option("--prefix", default="member", help="Accounts are named PREFIX0, PREFIX1, ...")
+@option("--senders", type=POSITIVE, default=4, help="Members that send.")
+@option("--window", type=POSITIVE, default=1, help="Messages of each sender that not everybody has yet.")
+@option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=74)
+@option("--pairs", type=POSITIVE, default=200, help="Pairs that talk one to one, measured first, for comparison.")
+@option("--seconds", type=SECONDS, default=10.0, help="How long to measure, each.")
+@option("--warm-up-seconds", type=SECONDS, default=2.0)
+@option("--drain-seconds", type=SECONDS, default=15.0, help="Longest wait for what is under way.")
+def group(members: int, **values: Any) -> None:
+    """Members of one group talk to all the others."""
+    group = f"#swarm{time.time_ns():x}"
+    options = _pick(GroupOptions, {"group": group, **values})
+    _run(
+        {**values, "sessions": members, "processes": 1, "floor": False},
+        lambda bench, size: run_group(bench, size, options),
+    )
 
 
 @main.command()

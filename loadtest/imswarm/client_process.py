@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Protocol
 
 from imswarm.client_loop import ClientLoop
+from imswarm.group_talk import GroupConversation, GroupTalk
 from imswarm.pacing import Pacer
 from imswarm.population import Crowd, Population, Session
 from imswarm.resuming import ResumingPairs, ResumingSwarm
@@ -44,7 +45,7 @@ class Plan:
     """Everything a client process needs to know, given to it at its start."""
 
     crowd: Crowd
-    conversation: Conversation
+    conversation: Conversation | GroupConversation
     cores: frozenset[int] | None
     """Where it may run; None: anywhere."""
     dialect: Dialect
@@ -61,6 +62,11 @@ class ResumingPlan:
 @dataclass(frozen=True, slots=True)
 class Connect:
     """Log everybody in; answered when each has succeeded or failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Of a group: it is made, and everybody joins; answered when all have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ class Settle:
     """Answered by a tally with what was lost, duplicated, reordered in the whole run."""
 
 
-Order = Connect | Start | Mark | Drain | Disconnect | Settle
+Order = Connect | Gather | Start | Mark | Drain | Disconnect | Settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,8 @@ def _crowd(plan: Plan | ResumingPlan, loop: ClientLoop, tally: Tally) -> tuple[S
         swarm = ResumingSwarm(loop, plan.pairs, tally)
         return swarm, swarm
     population = Population(loop, plan.crowd, tally, plan.dialect.session)
+    if isinstance(plan.conversation, GroupConversation):
+        return population, GroupTalk(population, plan.conversation, tally)
     return population, Traffic(population, plan.conversation, tally, plan.dialect.talker)
 
 
@@ -183,6 +191,9 @@ class ClientProcess:
         match order:
             case Connect():
                 self._population.connect(self._on_connected)
+            case Gather():
+                assert isinstance(self._traffic, GroupTalk)
+                self._traffic.gather(self._answer)
             case Start(rate_per_second):
                 self._traffic.start(rate_per_second)
                 self._answer()

@@ -21,6 +21,7 @@ class Person:
         self._address = address
         self._ids = count()
         self._messages: list[dict[str, Any]] = []
+        self._changes: list[str] = []  # of groups
         self._since = "0-0"
         self._connect()
 
@@ -60,6 +61,16 @@ class Person:
                 heard.append(message["body"])
         assert heard == list(bodies)
 
+    def found(self, group: str, *, invite: str) -> None:
+        """Makes a closed group and invites somebody."""
+        self._ask(op="group.create", group=group, name="A group")
+        self._ask(op="group.invite", group=group, user=invite)
+
+    def is_told_of(self, change: str) -> None:
+        """Of a group: `alice joined`."""
+        while change not in self._changes:
+            self._note(self._read())
+
     def hears_no_more(self) -> None:
         """Nothing more has come; what was stored before now would have, since the answer comes behind it."""
         self._ask(op="ping")
@@ -93,7 +104,9 @@ class Person:
     def _note(self, frame: dict[str, Any]) -> None:
         if frame.get("ev") == "msg":
             self._messages.append(frame)
-            self._since = frame["at"]
+            self._since = self._since if "log" in frame else frame["at"]
+        elif frame.get("ev") == "group":
+            self._changes.append(f"{frame.get('user')} {frame['change']}")
 
     def _read(self) -> dict[str, Any]:
         line = self._lines.readline()

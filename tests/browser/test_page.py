@@ -328,6 +328,23 @@ def test_signing_out_in_one_tab_is_signing_out_in_all(alice: Visitor, browser: B
     expect(alice.page.get_by_label("Password")).to_be_visible()
 
 
+# -- groups
+
+
+def test_an_invitation_shows_and_opening_it_joins_the_group(alice: Visitor, bob: Person, page: Page) -> None:
+    bob.found("#tea", invite="alice")
+    alice.open("#tea")
+    bob.is_told_of("alice joined")
+    bob.say("#tea", "one")
+    alice.sees("one")
+    alice.say("two")
+    bob.hears("two")
+    page.reload()
+    alice.is_in()
+    bob.say("#tea", "three")
+    alice.sees("one", "two", "three")
+
+
 # -- contacts
 
 

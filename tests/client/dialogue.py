@@ -2,11 +2,12 @@
 
 from collections import deque
 
-from imclient.core import Identity, Replica
+from imclient.core import Replica
 from imclient.errors import ConnectionLost
 from imclient.events import Event, Message, Reconnect, SendFailed, Sent, Truncated
 from imclient.outbox import Outbox
 from imclient.reader import Reader
+from imclient.stages import Identity
 
 from imserver.model import DeviceId, UserId
 from tests.client.model_server import ModelServer, ModelSession

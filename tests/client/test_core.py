@@ -4,11 +4,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from imclient.core import Identity, Replica, State
+from imclient.core import Replica
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import Answered, Ended, Event, Message, Reconnect, Regressed, Synced, Welcomed
 from imclient.outbox import Outbox
 from imclient.reader import Reader
+from imclient.stages import Identity, State
 
 from imserver.errors import BadCredentials, BadRequest, NotFound, RateLimited, TooLarge, Unavailable
 from imserver.model import DeviceId, UserId

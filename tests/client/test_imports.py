@@ -16,6 +16,7 @@ SANS_IO = (
     "people",
     "reader",
     "said",
+    "stages",
     "text",
 )
 

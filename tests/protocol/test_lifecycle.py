@@ -42,7 +42,7 @@ def test_a_session_can_end_from_every_state_and_never_comes_back() -> None:
 
 
 def test_whatever_happens_to_a_tail_leads_back_to_live() -> None:
-    for state in TailState:
+    for state in set(TailState) - {TailState.ENDED}:
         reached, seen = {state}, set[TailState]()
         while reached - seen:
             seen |= reached

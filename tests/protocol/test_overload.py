@@ -22,7 +22,7 @@ def test_what_is_shed_when() -> None:
     assert by_level[Level.TYPING] == {"Typing"}
     assert by_level[Level.PRESENCE] == {"SetPresence"}
     assert by_level[Level.LOGINS] == {"Login", "Register"}
-    assert {"History", "Contacts", "ContactAdd"} <= by_level[Level.HISTORY]
+    assert {"History", "Contacts", "ContactAdd", "GroupCreate", "GroupsList"} <= by_level[Level.HISTORY]
     never = {schema.__name__ for schema in COMMANDS} - {schema.__name__ for schema in shed}
     assert never == {"Send", "Resend", "Ack", "Block", "Ping", "Logout"}
 

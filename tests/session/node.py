@@ -115,9 +115,7 @@ class ServerNode:
     def _store_cursors(self) -> None:
         dirty, self.context.cursors = self.context.cursors, {}
         for session in dirty:
-            if session.acked is not None:
-                self.context.store.ack(session.user, session.device, session.acked)
-                session.acked = None
+            session.store_acked()
 
     def settle(self) -> None:
         """Everything that can move by itself does."""

@@ -87,23 +87,26 @@ class Node:
 
     # -- what the store says
 
-    def on_entry(self, user: UserId, entry: Entry, origin: bytes) -> None:
-        self.entries.append((user, entry, origin))
+    def on_entry(self, log: str, entry: Entry, origin: bytes) -> None:
+        self.entries.append((log, entry, origin))
         self._note(f"entry {entry.at.decode()}")
 
     def on_expelled(self, user: UserId, place: bytes, why: str) -> None:
         self.expelled.append((user, place, why))
         self._note(f"expelled {place.decode()} {why}")
 
-    def on_link_up(self, holds: Callable[[UserId], bool]) -> None:
+    def on_link_up(self, holds: Callable[[str], bool]) -> None:
         self.ups += 1
         self._note("up")
 
-    def on_new_epoch(self, holds: Callable[[UserId], bool]) -> None:
+    def on_cleared(self, holds: Callable[[str], bool]) -> None:
+        self._note("cleared")
+
+    def on_new_epoch(self, holds: Callable[[str], bool]) -> None:
         self.epochs += 1
         self._note("epoch")
 
-    def on_lease_lost(self, holds: Callable[[UserId], bool]) -> None:
+    def on_lease_lost(self, holds: Callable[[str], bool]) -> None:
         self.lost_leases += 1
         self._note("lease lost")
 

@@ -10,10 +10,11 @@ import pytest
 from trio.testing import trio_test
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, NotAllowed, NotFound
-from imserver.model import START, Entry, Place, Position, UserId, position_order
-from imserver.store import calls, circle_calls
+from imserver.model import START, Entry, GroupId, Place, Position, UserId, position_order
+from imserver.store import calls, circle_calls, group_calls
 from imserver.store.calls import Appended, Attached, Late, Replaced
-from imserver.store.partitions import Hosting, deployment_key, lease_keys, user_keys
+from imserver.store.group_calls import Change
+from imserver.store.partitions import Hosting, deployment_key, group_keys, lease_keys, user_keys
 from tests.store.deployment import Deployment
 from tests.store.node import Node, message, neighbours, opened
 from tests.store.test_partitions import random_names
@@ -504,6 +505,8 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
     """Channels carry the tag of the keys, so they lie in the same slot."""
     keys = user_keys("alice")
     hosting, leases = Hosting(keys.partition, b"n"), lease_keys(keys.partition)
+    group = group_keys("#g")
+    group_hosting = Hosting(group.partition, b"n")
     for packed in (
         calls.clear(keys, hosting),
         calls.renew(leases, b"n", 1.0),
@@ -518,6 +521,16 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         calls.register(keys, "h", 1.0),
         calls.revoke(keys, None),
         calls.erase(keys),
+        group_calls.post(group, b"d", b"c", b"-", b"s"),
+        group_calls.post(group, b"d", b"c", b"-", b"s", 1),
+        group_calls.create(group, "o", "t", b"c", {"name": "n"}),
+        group_calls.change(group, Change("join", UserId("a"), UserId("a"), b"c", (1,))),
+        group_calls.info(group, "a"),
+        group_calls.follow(group, group_hosting, "a", START, 1),
+        group_calls.follow_again(group, group_hosting),
+        group_calls.announce(keys, GroupId("#g"), 1, 1),
+        group_calls.enlist(keys, GroupId("#g"), START, "joined", b"c"),
+        group_calls.ack(keys, "d", GroupId("#g"), START),
         circle_calls.relate(keys, "bob", "1---", 1),
         circle_calls.describe(keys, "bob", "B", [], 1),
         circle_calls.roster(keys, 0, 0, 1),
@@ -532,7 +545,9 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         assert parts[0] == b"FCALL"
         count = int(parts[2])
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
-        assert set(declared) <= {*keys[1:6], hosting.key, *leases}
+        of_user = {*keys[1:7], hosting.key, *leases}
+        of_group = {group.state, group.log, group.members, group_hosting.key}
+        assert set(declared) <= of_user or set(declared) <= of_group
         assert not [part for part in arguments if part.startswith(b"{")]
     assert {shard.url for shard in deployment.shards} == {shard.url for shard in deployment.shards if shard.partitions}
 

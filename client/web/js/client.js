@@ -137,6 +137,7 @@ export class Client {
 
   /** @returns {Promise<boolean>} false where the replica has no page and the server cannot be asked now */
   open(partner) {
+    if (isGroup(partner)) this.#session.join(partner);
     return isReached(this.#store.open(partner, this.#history));
   }
 
@@ -183,6 +184,7 @@ export class Client {
     stale: () => this.#connection.renew(),
     later: ({ after }) => this.#later(after),
     bye: (bye) => this.#bye(bye),
+    membership: ({ group }) => this.#store.membership(group),
     contact: ({ contact }) => this.#peopleChanged(() => this.people.changed(contact)),
     presence: (presence) => this.#peopleChanged(() => this.people.shows(presence)),
     typing: ({ from, to, on }) => this.#store.typing(isGroup(to) ? to : from, on, Date.now()),

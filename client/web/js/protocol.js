@@ -109,6 +109,7 @@ export const requests = {
   resend: () => ({ op: "resend" }),
   ack: (log, upto) => (log === OWN_LOG ? { op: "ack", upto } : { op: "ack", upto, log }),
   history: (partner, before, limit) => ({ op: "history", with: partner, ...(before ? { before } : {}), limit }),
+  join: (group) => ({ op: "group.join", group }),
   read: (partner, upto) => ({ op: "read", with: partner, upto }),
   typing: (to, on) => ({ op: "typing", to, on }),
   contacts: (after) => ({ op: "contacts", limit: 500, ...(after ? { after } : {}) }),
@@ -180,6 +181,12 @@ export function toContact(frame) {
 export function partnerOf(message, me) {
   if (message.log !== OWN_LOG) return message.log;
   return isGroup(message.to) || message.from === me ? message.to : message.from;
+}
+
+/** What an entry of the user's own log says about a group; null where it says nothing of that kind. @returns {{group: string, change: string, from: string} | null} */
+export function toMembership(frame, log) {
+  if (log !== OWN_LOG || frame.ev !== "group" || !isText(frame.group) || !isText(frame.change) || !isPosition(frame.from)) return null;
+  return { group: frame.group, change: frame.change, from: frame.from };
 }
 
 // ---- positions -------------------------------------------------------------------------------------------------------------------

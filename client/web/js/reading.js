@@ -65,6 +65,18 @@ export class Reading {
     this.#emit({ type: "hole", log, at });
   }
 
+  /** A group is read from there, unless it was joined before and is read already. */
+  joined(group, from) {
+    const cursor = this.#cursor(group);
+    if (cursor.at === null || comparePositions(from, cursor.at) > 0) cursor.restart(from);
+  }
+
+  /** A group says nothing more to this user: it is not asked for any more. */
+  left(group, from) {
+    const cursor = this.#cursor(group);
+    if (cursor.at === null || comparePositions(cursor.at, from) <= 0) this.#cursors.delete(group);
+  }
+
   #wasReadAgain(log) {
     const gap = `${log} ${this.#cursor(log).at}`;
     const again = this.#unclosedGap === gap;

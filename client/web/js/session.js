@@ -26,7 +26,18 @@
 
 import { Acking } from "./acking.js";
 import { Asking, Lost, REPLY_SECONDS } from "./asking.js";
-import { OWN_LOG, cleanText, isGroup, isPosition, requests, sinceOf, toContact, toError, toMessage } from "./protocol.js";
+import {
+  OWN_LOG,
+  cleanText,
+  isGroup,
+  isPosition,
+  requests,
+  sinceOf,
+  toContact,
+  toError,
+  toMembership,
+  toMessage,
+} from "./protocol.js";
 import { Recent } from "./recent.js";
 import { Reading } from "./reading.js";
 import { Sending } from "./sending.js";
@@ -43,6 +54,7 @@ import { Sending } from "./sending.js";
  *   | {type: "outbox", item: object, gone: boolean}     this item changed, or left
  *   | {type: "stale", why: string}                      the connection must be made anew
  *   | {type: "bye", code: string, text: string, reconnect: boolean, after: number}
+ *   | {type: "membership", group: string, change: string} the user was invited to, joined or left a group
  *   | {type: "contact", contact: import("./protocol.js").Contact}   how this user stands to another one from now on
  *   | {type: "presence", user: string, show: string, status: string}
  *   | {type: "typing", from: string, to: string, on: boolean}
@@ -153,6 +165,11 @@ export class Session {
   ask(frame) {
     if (!this.#loggedIn) return Promise.reject(new Lost("there is no connection"));
     return new Promise((resolve, reject) => this.#asking.ask(frame, resolve, reject));
+  }
+
+  /** Joins a group that is open, or has invited this user; others refuse, which shows when something is sent. */
+  join(group) {
+    this.#tell(requests.join(group));
   }
 
   /** Everything of this conversation up to `upto` was seen by a person. */
@@ -267,12 +284,20 @@ export class Session {
   }
 
   #passOn({ log, frame }) {
+    const membership = toMembership(frame, log);
+    if (membership) this.#memberOf(membership);
     const message = toMessage(frame, log);
     const contact = toContact(frame);
     if (contact) this.#ports.emit({ type: "contact", contact });
     if (!message) return;
     this.#ports.emit({ type: "message", message, live: this.stage === "live", was: this.#recent.place(message) });
     if (message.from === this.#me && message.device === this.#device) this.#showsAsSent(message.id);
+  }
+
+  #memberOf({ group, change, from }) {
+    if (change === "joined") this.#reading.joined(group, from);
+    else if (change !== "invited") this.#reading.left(group, from);
+    this.#ports.emit({ type: "membership", group, change });
   }
 
   // ---- the outbox ----

@@ -88,6 +88,12 @@ export class Store {
     return true;
   }
 
+  /** The user was invited to, joined or left a group: its conversation is there. */
+  membership(group) {
+    this.conversation(group);
+    this.#onChange();
+  }
+
   /**
    * The message stood at `was`, and the log has lost that: it takes its new place, and is no news. After a reload it counts as unread: to
    * move the mark along would count others as read.

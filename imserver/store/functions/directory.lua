@@ -9,13 +9,28 @@ local function without(on, device)
   return rest, former
 end
 
+-- Of each group in a user's list: its name, where the membership began ("?": perhaps), the device's cursor or 0-0.
+local function groups_of(groups, device)
+  local listed, by_field = redis.call('HGETALL', groups), {}
+  for i = 1, #listed, 2 do by_field[listed[i]] = listed[i + 1] end
+  local found = {}
+  for i = 1, #listed, 2 do
+    if string.byte(listed[i]) == 35 then -- 35: #
+      found[#found + 1] = listed[i]
+      found[#found + 1] = listed[i + 1]
+      found[#found + 1] = by_field[device .. ' ' .. listed[i]] or '0-0'
+    end
+  end
+  return found
+end
+
 -- attach: a session enters the directory and learns where the log stands, in one step: an entry is either before the
 -- position returned here, or it is published to this session's node.
--- KEYS  1 state  2 account  3 users hosted by the node
+-- KEYS  1 state  2 account  3 users hosted by the node  4 groups of the user
 -- ARGV  1 place (device=node.session)  2 token's generations ("user.device"), or -
 --       3 "new": replaces another session of this device   "again": after a lost link; is it still there?
 --       4 with "new": the device's logins so far, as read just before
--- Returns {'ok', last, cursor or false, generations}; or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
+-- Returns {'ok', last, cursor or false, generations, groups}; or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
 -- the device has logged in since it was asked for (a call that a network held back must not push out that session); "again"
 -- also {'replaced'}, and {'cleared'} where its node was taken for dead: it MUST NOT put itself back, since nobody would
 -- clear it any more.
@@ -36,7 +51,7 @@ local function attach(keys, args)
     redis.call('HSET', keys[1], 'on', table.concat(rest, ' '), 's:' .. device, args[4] + 1)
     redis.call('SADD', keys[3], user_of(keys[1]))
   end
-  return { 'ok', state[1], state[3], generations }
+  return { 'ok', state[1], state[3], generations, groups_of(keys[4], device) }
 end
 
 local function keep_cursor(state, device, position)
