@@ -381,6 +381,6 @@ class Session:
             log.debug("session closed", user=identity.user, device=identity.device, why=why)
 
     def _went(self, said_so: bool, reply: object) -> None:
-        """It has left the directory. Where the store could not say so, another node clears this one's places."""
+        """It has left the directory."""
         if reply == OWES:
             self.context.attendance.went(self.user, self.device, said_so=said_so)

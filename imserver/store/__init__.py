@@ -9,6 +9,7 @@ stored            messages, and entries about groups, as the log keeps them
 partitions        user -> partition -> keys
 redis_link        one link to one shard; backlog: its calls without an answer; link_life: how it comes to a connection;
                   redis_handshake: how that begins
+departures        who has left while the store could not write
 links             all links, and how they follow a cluster that changes
 shards            which instance holds which partitions at the start
 cluster_watch     who holds what later; cluster_map: as one node tells it

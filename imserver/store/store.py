@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from imserver.errors import ImError, ServiceError, Unavailable
@@ -14,13 +15,14 @@ from imserver.store.calls import Appended, Attached, Late
 from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
+from imserver.store.departures import Departures
 from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.groups import GroupStore
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.links import Links
 from imserver.store.partitions import Hosting, UserKeys, deployment_key, partition_of, user_keys
-from imserver.store.redis_link import RedisLink
+from imserver.store.redis_link import RedisLink, Then
 from imserver.store.shards import Shard
 from imserver.store.store_roles import Holdable, Listener, PresenceListener, StoreOptions
 
@@ -61,6 +63,7 @@ class Store:
         self.reaches_both = not any(shard.clustered for shard in shards)
         self._next_probe = 0.0
         self._until_trim = _TRIM_EVERY
+        self._departures = Departures()
         self._spawn = spawn
         self._links = Links(
             shards,
@@ -230,13 +233,11 @@ class Store:
         command = calls.attach_again(keys, self._hosting(keys), place, generations)
         self._by_partition[keys.partition].call(command, then, calls.attached)
 
-    def detach(
-        self, user: UserId, place: Place, cursor: Position | None, then: Callable[[object], None] | None = None
-    ) -> None:
+    def detach(self, user: UserId, place: Place, cursor: Position | None, then: Then = ignore) -> None:
         """A session leaves the directory; its cursor is kept. `then` gets calls.OWES where contacts are to hear."""
         keys = user_keys(user)
-        command = calls.detach(keys, self._hosting(keys), place, cursor)
-        self._by_partition[keys.partition].call(command, then or ignore)
+        answered = self._departures.watch(place, partial(self.detach, user, place, cursor, then), then)
+        self._by_partition[keys.partition].call(calls.detach(keys, self._hosting(keys), place, cursor), answered)
 
     def _hosting(self, keys: UserKeys) -> Hosting:
         return Hosting(keys.partition, self.node.encode())
@@ -251,7 +252,9 @@ class Store:
         return any(lease.may_be_dead(now) for lease in self._leases.values())
 
     async def leave(self, owing_seconds: float = 0.0) -> None:
-        """When the last session has left. Raises ServiceError. `owing_seconds`: see Lease.leave."""
+        """When the last session has left, if the store knows. Raises ServiceError. `owing_seconds`: see Lease.leave."""
+        if self._departures:
+            return
         for lease in list(self._leases.values()):
             await lease.leave(owing_seconds)
 
@@ -367,6 +370,7 @@ class Store:
 
     def tick(self, now: float) -> None:
         """Once a second: time-outs, leases and probes."""
+        self._departures.tick()
         for link in self._links.retired:
             link.tick(now)
         for link in self.links:

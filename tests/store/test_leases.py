@@ -5,7 +5,7 @@ import trio
 from trio.testing import trio_test
 
 from imserver.errors import Unavailable
-from imserver.model import UserId
+from imserver.model import Place, UserId
 from imserver.store import calls
 from imserver.store.calls import Dead
 from imserver.store.leases import margin
@@ -232,3 +232,28 @@ async def test_who_clears_does_not_ask_for_partitions_that_have_moved(deployment
                 link.shard = whole._replace(partitions=whole.partitions[:1])
         link.shard = whole
         assert caught.group_contains(Unavailable, match="has moved")
+
+
+@trio_test
+async def test_who_leaves_while_the_store_can_not_write_has_left_when_it_can(deployment: Deployment, name: str) -> None:
+    """And until then the node keeps its lease: nobody would clear it else."""
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        await node.attach(name, "laptop", b"node.1")
+        try:
+            for client in deployment.clients:
+                client.execute_command("ACL", "SETUSER", "default", "-fcall")
+            node.store.detach(UserId(name), Place(b"laptop=node.1"), None)
+            await node.settle(name)
+            assert b"on" in deployment.state(name)
+            await node.store.leave()
+            node.store.tick(node.reactor.now)
+            await node.settle(name)
+        finally:
+            for client in deployment.clients:
+                client.execute_command("ACL", "SETUSER", "default", "+@all")
+        link = node.store.link_of(name)
+        assert await link.ask(calls.pack(b"ZSCORE", lease_keys(link.shard.partitions[0]).nodes, b"node"))
+        node.store.tick(node.reactor.now)
+        await node.settle(name)
+        assert b"on" not in deployment.state(name)
