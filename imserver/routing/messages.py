@@ -80,12 +80,13 @@ def _given_of(session: Session, group: GroupId, upto: Position) -> Position:
 class SendingInSteps(Sending):
     """The same where no call reaches both logs."""
 
-    __slots__ = ("_again", "_content", "_dedupe", "_store")
+    __slots__ = ("_again", "_content", "_dedupe", "_epochs", "_store")
 
     def __init__(
         self, session: Session, command: Send, store: Store, dedupe: bytes, content: bytes, again: int
     ) -> None:
         super().__init__(session, command)
+        self._epochs = session.context.epochs
         self._store = store
         self._dedupe = dedupe
         self._content = content
@@ -96,8 +97,10 @@ class SendingInSteps(Sending):
         self._store.append(to, self._dedupe, self._content, NOBODY, self._record, self._again)
 
     def _record(self, result: Appended | ImError) -> None:
-        """Into the sender's own log."""
-        if isinstance(result, ImError) or self._asked != self._session.asked:
+        """Into the sender's own log; not before what a new epoch may have lost of it, even if nobody is left to ask."""
+        if isinstance(result, Appended) and self._epochs != self._session.context.epochs:
+            result = _OVERTAKEN
+        if isinstance(result, ImError):
             self.on_stored(result)
             return
         identity = self._session.identity
@@ -214,6 +217,7 @@ class Messages:
 
     def on_new_epoch(self, holds: Callable[[str], bool]) -> None:
         """All sessions are asked: what a client sent to a user of that shard may be lost, whatever shard is its own."""
+        self._context.epochs += 1
         for session in self._context.registry:
             if holds(session.user) and session.tail is not None:
                 session.tail.doubt()

@@ -95,6 +95,7 @@ class Context:
     newcomers: "dict[Session, None]" = field(default_factory=dict)  # connected, and not logged in yet
     entering: dict[Place, str] = field(default_factory=dict)  # places asked for; why they must be left again, if so
     draining: bool = False  # nobody comes in any more
+    epochs: int = 0  # new ones of any shard, since start
     opened: int = 0  # sessions since start: numbers their places
     lag: float = 0.0  # seconds by which tasks had their turn late, when last looked at
 

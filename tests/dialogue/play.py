@@ -46,6 +46,7 @@ class Play:
         self._lines: dict[str, Line] = {}
         self._noted: dict[str, Any] = {}
         self._stage_names: dict[str, str] = {}
+        self._shown: dict[tuple[str, str], Any] = {}  # actor, user -> the presence that was received last
 
     def run(self, steps: list[Step]) -> None:
         try:
@@ -112,14 +113,15 @@ class Play:
         self._lines[actor].send(text)
 
     def _do_receive(self, actor: str, expected: dict[str, Any]) -> None:
-        frame = self._lines[actor].receive()
+        frame = self._receive_news(actor, expects_presence=expected.get("ev") == "presence")
         assert frame is not None, f"the connection ended; expected {expected}"
-        self._match(expected, self._seen_as(frame))
+        self._match(expected, frame)
 
     def _do_receive_all(self, actor: str, expected: list[dict[str, Any]]) -> None:
         missing = list(expected)
         while missing:
-            frame = self._seen_as(self._lines[actor].receive())
+            expects_presence = any(one.get("ev") == "presence" for one in missing)
+            frame = self._receive_news(actor, expects_presence=expects_presence)
             found = next((one for one in missing if self._matches(one, frame)), None)
             assert found is not None, f"received {frame}, expected one of {self._filled(missing)}"
             missing.remove(found)
@@ -139,6 +141,17 @@ class Play:
         self._stage.cut_log(self._stage_names[user], entries)
 
     # -- frames
+
+    def _receive_news(self, actor: str, *, expects_presence: bool) -> Any:
+        """A session may be told a presence that it has been told already."""
+        while True:
+            frame = self._seen_as(self._lines[actor].receive())
+            if frame is None or frame.get("ev") != "presence":
+                return frame
+            shown, key = {name: frame.get(name) for name in ("show", "status", "since")}, (actor, frame["user"])
+            if expects_presence or self._shown.get(key) != shown:
+                self._shown[key] = shown
+                return frame
 
     def _say(self, line: Line, frame: dict[str, Any]) -> None:
         line.send(json.dumps(_mapped(frame, self._stage_names)))

@@ -8,6 +8,7 @@
     alice sends {"op": "ping", "ref": 1}    one frame; `sends the text ...` sends what need not be JSON
     alice receives {"re": 1, "ok": {}}      the next frame, exactly; "text": "..." stands for anything
     alice receives in any order [{...}, {...}]  the next frames
+                                            (a presence that has been received already may come again)
     alice receives nothing                  no frame has come that was not received
     alice and bob are contacts              each one's presence was received
     alice disconnects                       without a word

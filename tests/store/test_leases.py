@@ -242,7 +242,7 @@ async def test_who_leaves_while_the_store_can_not_write_has_left_when_it_can(dep
         await node.attach(name, "laptop", b"node.1")
         try:
             for client in deployment.clients:
-                client.execute_command("ACL", "SETUSER", "default", "-fcall")
+                client.acl_setuser("default", enabled=True, commands=["-fcall"])
             node.store.detach(UserId(name), Place(b"laptop=node.1"), None)
             await node.settle(name)
             assert b"on" in deployment.state(name)
@@ -251,7 +251,7 @@ async def test_who_leaves_while_the_store_can_not_write_has_left_when_it_can(dep
             await node.settle(name)
         finally:
             for client in deployment.clients:
-                client.execute_command("ACL", "SETUSER", "default", "+@all")
+                client.acl_setuser("default", enabled=True, categories=["+@all"])
         link = node.store.link_of(name)
         assert await link.ask(calls.pack(b"ZSCORE", lease_keys(link.shard.partitions[0]).nodes, b"node"))
         node.store.tick(node.reactor.now)

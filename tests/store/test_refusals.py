@@ -61,5 +61,5 @@ async def test_no_link_leads_to_a_replica(tmp_path: Path) -> None:
     """Not even where its primary is away, and it could serve subscriptions."""
     (nobody,) = free_ports(1)
     replica = RedisProcess(required("redis-server"), tmp_path, "--replicaof", f"127.0.0.1 {nobody}")
-    with running(replica), pytest.raises(HandshakeFailed, match="this is a replica"):
+    with running(replica), pytest.raises(HandshakeFailed, match="a replica, which takes no writes"):
         await shake_hands(replica.url, client_name="node", channels=())
