@@ -145,7 +145,8 @@ class Bench:
             wheel=TimerWheel(0),
             spawn=lambda *_: None,
             limits=Limits(1e9, 1e9),
-            entrance=Entrance(settings, self.counters, self.reactor, lambda *_: None),
+            random=lambda: 0.5,
+            entrance=Entrance(settings, self.counters, self.reactor, lambda *_: None, lambda: 0.5),
         )
         messages = Messages(self.context)
         self.context.attendance = Nobody()

@@ -156,6 +156,7 @@ class _Storm:
     def settle(self) -> list[Record]:
         """What everybody saw, once everything is delivered."""
         self._order(Quiet())
+        self._wait_news()
         self._wait(lambda: self._all_live() and self._missing_since is None, self._options.longest_seconds)
         self._order(Settle())
         self._wait(lambda: len(self._records) == len(self._children.pipes), self._options.longest_seconds)
