@@ -30,6 +30,7 @@ from imserver.protocol.limits import Limits
 from imserver.routing.messages import Messages
 from imserver.routing.presence import ORDER, Presence
 from imserver.session.context import Context
+from imserver.session.entrance import Entrance
 from imserver.session.identity import Identity
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
@@ -70,6 +71,8 @@ class Bench:
             wheel=TimerWheel(0),
             spawn=nursery.start_soon,
             limits=Limits(1e9, 1e9),
+            random=lambda: 0.5,
+            entrance=Entrance(Settings(), Counters(), self.reactor, nursery.start_soon, lambda: 0.5),
         )
         self.context.attendance = self.presence = Presence(self.context)
         self.store.listen(Messages(self.context), self.presence)
@@ -77,9 +80,8 @@ class Bench:
 
     async def start(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self.reactor.run)
-        for link in self.store.links:
-            nursery.start_soon(link.run)
-            await link.wait_up()
+        self.store.start()
+        await self.store.wait_up()
         await self.store.take_leases()
 
     async def befriend(self, user: UserId, contacts: list[UserId]) -> None:
