@@ -56,10 +56,12 @@ class Sending:
     def on_stored(self, result: Appended | ImError) -> None:
         """In both logs, or refused."""
         session, command = self._session, self._command
+        tail = session.tail_of(command.to)
         if self._asked != session.asked:  # one of the logs may have lost it since
+            if isinstance(result, Appended) and tail is not None:
+                tail.give_instead(result)
             result = _OVERTAKEN
         if isinstance(result, Appended):
-            tail = session.tail_of(command.to)
             if tail is None:  # a group that this session does not follow yet, or any more
                 session.reply(command.ref, Sent(command.id, result.at, result.prev))
             else:

@@ -19,6 +19,7 @@ from imserver.protocol.commands import Ref
 from imserver.protocol.lifecycle import TAIL, Event, TailState, advance
 from imserver.protocol.pushes import Regressed, Sent, Truncated
 from imserver.session.cursor import Verdict, is_newer, judge
+from imserver.store.calls import Appended
 from imserver.store.stored import GROUP_KIND, KIND_AT, head_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Tail:
             return
         verdict = judge(self.position, entry.at, entry.prev)
         if verdict is _FORWARD:
-            if is_own:
+            if is_own and self._session.sending and self._is_being_answered(entry):
                 self.position = entry.at
             else:
                 self._forward(entry)
@@ -88,6 +89,16 @@ class Tail:
                 self.catch_up()
                 return
         session.reply(ref, reply)
+
+    def give_instead(self, appended: Appended) -> None:
+        """No reply will stand for an own entry that may have been passed already: it is given like any other.
+
+        Where more was forwarded since, or a read is under way, the client sees the gap itself.
+        """
+        at, prev = appended.at, appended.prev
+        if at == self.position and prev is not None and self.state is not TailState.CATCHING_UP:
+            self.position = prev
+            self.catch_up()
 
     def doubt(self) -> None:
         """The log may have lost its end: what was heard of, and the entries of waiting replies."""

@@ -91,6 +91,27 @@ def test_half_a_message_goes_no_further(node: ServerNode) -> None:
     assert ids(node, "bob") == ids(node, "alice") == ["c1", "c2"]
 
 
+@pytest.mark.parametrize("push_first", [True, False])
+def test_a_stored_message_whose_answer_comes_too_late_is_given_as_an_entry(node: ServerNode, push_first: bool) -> None:
+    """The own log has it, and no reply stands for it: the client may not be left with a gap."""
+    node.store.world.push_first = push_first
+    alice, phone, bob = entered(node, "alice", resend=True), Peer(node), entered(node, "bob")
+    phone.log_in("alice", "phone")  # else nothing of it is published
+    alice.say("send", ref=1, id="c1", to="bob", body="x")
+    node.turn()
+    link = node.store.link_of("bob")
+    while link.execute() or node.deliver(link.shard):
+        pass
+    assert node.store.link_of("alice").execute()  # stored; push and reply are on their way
+    back(node, fail_over(node, "bob", 0))
+    heard = alice.hear()
+    assert events(heard) == ["resend", "err 1 unavailable", "msg c1"]
+    bob.ask("resend")
+    bob.ask("send", id="d1", to="alice", body="x")
+    (message,) = alice.hear()
+    assert message["prev"] == heard[-1]["at"]
+
+
 def test_an_answer_to_an_earlier_question_lets_nothing_in(node: ServerNode) -> None:
     alice = entered(node, "alice", resend=True)
     back(node, fail_over(node, "bob", 0))
