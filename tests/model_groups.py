@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from imserver.errors import Conflict, Exists, ImError, NotFound
 from imserver.model import START, GroupId, Position
-from imserver.protocol.groups import LETTERS, RULES
+from imserver.protocol.groups import LETTERS, RULES, may_post
 from imserver.store.calls import Appended, Listed
 from imserver.store.group_calls import Change, Changed, Followed, GroupGone, GroupInfo, changed, posted
 from imserver.store.stored import group_event
@@ -81,7 +81,7 @@ class GroupDatabase:
         if known is None:
             return posted([b"not-found"])
         standing, _ = known.standing(sender)
-        if standing in "oam" and not (standing == "m" and known.fields["posting"] == "admins"):
+        if may_post(standing, announcing=known.fields["posting"] == "admins"):
             return self._database.append(group, dedupe, content, origin, again)
         if dedupe in self._account(group).seen:
             return Appended(self._account(group).seen[dedupe], None)

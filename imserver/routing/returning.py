@@ -56,9 +56,7 @@ def _take(session: Session, result: Attached | ImError) -> None:
     elif isinstance(result, ExpiredToken):
         session.expelled("revoked")
     elif isinstance(result, ImError):
-        session.expel(
-            "unavailable", "this session can't go on", reconnect=True, after=round(1 + session.context.random(), 3)
-        )
+        session.send_away("this session can't go on")
     elif session.tail is not None:
         session.tail.ends_at(result.last)
 

@@ -124,8 +124,7 @@ class Following:
     def cannot_read(self, tail: Tail) -> None:
         """A group whose shard is out of reach keeps nobody out: it is read when the shard is back."""
         if self._session.context.store.link_of(tail.log).up:
-            after = round(1 + self._session.context.random(), 3)
-            self._session.expel("unavailable", "a group's log can't be read now", reconnect=True, after=after)
+            self._session.send_away("a group's log can't be read now")
         else:
             self.caught_up(tail.log)
 

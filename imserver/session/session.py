@@ -221,9 +221,7 @@ class Session:
         if self.following is not None and is_group(tail.log):
             self.following.cannot_read(tail)
         else:
-            self.expel(
-                "unavailable", "the log can't be read now", reconnect=True, after=round(1 + self.context.random(), 3)
-            )
+            self.send_away("the log can't be read now")
 
     def on_group_event(self, tail: Tail, entry: Entry) -> None:
         """An entry about a group was forwarded: the user may have joined, or left."""
@@ -351,6 +349,10 @@ class Session:
         """The store says that this session must go: `replaced` or `revoked`."""
         text = "this device has logged in elsewhere" if why == "replaced" else "this login was revoked"
         self.expel(why, text, reconnect=False)
+
+    def send_away(self, text: str) -> None:
+        """It can't be served now; many may be sent away at once, so each comes back at another time."""
+        self.expel("unavailable", text, reconnect=True, after=round(1 + self.context.random(), 3))
 
     def send_elsewhere(self) -> None:
         """It is not in yet, and this worker takes nobody in any more; another one does."""

@@ -180,9 +180,8 @@ class Tail:
         self.position = at
         session.push(Regressed(at.decode(), self.log if is_group(self.log) else None))
         following = session.following
-        if following is None or following.has_caught_up(
-            self.log
-        ):  # until then the position is what a client has said, perhaps
+        # Until it has caught up, the position is what a client has said, perhaps.
+        if following is None or following.has_caught_up(self.log):
             session.context.store.went_back(self.log)
 
     def _reaches(self, at: Position) -> None:
