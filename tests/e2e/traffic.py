@@ -115,6 +115,7 @@ class Speaker(Device):
     to: str = ""
     acknowledged: list[str] = field(default_factory=list)
     _unanswered: list[str] = field(default_factory=list)
+    _replies_due: int = 0
     _next: int = 0
 
     @property
@@ -125,9 +126,13 @@ class Speaker(Device):
         return super()._is_done() and len(self.acknowledged) == len(self.traffic.ids)
 
     def _begin(self, client: Client) -> None:
+        self._replies_due = 0
+        self._say_again(client)
+        self._say_more(client)
+
+    def _say_again(self, client: Client) -> None:
         for message_id in self._unanswered:
             self._say(client, message_id)
-        self._say_more(client)
 
     def _say_more(self, client: Client) -> None:
         """A burst, when all of the one before is answered. The last one waits until the fault is over."""
@@ -142,17 +147,28 @@ class Speaker(Device):
             self._say(client, message_id)
 
     def _say(self, client: Client, message_id: str) -> None:
+        self._replies_due += 1
         client.say("send", ref=message_id, id=message_id, to=self.to, body=f"{self.talk} {message_id}")
 
     def _take(self, client: Client, frame: Frame) -> None:
-        if "err" in frame:
-            raise Refused(frame["err"])  # those behind it failed, too: all are said again, in order
         if frame.get("re") in self._unanswered:
+            self._take_reply(client, frame)
+        elif "err" in frame:
+            raise Refused(frame["err"])
+        super()._take(client, frame)
+
+    def _take_reply(self, client: Client, frame: Frame) -> None:
+        self._replies_due -= 1
+        if "ok" in frame:
             self._unanswered.remove(frame["re"])
             self.acknowledged.append(frame["re"])
             self.traffic.note_acknowledged()
-            self._say_more(client)
-        super()._take(client, frame)
+        else:
+            assert frame["err"]["code"] in _PASSING, frame
+        if self._unanswered and not self._replies_due:  # those behind it failed, too: all are said again, in order
+            time.sleep(_AGAIN_SECONDS)
+            self._say_again(client)
+        self._say_more(client)
 
 
 class Traffic:
