@@ -19,7 +19,7 @@ from imserver.protocol.contacts import SWITCHES, Event
 from imserver.protocol.groups import RULES
 from imserver.security import tokens
 from imserver.security.passwords import hash_now
-from imserver.store import calls, circle_calls, embedded, group_calls
+from imserver.store import account_calls, calls, circle_calls, embedded, group_calls
 from imserver.store.calls import Packed
 from imserver.store.group_calls import Change
 from imserver.store.leases import NodeInfo
@@ -101,7 +101,9 @@ class Admin:
         """Raises Exists."""
         name = parse_user(user)
         keys = user_keys(name)
-        _raise_if(calls.registered(self._ask(keys, calls.register(keys, self._hash(password), time.time()))))
+        _raise_if(
+            account_calls.registered(self._ask(keys, account_calls.register(keys, self._hash(password), time.time())))
+        )
 
     def user_set_password(self, user: str, password: str) -> None:
         """Tokens given out before stop working, and sessions are closed. Raises NotFound."""
@@ -125,7 +127,7 @@ class Admin:
         for group in group_calls.groups_listed(self._ask(keys, group_calls.listed(keys)))[0]:
             self._leave_group(name, group)
         self._leave_lists(name, keys)
-        _raise_if(calls.found(self._ask(keys, calls.erase(keys))))
+        _raise_if(account_calls.found(self._ask(keys, account_calls.erase(keys))))
 
     def _leave_group(self, user: UserId, group: GroupId) -> None:
         """As if by itself: where it owned the group, it goes to another member, or is closed."""
@@ -175,7 +177,7 @@ class Admin:
         for user, password_hash in accounts:
             keys = user_keys(user)
             client = self._clients.index(self._by_partition[keys.partition])
-            by_client.setdefault(client, []).append(calls.register(keys, password_hash, time.time()))
+            by_client.setdefault(client, []).append(account_calls.register(keys, password_hash, time.time()))
         answers = [
             answer for client, commands in by_client.items() for answer in _send(self._clients[client], commands)
         ]
@@ -198,15 +200,15 @@ class Admin:
         name = parse_user(user)
         keys = user_keys(name)
         device_id = None if device is None else parse_device(device)
-        _raise_if(calls.found(self._ask(keys, calls.revoke(keys, device_id))))
+        _raise_if(account_calls.found(self._ask(keys, account_calls.revoke(keys, device_id))))
 
     def token_rotate(self) -> str:
         """New tokens are signed with a new key, whose id is returned; old ones stay good until they expire."""
         return self._signing_keys(rotate=True)[tokens.CURRENT]
 
     def _signing_keys(self, *, rotate: bool) -> dict[str, str]:
-        command = calls.signing_keys(deployment_key("keys"), *tokens.new_key(), rotate=rotate)
-        return calls.signing_keys_known(_send(self._by_partition[0], [command])[0])
+        command = account_calls.signing_keys(deployment_key("keys"), *tokens.new_key(), rotate=rotate)
+        return account_calls.signing_keys_known(_send(self._by_partition[0], [command])[0])
 
     # -- nodes
 

@@ -255,6 +255,7 @@ class NodeStore:
         self.links = [Link(self, shard) for shard in range(world.shards)]
         self._held: list[Holdable] = []
         self.groups = NodeGroups(self)
+        self.accounts = NodeAccounts(self)
 
     def listen(self, listener: Listener, presence: PresenceListener | None = None) -> None:
         self.listener, self.presence = listener, presence
@@ -371,15 +372,22 @@ class NodeStore:
     def detach(self, user: UserId, place: Place, cursor: Position | None, then: Then | None = None) -> None:
         self._call("detach", user, lambda database: database.detach(user, place, cursor), then or _ignore)
 
+
+class NodeAccounts:
+    """The interface of `imserver.store.accounts.AccountStore`."""
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+
     async def register(self, user: UserId, password_hash: str) -> None:
-        await self._ask("register", user, lambda database: database.register(user, password_hash))
+        await self._store._ask("register", user, lambda database: database.register(user, password_hash))
 
     async def password_hash(self, user: UserId) -> str | None:
-        known: str | None = await self._ask("password_hash", user, lambda database: database.password_hash(user))
+        known: str | None = await self._store._ask("password_hash", user, lambda database: database.password_hash(user))
         return known
 
     async def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
-        known: dict[str, str] = await self._ask(
+        known: dict[str, str] = await self._store._ask(
             "signing_keys", "", lambda database: database.signing_keys(key_id, secret)
         )
         return known

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from imserver.errors import ImError
 from imserver.model import START, DeviceId, Entry, Place, Position, UserId
-from imserver.store import calls
+from imserver.store import account_calls, calls
 from imserver.store.calls import Appended, Attached, Bounds, pack
 from imserver.store.partitions import Hosting, UserKeys, channel_prefix, user_keys
 from imserver.store.stored import Sender
@@ -174,7 +174,7 @@ class Pair:
         self.positions: dict[str, list[tuple[bytes, bytes]]] = defaultdict(lambda: NEVER_USED[:])
         for user in USERS:
             self.model.register(user, "h")
-            self.real.ask(calls.register(user_keys(user), "h", 0.0))
+            self.real.ask(account_calls.register(user_keys(user), "h", 0.0))
 
     def _publish(self, user: str, node: str, what: Published) -> None:
         if what.entry is None:
@@ -316,16 +316,18 @@ class Pair:
     def do_register(self, step: Step, keys: Any) -> None:
         password = "h" if step.flag else ""
         model = self.model.register(step.user, password)
-        self.compare(step.user, model, self.real.ask(calls.register(keys, password, 0.0), calls.registered))
+        self.compare(
+            step.user, model, self.real.ask(account_calls.register(keys, password, 0.0), account_calls.registered)
+        )
 
     def do_revoke(self, step: Step, keys: Any) -> None:
         device = step.device if step.flag else None
         model = self.model.revoke(step.user, device)
-        self.compare(step.user, model, self.real.ask(calls.revoke(keys, device), calls.found))
+        self.compare(step.user, model, self.real.ask(account_calls.revoke(keys, device), account_calls.found))
 
     def do_erase(self, step: Step, keys: Any) -> None:
         model = self.model.erase(step.user)
-        self.compare(step.user, model, self.real.ask(calls.erase(keys), calls.found))
+        self.compare(step.user, model, self.real.ask(account_calls.erase(keys), account_calls.found))
         self.positions[step.user] = NEVER_USED[:]  # a new log may use the same
 
 

@@ -27,7 +27,7 @@ class Accounts:
 
     async def load_keys(self) -> None:
         """Reads the signing keys, and again now and then: they can be rotated. Raises ServiceError."""
-        self._keys = await self._context.store.signing_keys(*tokens.new_key())
+        self._keys = await self._context.store.accounts.signing_keys(*tokens.new_key())
 
     # -- commands
 
@@ -51,7 +51,7 @@ class Accounts:
 
     async def _register(self, session: Session, command: Register) -> None:
         user = parse_user(command.user)
-        await self._context.store.register(user, await self._passwords.hash(command.password))
+        await self._context.store.accounts.register(user, await self._passwords.hash(command.password))
         session.reply(command.ref, EMPTY)
 
     async def _login(self, session: Session, command: Login) -> None:
@@ -125,7 +125,7 @@ class Accounts:
             return claims.user, claims.generations
         assert command.password is not None
         user = _claimed_user(command)
-        known = await self._context.store.password_hash(user)
+        known = await self._context.store.accounts.password_hash(user)
         if not await self._passwords.is_right(known, command.password):
             raise BadCredentials("user or password is wrong")
         return user, None

@@ -102,7 +102,7 @@ class Groups:
         session.reply(command.ref, EMPTY)
 
     async def _check_exists(self, user: UserId) -> None:
-        if await self._context.store.password_hash(user) is None:
+        if await self._context.store.accounts.password_hash(user) is None:
             raise NotFound(f"there is no user {user}")
 
     # -- going out

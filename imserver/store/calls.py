@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from hiredis import pack_command
 
-from imserver.errors import BadCredentials, Blocked, Exists, ExpiredToken, ImError, NotAllowed, NotFound, Unavailable
+from imserver.errors import BadCredentials, Blocked, ExpiredToken, ImError, NotAllowed, NotFound, Unavailable
 from imserver.model import START, Entry, GroupId, Place, Position
 from imserver.store.partitions import Hosting, LeaseKeys, UserKeys
 
@@ -196,32 +196,6 @@ def trim(keys: UserKeys, now: float, bounds: Bounds) -> Packed:
     return call(b"im_trim_2", (keys.state, keys.log), int(now * 1000), bounds.most_entries, age, window, TRIM_STEPS)
 
 
-def register(keys: UserKeys, password_hash: str, now: float) -> Packed:
-    return call(b"im_register_2", (keys.state, keys.account), password_hash, int(now))
-
-
-def registered(reply: list[Any]) -> ImError | None:
-    """The error is Exists."""
-    return None if reply[0] == b"ok" else Exists("user: this name is taken")
-
-
-def password_hash(keys: UserKeys) -> Packed:
-    return pack(b"HGET", keys.account, b"password")
-
-
-def revoke(keys: UserKeys, device: str | None) -> Packed:
-    return call(b"im_revoke_2", (keys.state, keys.account), device or b"")
-
-
-def erase(keys: UserKeys) -> Packed:
-    return call(b"im_erase_2", (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups))
-
-
-def found(reply: list[Any]) -> ImError | None:
-    """The error is NotFound."""
-    return None if reply[0] == b"ok" else NotFound("there is no such user")
-
-
 def renew(keys: LeaseKeys, node: bytes, seconds: float, info: bytes = b"") -> Packed:
     """`info`: with the first one."""
     return call(b"im_renew_2", tuple(keys), node, int(seconds * 1000), info)
@@ -264,11 +238,3 @@ def hosted(hosting: Hosting) -> Packed:
 def clear(keys: UserKeys, hosting: Hosting) -> Packed:
     """The reply: OWES where contacts may have to be told."""
     return call(b"im_clear_2", (keys.state, hosting.key, keys.roster), hosting.node)
-
-
-def signing_keys(key: bytes, key_id: str, secret: str, *, rotate: bool) -> Packed:
-    return call(b"im_signing_keys_2", (key,), key_id, secret, b"rotate" if rotate else b"first")
-
-
-def signing_keys_known(reply: list[Any]) -> dict[str, str]:
-    return {key.decode(): value.decode() for key, value in zip(reply[::2], reply[1::2], strict=True)}

@@ -10,6 +10,7 @@ from imserver.model import Entry, Place, Position, UserId
 from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.store import calls, circle_calls
+from imserver.store.accounts import AccountStore
 from imserver.store.answers import ignore
 from imserver.store.calls import Appended, Attached, Late
 from imserver.store.circle import Circle
@@ -21,7 +22,7 @@ from imserver.store.groups import GroupStore
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.links import Links
-from imserver.store.partitions import Hosting, UserKeys, deployment_key, partition_of, user_keys
+from imserver.store.partitions import Hosting, UserKeys, partition_of, user_keys
 from imserver.store.redis_link import RedisLink, Then
 from imserver.store.shards import Shard
 from imserver.store.store_roles import Holdable, Listener, PresenceListener, StoreOptions
@@ -90,6 +91,7 @@ class Store:
         self.links, self._leases = self._links.all, self._links.leases
         self._by_partition = self._links.by_partition
         self.circle = Circle(self)
+        self.accounts = AccountStore(self)
         seeds = [shard.url for shard in shards if shard.clustered]
         self._watch = ClusterWatch(seeds, on_map=self._on_map, are_up=self._are_up) if seeds else None
 
@@ -257,27 +259,6 @@ class Store:
             return
         for lease in list(self._leases.values()):
             await lease.leave(owing_seconds)
-
-    # -- accounts
-
-    async def register(self, user: UserId, password_hash: str) -> None:
-        """Raises Exists."""
-        keys = user_keys(user)
-        link = self._by_partition[keys.partition]
-        await link.ask(calls.register(keys, password_hash, time.time()), calls.registered)
-
-    async def password_hash(self, user: UserId) -> str | None:
-        """None where there is no such user, empty where the user can't log in by password."""
-        keys = user_keys(user)
-        reply = await self._by_partition[keys.partition].ask(calls.password_hash(keys))
-        return None if reply is None else reply.decode()
-
-    async def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
-        """All keys that sign tokens; key_id and secret are taken where the deployment has none yet."""
-        key = deployment_key("keys")
-        return calls.signing_keys_known(
-            await self.link_of_deployment().ask(calls.signing_keys(key, key_id, secret, rotate=False))
-        )
 
     # -- what the links say
 

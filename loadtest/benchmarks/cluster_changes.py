@@ -91,7 +91,7 @@ def move(cluster: Cluster) -> float:
 
 async def register(url: str) -> None:
     async with opened(url, "first") as node:
-        await node.store.register(UserId(USER), "hash")
+        await node.store.accounts.register(UserId(USER), "hash")
 
 
 def main() -> None:

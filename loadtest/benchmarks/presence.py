@@ -85,9 +85,9 @@ class Bench:
         await self.store.take_leases()
 
     async def befriend(self, user: UserId, contacts: list[UserId]) -> None:
-        await self.store.register(user, "hash")
+        await self.store.accounts.register(user, "hash")
         for contact in contacts:
-            await self.store.register(contact, "hash")
+            await self.store.accounts.register(contact, "hash")
             for one, other in ((user, contact), (contact, user)):
                 await self.store.circle.relate(one, other, str(ADD), 1)
                 await self.store.circle.relate(other, one, str(ADD.mirrored()), 1)

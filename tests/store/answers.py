@@ -49,4 +49,4 @@ def ids_in(oracle: Deployment, name: str) -> list[bytes]:
 
 
 async def registered(node: Node, name: str) -> None:
-    await node.store.register(UserId(name), "hash")
+    await node.store.accounts.register(UserId(name), "hash")

@@ -12,7 +12,7 @@ from trio.testing import trio_test
 from imserver.errors import Blocked, ImError, NotAllowed, NotFound
 from imserver.model import UserId
 from imserver.protocol.contacts import BLOCK, SWITCHES, Event
-from imserver.store import calls, circle_calls
+from imserver.store import account_calls, calls, circle_calls
 from imserver.store.calls import OWES
 from imserver.store.circle_calls import OFFLINE, Settled, Shown, Whereabouts
 from imserver.store.partitions import Hosting, user_keys
@@ -30,7 +30,7 @@ WANTED, BLOCKS = str(SWITCHES[Event.ADD].mirrored()), str(BLOCK)
 async def registered(node: Node, *names: str) -> tuple[UserId, ...]:
     users = tuple(UserId(name) for name in names)
     for user in users:
-        await node.store.register(user, "hash")
+        await node.store.accounts.register(user, "hash")
     return users
 
 
@@ -183,7 +183,7 @@ async def test_erasing_leaves_no_key_with_the_name(deployment: Deployment, name:
         await befriend(node, user, friend)
         await node.attach(user, "pad", b"node.1")
         await node.store.circle.settle(user, ORDER, shown=Shown(at("pad", b"node.1"), "away", "lunch"))
-        await node.store.link_of(user).ask(calls.erase(user_keys(user)), calls.found)
+        await node.store.link_of(user).ask(account_calls.erase(user_keys(user)), account_calls.found)
         await node.detach(user, "pad", b"node.1")
         assert [key for key in deployment.all_keys() if key.endswith(b":" + user.encode())] == []
         assert isinstance(await refused(lambda: node.store.circle.relate(user, friend, WANTED, STAMP + 1)), NotFound)

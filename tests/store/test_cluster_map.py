@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from imserver.errors import SetupError
 from imserver.model import START, Place, UserId
-from imserver.store import calls
+from imserver.store import account_calls, calls
 from imserver.store.calls import Packed
 from imserver.store.cluster_map import ClusterMap, parse_map
 from imserver.store.partitions import (
@@ -87,7 +87,7 @@ HOSTING = Hosting(ALICE.partition, b"{zzz}")
         calls.detach(ALICE, HOSTING, Place(b"{000}"), None),
         calls.ack(ALICE, "{000}", START),
         calls.trim(ALICE, 0, calls.Bounds(1, 1, 1)),
-        calls.register(ALICE, "{000}", 0),
+        account_calls.register(ALICE, "{000}", 0),
         calls.hosted(HOSTING),
         calls.clear(ALICE, HOSTING),
         calls.renew(lease_keys(ALICE.partition), b"{000}", 1, b"{000}"),

@@ -11,7 +11,7 @@ from trio.testing import trio_test
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, NotAllowed, NotFound
 from imserver.model import START, Entry, GroupId, Place, Position, UserId, position_order
-from imserver.store import calls, circle_calls, group_calls
+from imserver.store import account_calls, calls, circle_calls, group_calls
 from imserver.store.calls import Appended, Attached, Late, Replaced
 from imserver.store.group_calls import Change
 from imserver.store.partitions import Hosting, deployment_key, group_keys, lease_keys, user_keys
@@ -21,7 +21,7 @@ from tests.store.test_partitions import random_names
 
 
 async def registered(node: Node, name: str) -> str:
-    await node.store.register(UserId(name), f"hash of {name}")
+    await node.store.accounts.register(UserId(name), f"hash of {name}")
     return name
 
 
@@ -380,16 +380,16 @@ async def test_counters_of_positions_are_compared_as_numbers(deployment: Deploym
 @trio_test
 async def test_a_name_is_taken_once_and_the_same_call_can_be_repeated(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "node") as node:
-        assert await node.store.password_hash(UserId(name)) is None
-        await node.store.register(UserId(name), "hash")
-        await node.store.register(UserId(name), "hash")
+        assert await node.store.accounts.password_hash(UserId(name)) is None
+        await node.store.accounts.register(UserId(name), "hash")
+        await node.store.accounts.register(UserId(name), "hash")
         with pytest.raises(Exists):
-            await node.store.register(UserId(name), "another")
-        assert await node.store.password_hash(UserId(name)) == "hash"
+            await node.store.accounts.register(UserId(name), "another")
+        assert await node.store.accounts.password_hash(UserId(name)) == "hash"
         without_password = f"{name}.token"
-        await node.store.register(UserId(without_password), "")
+        await node.store.accounts.register(UserId(without_password), "")
         with pytest.raises(Exists):
-            await node.store.register(UserId(without_password), "")
+            await node.store.accounts.register(UserId(without_password), "")
     assert deployment.state(name) == {b"last": START}
 
 
@@ -409,7 +409,7 @@ async def test_revoking_a_device_or_all(deployment: Deployment, name: str) -> No
         keys, link = user_keys(name), node.store.link_of(name)
         await node.attach(name, "a", b"node.1", "0.0")
         await node.attach(name, "b", b"node.2", "0.0")
-        await link.ask(calls.revoke(keys, "a"), calls.found)
+        await link.ask(account_calls.revoke(keys, "a"), account_calls.found)
         await node.settle(name)
         assert node.expelled == [(name, b"a=node.1", "revoked")]
         with pytest.raises(ExpiredToken):
@@ -417,7 +417,7 @@ async def test_revoking_a_device_or_all(deployment: Deployment, name: str) -> No
         await node.detach(name, "a", b"node.1")
         assert (await node.attach(name, "b", b"node.2", "0.0")).generations == "0.0"
         assert (await node.attach(name, "a", b"node.4", None)).generations == "0.1"
-        await link.ask(calls.revoke(keys, None), calls.found)
+        await link.ask(account_calls.revoke(keys, None), account_calls.found)
         await node.settle(name)
         assert sorted(node.expelled[1:]) == [(name, b"a=node.4", "revoked"), (name, b"b=node.2", "revoked")]
         for device, generations in (("a", "0.1"), ("b", "0.0")):
@@ -430,9 +430,9 @@ async def test_revoking_a_device_or_all(deployment: Deployment, name: str) -> No
 async def test_revoking_and_erasing_nobody_is_told(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "node") as node:
         keys, link = user_keys(name), node.store.link_of(name)
-        for command in (calls.revoke(keys, None), calls.erase(keys)):
+        for command in (account_calls.revoke(keys, None), account_calls.erase(keys)):
             with pytest.raises(NotFound):
-                await link.ask(command, calls.found)
+                await link.ask(command, account_calls.found)
     assert not [key for key in deployment.all_keys() if name.encode() in key]
 
 
@@ -456,7 +456,7 @@ async def test_erasing_leaves_no_key_with_the_name(deployment: Deployment, name:
         await node.attach(name, "laptop", b"node.1")
         said = await node.say(name, "m1")
         await node.ack(name, "laptop", said.at)
-        await node.store.link_of(name).ask(calls.erase(user_keys(name)), calls.found)
+        await node.store.link_of(name).ask(account_calls.erase(user_keys(name)), account_calls.found)
         await node.settle(name)
         assert node.expelled == [(name, b"laptop=node.1", "revoked")]
         await node.detach(name, "laptop", b"node.1", said.at)  # the session says so as it closes
@@ -471,13 +471,13 @@ async def test_signing_keys_are_made_once_and_rotated(deployment: Deployment) ->
     async with opened(deployment.url, "node") as node:
         link = node.store.link_of_deployment()
         await link.ask(calls.pack(b"DEL", key))
-        assert await node.store.signing_keys("k1", "s1") == {"k1": "s1", "current": "k1"}
-        assert await node.store.signing_keys("k2", "s2") == {"k1": "s1", "current": "k1"}
+        assert await node.store.accounts.signing_keys("k1", "s1") == {"k1": "s1", "current": "k1"}
+        assert await node.store.accounts.signing_keys("k2", "s2") == {"k1": "s1", "current": "k1"}
         for _ in range(2):
-            rotated = calls.signing_keys(key, "k3", "s3", rotate=True)
-            both = calls.signing_keys_known(await link.ask(rotated))
+            rotated = account_calls.signing_keys(key, "k3", "s3", rotate=True)
+            both = account_calls.signing_keys_known(await link.ask(rotated))
             assert both == {"k1": "s1", "k3": "s3", "current": "k3"}
-        assert await node.store.signing_keys("k4", "s4") == both
+        assert await node.store.accounts.signing_keys("k4", "s4") == both
         await link.ask(calls.pack(b"DEL", key))
 
 
@@ -489,13 +489,13 @@ async def test_every_call_stays_within_one_slot_for_all_names(deployment: Deploy
     """A cluster refuses a call whose keys lie apart, or in a slot of another instance."""
     async with opened(deployment.url, "node") as node:
         for name in random_names(200):
-            await node.store.register(UserId(name), "hash")
+            await node.store.accounts.register(UserId(name), "hash")
             await node.attach(name, "laptop", b"node.1")
             said = await node.say(name, "m1")
             await node.ack(name, "laptop", said.at)
             await node.trim(name, calls.Bounds(10, 10, 10))
             assert [entry.at for entry in await node.read(name, START)] == [said.at]
-            await node.store.link_of(name).ask(calls.erase(user_keys(name)), calls.found)
+            await node.store.link_of(name).ask(account_calls.erase(user_keys(name)), account_calls.found)
         await node.settle(name)
         assert len(node.entries) == 200
         assert len(node.expelled) == 200
@@ -518,9 +518,9 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         calls.detach(keys, hosting, Place(b"d=n.1"), None),
         calls.ack(keys, "d", START),
         calls.trim(keys, 1.0, calls.Bounds(1, 1, 1)),
-        calls.register(keys, "h", 1.0),
-        calls.revoke(keys, None),
-        calls.erase(keys),
+        account_calls.register(keys, "h", 1.0),
+        account_calls.revoke(keys, None),
+        account_calls.erase(keys),
         group_calls.post(group, b"d", b"c", b"-", b"s"),
         group_calls.post(group, b"d", b"c", b"-", b"s", 1),
         group_calls.create(group, "o", "t", b"c", {"name": "n"}),

@@ -165,7 +165,7 @@ async def test_the_functions_do_what_the_model_does(deployment: Deployment, name
         users = [f"{name}.{number}" for number in range(5)]
         both = Both(node, deployment, users, f"#{name}", seed)
         for user in users:
-            await node.store.register(UserId(user), "")
+            await node.store.accounts.register(UserId(user), "")
             both.model.register(user, "")
         for _ in range(STEPS):
             await both.step()
@@ -185,7 +185,7 @@ async def made(node: Node, name: str, *members: str, **fields: str | int) -> Gro
     """A group with these members, the first of them its owner; their lists know it."""
     group, (owner, *others) = GroupId(f"#{name}"), [UserId(member) for member in members]
     for user in (owner, *others):
-        await node.store.register(user, "")
+        await node.store.accounts.register(user, "")
     at = await node.store.groups.create(group, owner, "token", group_event(group, "created"), FIELDS | fields)
     await node.store.groups.enlist(owner, group, at, "joined", own_event(group, "joined", at))
     for user in others:
@@ -325,7 +325,7 @@ async def test_limits(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "n1") as node:
         a, b = UserId(f"{name}.a"), UserId(f"{name}.b")
         group = await made(node, name, a, open=1)
-        await node.store.register(b, "")
+        await node.store.accounts.register(b, "")
         with pytest.raises(Conflict):
             await node.store.groups.change(group, Change("join", b, b, b"{}", (1,)))
         with pytest.raises(Conflict):

@@ -15,7 +15,7 @@ from tests.store.node import DEFAULTS, PATIENCE_SECONDS, Node, opened
 
 
 async def registered(node: Node, name: str) -> None:
-    await node.store.register(UserId(name), "hash")
+    await node.store.accounts.register(UserId(name), "hash")
 
 
 async def clear(node: Node, name: str, dead: bytes) -> None:

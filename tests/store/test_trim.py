@@ -32,7 +32,7 @@ def assert_consistent(deployment: Deployment, name: str) -> None:
 
 
 async def filled(node: Node, name: str, count: int) -> list[Position]:
-    await node.store.register(UserId(name), "hash")
+    await node.store.accounts.register(UserId(name), "hash")
     return [(await node.say(name, f"m{number}")).at for number in range(count)]
 
 
@@ -110,7 +110,7 @@ async def test_the_log_of_one_who_only_sends_is_trimmed_too(deployment: Deployme
     sender, recipient = neighbours(name)
     async with opened(deployment.url, "node", bounds=Bounds(20, NEVER, NEVER)) as node:
         for user in (sender, recipient):
-            await node.store.register(UserId(user), "hash")
+            await node.store.accounts.register(UserId(user), "hash")
         for number in range(200):
             await node.append_both(recipient, sender, message(sender, recipient, f"m{number}"))
         for user in (sender, recipient):
@@ -126,7 +126,7 @@ async def test_what_the_index_has_forgotten_is_found_in_the_log_when_asked_for(
     sender, recipient = neighbours(name)
     async with opened(deployment.url, "node") as node:
         for user in (sender, recipient):
-            await node.store.register(UserId(user), "hash")
+            await node.store.accounts.register(UserId(user), "hash")
         first, second = (message(sender, recipient, message_id) for message_id in ("m1", "m11"))
         delivered = await node.append(recipient, first)
         assert isinstance(delivered, Appended)
@@ -150,7 +150,7 @@ async def test_the_index_never_contradicts_the_log(deployment: Deployment, name:
     """Whatever appends, repeats and cuts come in whatever order."""
     chance = random.Random(seed)
     async with opened(deployment.url, "node") as node:
-        await node.store.register(UserId(name), "hash")
+        await node.store.accounts.register(UserId(name), "hash")
         for _ in range(150):
             if chance.random() < 0.8:
                 await node.say(name, f"m{chance.randrange(60)}")

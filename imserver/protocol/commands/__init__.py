@@ -1,0 +1,93 @@
+"""What a client may ask.
+
+A new command is one schema and one row in its area's module, and a handler in `routing.table`.
+"""
+
+from imserver.protocol.commands import contacts, entering, groups, messages
+from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Ref, Row
+from imserver.protocol.commands.contacts import (
+    Block,
+    Blocked,
+    ContactAccept,
+    ContactAdd,
+    ContactDecline,
+    ContactRemove,
+    Contacts,
+    ContactSet,
+    Privacy,
+    SetPresence,
+    Unblock,
+)
+from imserver.protocol.commands.entering import (
+    Login,
+    Logout,
+    Ping,
+    Register,
+)
+from imserver.protocol.commands.groups import (
+    GroupBan,
+    GroupCreate,
+    GroupInfo,
+    GroupInvite,
+    GroupJoin,
+    GroupKick,
+    GroupLeave,
+    GroupMembers,
+    GroupRole,
+    GroupSet,
+    GroupsList,
+    GroupUnban,
+)
+from imserver.protocol.commands.messages import (
+    Ack,
+    History,
+    Resend,
+    Send,
+    Typing,
+)
+
+__all__ = [
+    "COMMANDS",
+    "Ack",
+    "Block",
+    "Blocked",
+    "Command",
+    "ContactAccept",
+    "ContactAdd",
+    "ContactDecline",
+    "ContactRemove",
+    "ContactSet",
+    "Contacts",
+    "GroupBan",
+    "GroupCreate",
+    "GroupInfo",
+    "GroupInvite",
+    "GroupJoin",
+    "GroupKick",
+    "GroupLeave",
+    "GroupMembers",
+    "GroupRole",
+    "GroupSet",
+    "GroupUnban",
+    "GroupsList",
+    "History",
+    "Login",
+    "Logout",
+    "Name",
+    "Note",
+    "PageLimit",
+    "Ping",
+    "PositionText",
+    "Privacy",
+    "Ref",
+    "Register",
+    "Resend",
+    "Row",
+    "Send",
+    "SetPresence",
+    "Typing",
+    "Unblock",
+]
+
+AREAS = (entering, messages, contacts, groups)
+COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

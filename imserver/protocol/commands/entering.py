@@ -1,0 +1,46 @@
+"""Getting in, staying, leaving."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from imserver.protocol.commands.base import INSIDE, OUTSIDE, Command, Name, PositionText, Row
+from imserver.protocol.overload import Level
+
+Secret = Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class Register(Command, tag="register"):
+    user: Name
+    password: Secret
+
+
+class Login(Command, tag="login"):
+    """By `user` and `password`, or by `token`. `since` overrules the device's stored cursor.
+
+    `resend`: the client keeps what was confirmed, and sends it again when it is asked to.
+    """
+
+    device: Name
+    user: Name | None = None
+    password: Secret | None = None
+    token: Annotated[str, Meta(max_length=1024)] | None = None
+    since: PositionText | dict[str, PositionText] | None = None
+    resend: bool = False
+
+
+class Ping(Command, tag="ping"):
+    pass
+
+
+class Logout(Command, tag="logout"):
+    pass
+
+
+ROWS = (
+    #   schema    states            hot    cost  shed
+    Row(Register, OUTSIDE,          True,  10,   Level.LOGINS),  # plain functions put these two into a line;
+    Row(Login,    OUTSIDE,          True,  10,   Level.LOGINS),  # a task does them when their turn has come
+    Row(Ping,     OUTSIDE + INSIDE, True,  0.5,  Level.NEVER),
+    Row(Logout,   INSIDE,           False, 1,    Level.NEVER),
+)  # fmt: skip

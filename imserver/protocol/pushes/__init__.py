@@ -1,0 +1,97 @@
+"""What the server says: the contents of replies, and pushes. A receiver ignores fields and events it does not know."""
+
+from imserver.protocol.pushes.base import (
+    EMPTY,
+    Empty,
+    ErrorPush,
+    Failure,
+    Push,
+    Reply,
+    Shared,
+    UnknownPush,
+)
+from imserver.protocol.pushes.contacts import (
+    BlockedList,
+    Contact,
+    ContactPush,
+    ContactsPage,
+    PresencePush,
+    PrivacySettings,
+)
+from imserver.protocol.pushes.entering import (
+    Bye,
+    PingPush,
+    Regressed,
+    ResendPush,
+    Synced,
+    Truncated,
+    Welcome,
+)
+from imserver.protocol.pushes.groups import (
+    GroupDetails,
+    GroupList,
+    GroupListed,
+    GroupPush,
+    Invitation,
+    Member,
+    MemberPage,
+    NewGroup,
+)
+from imserver.protocol.pushes.messages import (
+    MessagePush,
+    Page,
+    Sent,
+    TypingPush,
+)
+
+__all__ = [
+    "EMPTY",
+    "AnyPush",
+    "BlockedList",
+    "Bye",
+    "Contact",
+    "ContactPush",
+    "ContactsPage",
+    "Empty",
+    "ErrorPush",
+    "Failure",
+    "GroupDetails",
+    "GroupList",
+    "GroupListed",
+    "GroupPush",
+    "Invitation",
+    "Member",
+    "MemberPage",
+    "MessagePush",
+    "NewGroup",
+    "Page",
+    "PingPush",
+    "PresencePush",
+    "PrivacySettings",
+    "Push",
+    "Regressed",
+    "Reply",
+    "ResendPush",
+    "Sent",
+    "Shared",
+    "Synced",
+    "Truncated",
+    "TypingPush",
+    "UnknownPush",
+    "Welcome",
+]
+
+AnyPush = (
+    MessagePush
+    | GroupPush
+    | ContactPush
+    | PresencePush
+    | TypingPush
+    | Synced
+    | Truncated
+    | Regressed
+    | ResendPush
+    | PingPush
+    | ErrorPush
+    | Bye
+)
