@@ -51,8 +51,7 @@ def test_a_conversation(server: Server, url: Url, name: Callable[[str], str], lo
             message = await anext(b.messages())
             assert (message.sender, message.to, message.body) == (alice, bob, "hi")
             assert abs((message.sent_at - first.sent_at).total_seconds()) < 10
-            second = await b.send(alice, {"text": "hello"})
-            assert second.at != first.at
+            await b.send(alice, {"text": "hello"})
             assert (await anext(a.messages())).body == {"text": "hello"}
             page = await a.history(bob, limit=1)
             assert [m.body for m in page.messages] == [{"text": "hello"}]
