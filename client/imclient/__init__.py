@@ -7,6 +7,7 @@ The path of a message that is sent:
         outbox, confirming      the messages without an answer, and the answers
         entries, reader, cursor what has been received, what is missing, what is acknowledged
         keepalive               whether the server is still there
+    keeping.Keeper              where there is a store: what the application hears is in its `file` (`journal`)
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
@@ -14,9 +15,9 @@ Around it: `address` (URLs), `events` and `errors` (what an application gets), `
 `people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `connecting` (`connect` and
 `register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, confirming, core, cursor, entries, errors, events, handshake, keepalive, outbox,
-people, reader, said and stages import neither anyio nor sockets; nothing imports the server but `imserver.protocol`,
-`imserver.model` and `imserver.errors`.
+The rule of imports: address, backoff, confirming, core, cursor, entries, errors, events, handshake, journal, keepalive,
+outbox, people, reader, said and stages import neither anyio nor sockets; nothing imports the server but
+`imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
 from imclient.client import Client, Inbox, Notice
@@ -37,7 +38,9 @@ from imclient.events import (
     Typing,
     Welcomed,
 )
+from imclient.file import Conversation
 from imclient.groups import Groups
+from imclient.keeping import Local
 from imclient.people import People
 from imclient.profile import Profile
 from imclient.stages import State
@@ -55,6 +58,7 @@ from imserver.errors import (
     RateLimited,
     RequestError,
     ServiceError,
+    SetupError,
     TooLarge,
     Unavailable,
 )
@@ -67,6 +71,7 @@ __all__ = [
     "Conflict",
     "ConnectionLost",
     "Contact",
+    "Conversation",
     "Disconnected",
     "Exists",
     "ExpiredToken",
@@ -74,6 +79,7 @@ __all__ = [
     "Groups",
     "ImError",
     "Inbox",
+    "Local",
     "Message",
     "NotAllowed",
     "NotFound",
@@ -90,6 +96,7 @@ __all__ = [
     "Sent",
     "ServiceError",
     "SessionEnded",
+    "SetupError",
     "State",
     "Synced",
     "TooLarge",

@@ -3,6 +3,7 @@
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -10,7 +11,7 @@ import msgspec
 
 from imclient.backoff import Backoff
 from imclient.core import Replica
-from imclient.courier import Courier
+from imclient.courier import LEAVE_SECONDS, Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
     Answered,
@@ -31,10 +32,12 @@ from imclient.events import (
     Welcomed,
 )
 from imclient.groups import Groups
+from imclient.journal import Journal
+from imclient.keeping import Keeper, Local
 from imclient.people import People
 from imclient.stages import State
 from imclient.wire import Wire
-from imserver.errors import BadFrame, ImError
+from imserver.errors import BadFrame, BadRequest, ImError, SetupError
 from imserver.model import parse_address
 from imserver.protocol.commands import Command, History, Ping
 
@@ -60,15 +63,22 @@ T = TypeVar("T")
 class Client:
     """One logged-in device; made by `connect`."""
 
-    def __init__(self, replica: Replica, open_wire: Callable[[], Awaitable[Wire]]) -> None:
+    def __init__(
+        self, replica: Replica, open_wire: Callable[[], Awaitable[Wire]], keeper: Keeper | None = None
+    ) -> None:
         self._replica = replica
-        self._courier = Courier(replica, open_wire, Backoff(random.random), self._on_events)
+        self._keeper = keeper
+        tell = self._on_events if keeper is None else keeper.tell
+        self._courier = Courier(replica, open_wire, Backoff(random.random), tell)
         self._inbox: deque[Notice] = deque()
         self._answers: dict[str | int, _Answer] = {}
         self._failure: ImError | None = None
         self._news = anyio.Event()
         self.groups = Groups(self._ask)
-        self.people = People(self._ask)
+        self.people = People(self._ask, Journal() if keeper is None else keeper.journal)
+        if keeper is not None:
+            keeper.start(replica, self._on_kept)
+            self.people.restore(keeper.saved.contacts)
 
     # -- who and how
 
@@ -98,6 +108,13 @@ class Client:
     def unsent(self) -> int:
         """Messages that the server has not answered for yet."""
         return self._replica.unsent
+
+    @property
+    def local(self) -> Local:
+        """What the store has. Raises BadRequest where there is none."""
+        if self._keeper is None:
+            raise BadRequest("there is no store; give one to `connect`")
+        return self._keeper.local
 
     async def wait_synced(self) -> None:
         """Waits until the backlog has been received. Raises what has ended the session."""
@@ -146,13 +163,30 @@ class Client:
         self._courier.wake()
         return id
 
+    async def queue(self, to: str, body: str | dict[str, Any]) -> str:
+        """As `send_nowait`, and with a store the message is in the file when it returns.
+
+        Then it is sent, once and in its turn, even if this program ends now: by the next one with that file. May raise
+        SetupError.
+        """
+        id = self.send_nowait(to, body)
+        if self._keeper is not None:
+            await self._keeper.flush()
+        return id
+
     async def history(self, partner: str, *, before: str | None = None, limit: int = 50) -> Page:
         """The newest `limit` (1 to 200) messages exchanged with `partner` (before the position `before`), newest last.
 
-        Raises ConnectionLost where there is no connection or it breaks; BadRequest, NotFound, RateLimited,
-        Unavailable, SessionEnded; BadFrame where the answer is not a page.
+        Where there is no connection or it breaks the page is from the store; without one that raises ConnectionLost.
+        Raises BadRequest, NotFound, RateLimited, Unavailable, SessionEnded; BadFrame where the answer is not a page.
         """
-        content = await self._ask(History(partner=parse_address(partner, "partner"), before=before, limit=limit))
+        self._check()
+        try:
+            content = await self._ask(History(partner=parse_address(partner, "partner"), before=before, limit=limit))
+        except ConnectionLost:
+            if self._keeper is None:
+                raise
+            return await self.local.history(partner, before=before, limit=limit)
         try:
             return msgspec.json.decode(content, type=Page)
         except msgspec.DecodeError as error:
@@ -195,6 +229,8 @@ class Client:
         """The application is done with this message and all before it in its log: they need not be given again."""
         self._courier.obey(self._replica.keep(message, anyio.current_time()))
         self._courier.wake()
+        if self._keeper is not None:
+            self._keeper.wake()
         self._tell_news()
 
     async def take(self) -> Notice:
@@ -203,6 +239,10 @@ class Client:
         return self._inbox.popleft()
 
     # -- what the courier brings
+
+    def _on_kept(self, events: Sequence[Event | Disconnected]) -> None:
+        self._on_events(events)
+        self._courier.wake()  # there may be more to acknowledge
 
     def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
         for event in events:
@@ -249,7 +289,17 @@ class Client:
 
     async def run(self) -> None:
         """Connects, and comes back; returns when the session has ended."""
-        await self._courier.run()
+        async with anyio.create_task_group() as tasks:
+            if self._keeper is not None:
+                tasks.start_soon(self._keep, self._keeper, tasks.cancel_scope)
+            await self._courier.run()
+
+    async def _keep(self, keeper: Keeper, everything: anyio.CancelScope) -> None:
+        try:
+            await keeper.run()
+        except SetupError as error:
+            self._on_events([Ended(error)])
+            everything.cancel()
 
     async def wait_entered(self) -> None:
         """Waits for the first login. Raises what prevents it."""
@@ -261,6 +311,9 @@ class Client:
 
     async def leave(self) -> None:
         """Acknowledges, logs out. Whoever still waits for something gets ConnectionLost."""
+        if self._keeper is not None:
+            with anyio.move_on_after(LEAVE_SECONDS, shield=True), suppress(SetupError):
+                await self._keeper.flush()
         await self._courier.leave()
         self._on_events([Ended(ConnectionLost("the client was closed"))])
 

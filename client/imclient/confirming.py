@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from imclient.events import OWN_LOG, Event, Reconnect, SendFailed, Sent
-from imclient.outbox import Outbox
+from imclient.events import OWN_LOG, Event, Message, Reconnect, SendFailed, Sent
+from imclient.journal import Journal, Kept
+from imclient.outbox import Item, Outbox
 from imclient.reader import Reader
+from imclient.stages import Identity
 from imserver.errors import ImError, NotLoggedIn, Unavailable
 
 LEAST_RETRY_SECONDS = 0.1  # whatever the server says
@@ -24,8 +26,12 @@ class _Stored(msgspec.Struct):
 
 
 class Confirming:
-    def __init__(self, outbox: Outbox, reader: Reader, random: Callable[[], float]) -> None:
+    def __init__(
+        self, identity: Identity, outbox: Outbox, reader: Reader, random: Callable[[], float], journal: Journal
+    ) -> None:
         """`random` gives numbers from 0 to 1."""
+        self._identity = identity
+        self._journal = journal
         self._outbox = outbox
         self._reader = reader
         self._random = random
@@ -58,8 +64,18 @@ class Confirming:
         item = self._outbox.answered(id, now)
         if item is None:
             return []
-        self._reader.replied(item.to if item.to.startswith("#") else OWN_LOG, stored.at, stored.prev)
+        log = item.to if item.to.startswith("#") else OWN_LOG
+        if self._journal.is_on:
+            self._journal.add(Kept(log, stored.at, self._message(item, log, stored)))
+        self._reader.replied(log, stored.at, stored.prev)
         return [] if item.is_confirmed else [Sent(id, item.to, stored.at)]
+
+    def _message(self, item: Item, log: str, stored: _Stored) -> Message:
+        """As it stands in the log."""
+        who = self._identity
+        return Message(
+            at=stored.at, sender=who.user, device=who.device, to=item.to, id=item.id, body=item.body(), log=log
+        )
 
     def show_sent(self, id: str, at: str, now: float) -> list[Event]:
         """An own message came from the log: so it is stored, unless the recipient's log has lost it since."""

@@ -3,9 +3,7 @@
 from imclient.confirming import Confirming
 from imclient.events import (
     OWN_LOG,
-    Contact,
     Event,
-    GroupChanged,
     Message,
     Reconnect,
     Regressed,
@@ -13,6 +11,7 @@ from imclient.events import (
     Truncated,
     group_changed,
 )
+from imclient.journal import Entry, Journal, Kept
 from imclient.outbox import Outbox
 from imclient.reader import Reader, Receipt
 from imclient.said import contact_of, message_of
@@ -23,11 +22,14 @@ LogPush = pushes.MessagePush | pushes.GroupPush | pushes.ContactPush | codec.Unk
 
 
 class Entries:
-    def __init__(self, identity: Identity, reader: Reader, outbox: Outbox, confirming: Confirming) -> None:
+    def __init__(
+        self, identity: Identity, reader: Reader, outbox: Outbox, confirming: Confirming, journal: Journal
+    ) -> None:
         self._identity = identity
         self._reader = reader
         self._outbox = outbox
         self._confirming = confirming
+        self._journal = journal
 
     def on_push(self, push: LogPush, size: int, now: float) -> list[Event]:
         """`size`: of its frame, in bytes. `now`: seconds, monotonic. Raises BadRequest for what is no position."""
@@ -42,12 +44,13 @@ class Entries:
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
 
     def _on_message(self, push: pushes.MessagePush, size: int, now: float) -> list[Event]:
-        log = push.log or OWN_LOG
+        log, message = push.log or OWN_LOG, message_of(push)
         if self._is_own(push):
-            return self._confirming.show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
+            shown = self._confirming.show_sent(push.id, push.at, now)
+            return shown + self._on_entry(log, push.at, push.prev, message, 0, is_news=False)
         if self._reader.comes_again((log, push.sender, push.device, push.id)):
-            return self._on_entry(log, push.at, push.prev, None, 0)
-        return self._on_entry(log, push.at, push.prev, message_of(push), size)
+            return self._on_entry(log, push.at, push.prev, message, 0, is_news=False)
+        return self._on_entry(log, push.at, push.prev, message, size)
 
     def _is_own(self, push: pushes.MessagePush) -> bool:
         """Sent by this very replica: it is confirmed, not given."""
@@ -62,19 +65,23 @@ class Entries:
         return events
 
     def _on_entry(
-        self, log: str, at: str, prev: str, event: Message | GroupChanged | Contact | None, size: int
+        self, log: str, at: str, prev: str, entry: Entry | None, size: int, *, is_news: bool = True
     ) -> list[Event]:
+        """`entry` None: of a kind that this version does not know. `is_news`: the application gets it."""
         receipt = self._reader.receive(log, at, prev, size)
         if receipt is Receipt.GAP:
             return [Reconnect(f"an entry before {at} is missing", 0.0)]
         if receipt is Receipt.DROPPED:
             return []
         events: list[Event] = [Truncated(at, log)] if receipt is Receipt.TAKEN_AFTER_HOLE else []
-        if event is None:
+        if entry is None:
             return events
-        if isinstance(event, Message):
-            self._reader.gave((log, event.sender, event.device, event.id), at)
-        return [*events, event]
+        self._journal.add(Kept(log, at, entry))
+        if not is_news:
+            return events
+        if isinstance(entry, Message):
+            self._reader.gave((log, entry.sender, entry.device, entry.id), at)
+        return [*events, entry]
 
     def on_truncated(self, push: pushes.Truncated) -> list[Event]:
         log = push.log or OWN_LOG

@@ -40,11 +40,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A piece of a conversation, newest message last. Where `more`, ask again with `before` set to `next`."""
+    """A piece of a conversation, newest message last. Where `more`, ask again with `before` set to `next`.
+
+    `local`: from the file, since the server was out of reach; it may have more.
+    """
 
     messages: list[Message]
     more: bool = False
     next: str | None = None
+    local: bool = False
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -82,6 +86,11 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     name: str | None = None
     groups: tuple[str, ...] = ()
+
+    @property
+    def is_known(self) -> bool:
+        """It is in the list of contacts."""
+        return self.state != "none" or self.blocked
 
 
 class Presence(msgspec.Struct, frozen=True):

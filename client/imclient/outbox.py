@@ -9,11 +9,12 @@ it, and it goes to the head of its conversation again, before anything newer. Th
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
+from imclient.journal import Journal, Queued, Unqueued
 from imserver.errors import TooLarge
 from imserver.model import parse_address
 from imserver.protocol import codec
@@ -35,13 +36,15 @@ class Item:
         "is_flagged",
         "is_flying",
         "may_be_stored",
+        "number",
         "refusals",
         "superseded",
         "to",
         "was_sent",
     )
 
-    def __init__(self, id: str, to: str, frame: bytes) -> None:
+    def __init__(self, number: int, id: str, to: str, frame: bytes) -> None:
+        self.number = number  # its place among all
         self.id = id
         self.to = to
         self.frame = frame  # the request, encoded; its ref is the id
@@ -60,12 +63,21 @@ class Item:
         self.is_flagged = True
         self.frame = codec.encode_command(msgspec.structs.replace(codec.decode_command(self.frame), again=True))
 
+    def body(self) -> Any:
+        command = codec.decode_command(self.frame)
+        assert isinstance(command, Send)
+        return msgspec.json.decode(command.body)
+
 
 class Outbox:
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, journal: Journal | None = None) -> None:
         """Ids are `<run>-<number>`: a device MUST NOT use the same `run` twice."""
         self._run = run
-        self._count = 0
+        self._runs = {run}
+        self._journal = journal or Journal()
+        self._count = 0  # of this run
+        self._last_number = 0
+        self._saved_number = 0  # up to there they are in the file: what is not there has never left
         self._items: dict[str, Item] = {}
         self._conversations: dict[str, deque[Item]] = {}
         self._confirmed = 0  # of the items
@@ -85,7 +97,18 @@ class Outbox:
 
     def has_made(self, id: str) -> bool:
         """The id is of a message that was once in this outbox."""
-        return id.startswith(f"{self._run}-")
+        return id.rpartition("-")[0] in self._runs
+
+    def restore(self, messages: Iterable[Queued], runs: Iterable[str]) -> None:
+        """What earlier runs have left, in order. Any of them may have been sent, long ago; so the server is told."""
+        self._runs.update(runs)
+        for message in messages:
+            item = Item(message.number, message.id, message.to, message.frame)
+            item.was_sent = item.may_be_stored = True
+            item.is_confirmed = message.is_confirmed
+            self._confirmed += message.is_confirmed
+            self._last_number = self._saved_number = max(self._last_number, item.number)
+            self._append(item)
 
     # -- in and out
 
@@ -94,18 +117,41 @@ class Outbox:
         address = parse_address(to)
         codec.check_text(body, "body")
         id = f"{self._run}-{self._count + 1}"
-        item = Item(id, address, codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body))))
+        item = Item(
+            self._last_number + 1,
+            id,
+            address,
+            codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body))),
+        )
         if len(item.frame) + _FLAG_BYTES > self.max_frame:
             raise self._too_large(item)
         self._count += 1
-        self._items[id] = item
-        self._conversations.setdefault(address, deque()).append(item)
+        self._last_number += 1
+        self._append(item)
+        self._note(item)
         return id
+
+    @property
+    def last_number(self) -> int:
+        """Of the newest message."""
+        return self._last_number
+
+    def saved(self, number: int) -> None:
+        """Messages up to this one are in the file: they may leave."""
+        self._saved_number = number
+
+    def _append(self, item: Item) -> None:
+        self._items[item.id] = item
+        self._conversations.setdefault(item.to, deque()).append(item)
+
+    def _note(self, item: Item) -> None:
+        self._journal.add(Queued(item.number, item.id, item.to, item.frame, item.is_confirmed))
 
     def remove(self, id: str) -> Item | None:
         """Takes out what has been answered for; None where it is not there (any more)."""
         item = self._items.pop(id, None)
         if item is not None:
+            self._journal.add(Unqueued(id))
             self._confirmed -= item.is_confirmed
             conversation = self._conversations[item.to]
             conversation.remove(item)
@@ -156,6 +202,7 @@ class Outbox:
             return False
         item.is_confirmed = True
         self._confirmed += 1
+        self._note(item)
         return True
 
     def _forget_old(self, now: float) -> None:
@@ -183,11 +230,15 @@ class Outbox:
         self._confirmed += 1
         self._items[item.id] = item
         self._conversations.setdefault(item.to, deque()).appendleft(item)
+        self._note(item)
 
     # -- sending
 
     def _waiting(self) -> Iterator[Item]:
-        return (items[0] for items in self._conversations.values() if not items[0].is_flying)
+        last = self._saved_number if self._journal.is_on else self._last_number
+        return (
+            items[0] for items in self._conversations.values() if not items[0].is_flying and items[0].number <= last
+        )
 
     def due(self, now: float) -> list[Item]:
         """What may leave now; the caller sends all of it."""

@@ -14,6 +14,7 @@ SANS_IO = (
     "errors",
     "events",
     "handshake",
+    "journal",
     "keepalive",
     "outbox",
     "people",
