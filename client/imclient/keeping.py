@@ -75,8 +75,10 @@ class Keeper:
                 await self._awake.wait()
                 self._awake = anyio.Event()
                 written, self._written = self._written, anyio.Event()
-                await self._write()
-                written.set()
+                try:
+                    await self._write()
+                finally:
+                    written.set()
         finally:
             self._is_over = True
             self._written.set()
