@@ -1,34 +1,22 @@
 """The command line: `imserver serve`, and the operator's commands. Only wiring; the work is done elsewhere."""
 
 import json
-import os
-import secrets
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from imserver import __version__
-from imserver.config import ConfigError, Loaded, load_with_sources, settings_table, shown
+from imserver.cli_bots import bot, hooks, send
+from imserver.cli_options import loaded, opened, server_options, store_options, utc
+from imserver.config import ConfigError, Loaded, settings_table, shown
 from imserver.errors import ImError
 
 if TYPE_CHECKING:
-    from imserver.admin import Admin
+    pass
 
-Command = Callable[..., None]
 PIPE_COLUMNS = 400  # of a table that goes to a file or a pipe: wide enough for a line each
-METAVARS = {
-    "tcp": "HOST:PORT",
-    "http": "HOST:PORT",
-    "admin": "HOST:PORT",
-    "redis": "URL",
-    "data": "DIR",
-    "workers": "N",
-}
 
 
 class WrongSetting(click.ClickException):
@@ -47,37 +35,6 @@ class Program(click.Group):
             raise WrongSetting(str(error)) from error
         except ImError as error:
             raise click.ClickException(str(error)) from error
-
-
-def setting_options(*names: str) -> Callable[[Command], Command]:
-    """`--config` and an option for each setting in `names`, unchecked here: all sources are checked together."""
-    known = {setting.name: setting for setting in settings_table()}
-
-    def decorate(command: Command) -> Command:
-        for name in reversed(names):
-            metavar = METAVARS.get(name, known[name].allowed.replace(" ", ""))
-            command = click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=known[name].meaning)(command)
-        text = "settings in TOML; of several files later ones win"
-        return click.option("--config", "files", metavar="FILE", type=Path, multiple=True, help=text)(command)
-
-    return decorate
-
-
-server_options = setting_options("tcp", "http", "admin", "redis", "data", "workers", "registration", "log_level")
-store_options = setting_options("redis", "data")
-
-
-def loaded(options: dict[str, Any]) -> Loaded:
-    """The settings from all sources; raises ConfigError. Takes the settings out of `options`."""
-    return load_with_sources(options.pop("files"), os.environ, options)
-
-
-def opened(options: dict[str, Any]) -> "AbstractContextManager[Admin]":
-    """The administration of the deployment that the options name; raises ConfigError."""
-    settings = loaded(options).settings
-    from imserver.admin import open_admin
-
-    return open_admin(settings)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -236,11 +193,6 @@ def user_list(prefix: str, as_json: bool, **options: Any) -> None:
                 click.echo(f"{account.user:<32} {utc(account.created)}  {state}")
 
 
-def utc(seconds: float) -> str:
-    """A point in time, given in unix seconds, as people read it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
 @user.command("import")
 @click.argument("file", type=click.File("r", encoding="utf-8"))
 @store_options
@@ -252,50 +204,6 @@ def user_import(file: TextIO, **options: Any) -> None:
     """
     with opened(options) as admin:
         click.echo(f"{admin.user_import(file)} accounts", err=True)
-
-
-@main.group()
-def bot() -> None:
-    """Bots: accounts of programs. They log in by token, and are marked as bots in all they say."""
-
-
-@bot.command("add")
-@click.argument("name")
-@click.option("--owner", metavar="USER", help="who answers for it")
-@store_options
-def bot_add(name: str, owner: str | None, **options: Any) -> None:
-    """Make a bot, and print a line `NAME DEVICE TOKEN`, a token for the device `bot`.
-
-    It is good for ten years. `imserver token mint NAME --device DEVICE` makes more, `imserver token revoke NAME` ends
-    all of them.
-    """
-    with opened(options) as admin:
-        admin.bot_add(name, owner)
-        click.echo(f"{name} bot {admin.token_mint(name, 'bot')}")
-
-
-@bot.command("list")
-@click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
-@store_options
-def bot_list(as_json: bool, **options: Any) -> None:
-    """Print all bots, with their owners."""
-    with opened(options) as admin:
-        for account in admin.user_list():
-            if as_json and account.is_bot:
-                fields = {name: getattr(account, name) for name in ("user", "owner", "created", "disabled")}
-                click.echo(json.dumps(fields))
-            elif account.is_bot:
-                state = "disabled" if account.disabled else "enabled"
-                click.echo(f"{account.user:<32} {utc(account.created)}  {state:<8}  {account.owner or ''}".rstrip())
-
-
-@bot.command("delete")
-@click.argument("name")
-@store_options
-def bot_delete(name: str, **options: Any) -> None:
-    """Delete a bot and its log, for ever and without asking."""
-    with opened(options) as admin:
-        admin.bot_delete(name)
 
 
 @main.group()
@@ -345,27 +253,6 @@ def token_rotate(**options: Any) -> None:
         click.echo(admin.token_rotate())
 
 
-@main.command()
-@click.argument("sender", metavar="FROM")
-@click.argument("to")
-@click.argument("text")
-@click.option("--id", "message_id", help="the message's id: the same again is stored once; without: a new one")
-@click.option("--json", "as_json", is_flag=True, help="print a JSON object with id and position")
-@store_options
-def send(sender: str, to: str, text: str, message_id: str | None, as_json: bool, **options: Any) -> None:
-    """Say TEXT (-: standard input) in the name of the user or bot FROM, to the user or #group TO.
-
-    Status 0 once it is stored, and only then. If the outcome is unknown, send again with the same --id.
-    """
-    body = sys.stdin.read().removesuffix("\n") if text == "-" else text
-    from imserver.operator_send import send as say
-
-    with opened(options) as admin:
-        stored = say(admin, sender, to, body, message_id or secrets.token_hex(8))
-    if as_json:
-        click.echo(json.dumps(stored._asdict()))
-
-
 @main.group()
 def node() -> None:
     """Worker processes."""
@@ -383,6 +270,11 @@ def node_list(as_json: bool, **options: Any) -> None:
                 click.echo(json.dumps(fields))
             else:
                 click.echo(f"{one.node:<12} {one.host:<24} pid {one.pid:<8} worker {one.number:<4} {utc(one.since)}")
+
+
+main.add_command(bot)
+main.add_command(send)
+main.add_command(hooks)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from imclient.events import (
     Contact,
     Disconnected,
     Ended,
+    Entry,
     Event,
     GroupChanged,
     Message,
@@ -52,7 +53,7 @@ Notice = (
     | Welcomed
     | Disconnected
 )
-MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
+MOST_WAITING = 10_000  # notices that nobody takes; entries are bounded in bytes, by the reader
 
 T = TypeVar("T")
 
@@ -118,17 +119,20 @@ class Client:
 
     # -- sending and asking
 
-    async def send(self, to: str, body: str | dict[str, Any]) -> Sent:
+    async def send(self, to: str, body: str | dict[str, Any], *, id: str | None = None, again: bool = False) -> Sent:
         """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
 
         Lost connections and errors that the server calls passing are waited out, and the message is repeated under
         its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated
         until the server has answered, since it may be stored already.
 
+        `id`: 1 to 64 printable ASCII characters, another for each message of this device; the default is a new one.
+        `again`: it may have been sent under this id by an earlier run; it is stored once all the same.
+
         Raises BadRequest, NotFound, Blocked, TooLarge and whatever else the server refuses it with, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body)
+        id = self._replica.send(to, body, id=id, again=again)
         try:
             sent: Sent = await self._answer(id)
         except trio.Cancelled:
@@ -188,12 +192,17 @@ class Client:
         return Inbox(self, Message, auto_ack=auto_ack)
 
     def events(self, *, auto_ack: bool = True) -> "Inbox[Notice]":
-        """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`."""
+        """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`.
+
+        Other entries of logs (`GroupChanged`, `Contact`, a `Truncated` with a count) are acknowledged as messages are.
+        """
         return Inbox(self, Notice, auto_ack=auto_ack)
 
-    def ack(self, message: Message) -> None:
-        """The application is done with this message and all before it in its log: they need not be given again."""
-        self._courier.obey(self._replica.keep(message, trio.current_time()))
+    def ack(self, entry: Entry) -> None:
+        """The application is done with this entry and all before it in its log: they need not be given again."""
+        if isinstance(entry, Truncated) and not entry.count:
+            return  # it is no entry: `at` is that of the next one
+        self._courier.obey(self._replica.keep(entry, trio.current_time()))
         self._courier.wake()
         self._tell_news()
 
@@ -217,11 +226,11 @@ class Client:
                     self._give(event.id, event.error)
                 case Ended():
                     self._end(event.error)
-                case Message():
+                case Message() | GroupChanged() | Contact() | Truncated():
                     self._inbox.append(event)
-                case GroupChanged() | Contact() | Presence() | Typing():
+                case Presence() | Typing() | Welcomed() | Disconnected() | Synced() | Regressed():
                     self._note(event)
-                case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
+                case Sent() | SendFailed():
                     self._note(event)
         self._tell_news()
 
@@ -290,14 +299,13 @@ class Inbox(AsyncIterator[T], Generic[T]):
         self._client = client
         self._kind = kind
         self._auto_ack = auto_ack
-        self._given: Message | None = None
+        self._given: Entry | None = None
 
     async def __anext__(self) -> T:
-        if self._given is not None and self._auto_ack:
-            self._client.ack(self._given)
-        self._given = None
-        while not isinstance(event := await self._client.take(), self._kind):
-            pass
-        if isinstance(event, Message):
-            self._given = event
-        return event  # type: ignore[no-any-return]
+        while True:
+            if self._given is not None and self._auto_ack:
+                self._client.ack(self._given)
+            event = await self._client.take()
+            self._given = event if isinstance(event, Entry) else None
+            if isinstance(event, self._kind):
+                return event  # type: ignore[no-any-return]
