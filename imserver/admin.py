@@ -14,18 +14,15 @@ import redis
 
 from imserver.config import Settings
 from imserver.errors import BadRequest, ImError, NotFound, Unavailable
-from imserver.model import GroupId, UserId, parse_device, parse_user
-from imserver.protocol.contacts import SWITCHES, Event
-from imserver.protocol.groups import RULES
+from imserver.model import UserId, parse_device, parse_user
 from imserver.security import tokens
 from imserver.security.passwords import hash_now
-from imserver.store import account_calls, calls, circle_calls, embedded, group_calls
+from imserver.store import account_calls, calls, embedded
 from imserver.store.calls import Packed
-from imserver.store.group_calls import Change
+from imserver.store.erasing import erasing
 from imserver.store.leases import NodeInfo
-from imserver.store.partitions import UserKeys, deployment_key, group_keys, lease_keys, user_keys
+from imserver.store.partitions import UserKeys, deployment_key, lease_keys, user_keys
 from imserver.store.shards import Shard, find_shards
-from imserver.store.stored import group_event
 
 _PIPELINE = 500  # accounts imported at a time
 
@@ -123,25 +120,16 @@ class Admin:
     def user_delete(self, user: str) -> None:
         """The account, its log and all it kept; it leaves its groups and the lists of its contacts. Raises NotFound."""
         name = parse_user(user)
-        keys = self._known(name)
-        for group in group_calls.groups_listed(self._ask(keys, group_calls.listed(keys)))[0]:
-            self._leave_group(name, group)
-        self._leave_lists(name, keys)
-        _raise_if(account_calls.found(self._ask(keys, account_calls.erase(keys))))
-
-    def _leave_group(self, user: UserId, group: GroupId) -> None:
-        """As if by itself: where it owned the group, it goes to another member, or is closed."""
-        content = group_event(group, RULES["leave"].change, user=user, by=user)
-        leaving = group_calls.change(group_keys(group), Change("leave", user, user, content))
-        self._ask(user_keys(group), leaving)
-
-    def _leave_lists(self, name: UserId, keys: UserKeys) -> None:
-        """Before the account is gone: whoever is interrupted finds its contacts again."""
-        gone, stamp = str(SWITCHES[Event.REMOVE].mirrored()), int(time.time() * 1000)
-        for other in circle_calls.related_users(self._ask(keys, circle_calls.whole_roster(keys))):
-            other_keys = user_keys(other)
-            record = circle_calls.standing_known(self._ask(other_keys, circle_calls.standing(other_keys, name))).record
-            self._ask(other_keys, circle_calls.relate(other_keys, name, gone, max(stamp, record.stamp + 1)))
+        self._known(name)
+        steps = erasing(name, int(time.time() * 1000))
+        reply = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as stop:
+                _raise_if(stop.value)
+                return
+            reply = self._ask(user_keys(step.owner), step.command)
 
     def user_list(self, prefix: str = "") -> Iterator[AccountInfo]:
         """In no order: a walk over all keys of the store, a little at a time."""

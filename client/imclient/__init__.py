@@ -10,14 +10,15 @@ The path of a message that is sent:
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
 Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
-`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `trio_client` (`connect` and
-`register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
+`people` (contacts and presence), `groups`, `account`, `profile` (what is remembered on disk), `trio_client` (`connect`
+and `register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
 
 The rule of imports: address, backoff, core, cursor, errors, events, outbox, people, reader, said, stages and handshake
 import neither trio nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and
 `imserver.errors`.
 """
 
+from imclient.account import Account
 from imclient.client import Client, Inbox, Notice
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
@@ -57,8 +58,10 @@ from imserver.errors import (
     TooLarge,
     Unavailable,
 )
+from imserver.protocol.pushes import Device, ProfileList, ProfileShown
 
 __all__ = [
+    "Account",
     "BadCredentials",
     "BadRequest",
     "Blocked",
@@ -66,6 +69,7 @@ __all__ = [
     "Conflict",
     "ConnectionLost",
     "Contact",
+    "Device",
     "Disconnected",
     "Exists",
     "ExpiredToken",
@@ -82,6 +86,8 @@ __all__ = [
     "People",
     "Presence",
     "Profile",
+    "ProfileList",
+    "ProfileShown",
     "RateLimited",
     "Regressed",
     "RequestError",

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import trio
 
+from imclient.account import Account
 from imclient.backoff import Backoff
 from imclient.core import Replica
 from imclient.courier import Courier
@@ -69,6 +70,7 @@ class Client:
         self._news = trio.Event()
         self.groups = Groups(self._ask)
         self.people = People(self._ask)
+        self.account = Account(self._ask)
 
     # -- who and how
 

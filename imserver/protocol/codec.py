@@ -16,8 +16,10 @@ from imserver.protocol.commands import (
     Command,
     ContactAdd,
     ContactSet,
+    DeviceSet,
     GroupCreate,
     GroupSet,
+    ProfileSet,
     Ref,
     Send,
     SetPresence,
@@ -52,8 +54,10 @@ MAX_DEPTH = 64
 _TEXTS: dict[type[Command], tuple[str, ...]] = {
     ContactAdd: ("note",),
     ContactSet: ("name", "groups"),
+    DeviceSet: ("name",),
     GroupCreate: ("name", "topic"),
     GroupSet: ("name", "topic"),
+    ProfileSet: ("name", "avatar", "about"),
     SetPresence: ("status",),
 }
 

@@ -6,6 +6,7 @@ from imserver.routing.contacts import ContactLists
 from imserver.routing.groups import Groups, group_handlers
 from imserver.routing.history import Histories
 from imserver.routing.messages import Messages
+from imserver.routing.own_account import OwnAccount, own_account_handlers
 from imserver.routing.presence import Presence
 from imserver.session.context import Context, Handlers
 
@@ -33,5 +34,6 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         commands.SetPresence: presence.show,
         commands.Typing: presence.typing,
         **group_handlers(Groups(context)),
+        **own_account_handlers(OwnAccount(context, accounts.passwords)),
         commands.Ping: messages.ping,
     }

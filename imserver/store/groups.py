@@ -1,5 +1,6 @@
 """Groups as a worker uses them: typed calls on the shard of the group, and on that of the user where they say so."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,7 @@ class GroupStore:
 
     def unfollow(self, group: GroupId) -> None:
         """The last local follower is gone."""
-        self._call(group, calls.clear(user_keys(group), self._hosting(group)))
+        self._call(group, calls.clear(user_keys(group), self._hosting(group), time.time()))
 
     # -- the user's side
 

@@ -208,7 +208,7 @@ class Store:
         keys = user_keys(user)
         logins = await self._link_with_lease(keys).ask(calls.logins(keys, device), once=True)
         link = self._link_with_lease(keys)  # a cluster may have changed meanwhile
-        command = calls.attach(keys, self._hosting(keys), place, generations, logins)
+        command = calls.attach(keys, self._hosting(keys), place, generations, logins, time.time())
         try:
             attached: Attached = await link.ask(command, calls.attached, once=True)
         except Late:
@@ -239,7 +239,9 @@ class Store:
         """A session leaves the directory; its cursor is kept. `then` gets calls.OWES where contacts are to hear."""
         keys = user_keys(user)
         answered = self._departures.watch(place, partial(self.detach, user, place, cursor, then), then)
-        self._by_partition[keys.partition].call(calls.detach(keys, self._hosting(keys), place, cursor), answered)
+        self._by_partition[keys.partition].call(
+            calls.detach(keys, self._hosting(keys), place, cursor, time.time()), answered
+        )
 
     def _hosting(self, keys: UserKeys) -> Hosting:
         return Hosting(keys.partition, self.node.encode())

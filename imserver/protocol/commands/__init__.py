@@ -3,7 +3,17 @@
 A new command is one schema and one row in its area's module, and a handler in `routing.table`.
 """
 
-from imserver.protocol.commands import contacts, entering, groups, messages
+from imserver.protocol.commands import account, contacts, entering, groups, messages
+from imserver.protocol.commands.account import (
+    AccountDelete,
+    DeviceRevoke,
+    Devices,
+    DeviceSet,
+    Password,
+    Profile,
+    Profiles,
+    ProfileSet,
+)
 from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Ref, Row
 from imserver.protocol.commands.contacts import (
     Block,
@@ -48,6 +58,7 @@ from imserver.protocol.commands.messages import (
 
 __all__ = [
     "COMMANDS",
+    "AccountDelete",
     "Ack",
     "Block",
     "Blocked",
@@ -58,6 +69,9 @@ __all__ = [
     "ContactRemove",
     "ContactSet",
     "Contacts",
+    "DeviceRevoke",
+    "DeviceSet",
+    "Devices",
     "GroupBan",
     "GroupCreate",
     "GroupInfo",
@@ -76,9 +90,13 @@ __all__ = [
     "Name",
     "Note",
     "PageLimit",
+    "Password",
     "Ping",
     "PositionText",
     "Privacy",
+    "Profile",
+    "ProfileSet",
+    "Profiles",
     "Ref",
     "Register",
     "Resend",
@@ -89,5 +107,5 @@ __all__ = [
     "Unblock",
 ]
 
-AREAS = (entering, messages, contacts, groups)
+AREAS = (entering, messages, contacts, groups, account)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

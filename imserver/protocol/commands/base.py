@@ -11,6 +11,7 @@ from imserver.protocol.overload import Level
 Ref = int | str | None
 Name = Annotated[str, Meta(min_length=1, max_length=65)]
 PositionText = Annotated[str, Meta(max_length=40)]
+Secret = Annotated[str, Meta(min_length=1, max_length=1024)]
 Note = Annotated[str, Meta(max_length=256)]
 PageLimit = Annotated[int, Meta(ge=1, le=200)]
 

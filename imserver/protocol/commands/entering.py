@@ -4,10 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, OUTSIDE, Command, Name, PositionText, Row
+from imserver.protocol.commands.base import INSIDE, OUTSIDE, Command, Name, PositionText, Row, Secret
 from imserver.protocol.overload import Level
-
-Secret = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
 class Register(Command, tag="register"):

@@ -1,5 +1,12 @@
 """What the server says: the contents of replies, and pushes. A receiver ignores fields and events it does not know."""
 
+from imserver.protocol.pushes.account import (
+    Device,
+    DeviceList,
+    ProfileList,
+    ProfileShown,
+    ProfileVersion,
+)
 from imserver.protocol.pushes.base import (
     EMPTY,
     Empty,
@@ -52,6 +59,8 @@ __all__ = [
     "Contact",
     "ContactPush",
     "ContactsPage",
+    "Device",
+    "DeviceList",
     "Empty",
     "ErrorPush",
     "Failure",
@@ -68,6 +77,9 @@ __all__ = [
     "PingPush",
     "PresencePush",
     "PrivacySettings",
+    "ProfileList",
+    "ProfileShown",
+    "ProfileVersion",
     "Push",
     "Regressed",
     "Reply",
