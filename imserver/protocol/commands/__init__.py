@@ -14,7 +14,7 @@ from imserver.protocol.commands.account import (
     Profiles,
     ProfileSet,
 )
-from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Ref, Row
+from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Row
 from imserver.protocol.commands.contacts import (
     Block,
     Blocked,
@@ -55,6 +55,7 @@ from imserver.protocol.commands.messages import (
     Send,
     Typing,
 )
+from imserver.protocol.pushes.base import Ref
 
 __all__ = [
     "COMMANDS",

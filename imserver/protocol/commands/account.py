@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, Command, Name, Row, Secret
+from imserver.protocol.commands.base import INSIDE, Command, Device, Row, Secret, User
 from imserver.protocol.overload import Level
+from imserver.protocol.pushes.account import DeviceList, ProfileList, ProfileShown, ProfileVersion
 
 DeviceName = Annotated[str, Meta(max_length=64)]
 ShownName = Annotated[str, Meta(max_length=64)]
@@ -21,14 +22,14 @@ class Devices(Command, tag="devices"):
 class DeviceSet(Command, tag="device.set"):
     """What the user calls a device; empty: nothing."""
 
-    device: Name
+    device: Device
     name: DeviceName
 
 
 class DeviceRevoke(Command, tag="device.revoke"):
     """Closes the device's session and makes its tokens void; or, with `others`, those of all but this device."""
 
-    device: Name | None = None
+    device: Device | None = None
     others: bool = False
 
 
@@ -55,24 +56,24 @@ class ProfileSet(Command, tag="profile.set"):
 class Profile(Command, tag="profile"):
     """`since`: the version that the client has."""
 
-    user: Name
+    user: User
     since: Version = 0
 
 
 class Profiles(Command, tag="profiles"):
     """Of many users: each with the version that the client has, or 0."""
 
-    users: Annotated[dict[Name, Version], Meta(min_length=1, max_length=100)]
+    users: Annotated[dict[User, Version], Meta(min_length=1, max_length=100)]
 
 
 ROWS = (
-    #   schema         states  hot    cost  shed
-    Row(Devices,       INSIDE, False, 10,   Level.HISTORY),
+    #   schema         states  hot    cost  shed           ok
+    Row(Devices,       INSIDE, False, 10,   Level.HISTORY, DeviceList),
     Row(DeviceSet,     INSIDE, False, 10,   Level.HISTORY),
     Row(DeviceRevoke,  INSIDE, False, 10,   Level.NEVER),
     Row(Password,      INSIDE, True,  50,   Level.LOGINS),  # plain functions put these two into the line of the logins
     Row(AccountDelete, INSIDE, True,  50,   Level.LOGINS),  # with a password; a task does them when their turn has come
-    Row(ProfileSet,    INSIDE, False, 20,   Level.HISTORY),
-    Row(Profile,       INSIDE, False, 2,    Level.HISTORY),
-    Row(Profiles,      INSIDE, False, 2,    Level.HISTORY),
+    Row(ProfileSet,    INSIDE, False, 20,   Level.HISTORY, ProfileVersion),
+    Row(Profile,       INSIDE, False, 2,    Level.HISTORY, ProfileShown),
+    Row(Profiles,      INSIDE, False, 2,    Level.HISTORY, ProfileList),
 )  # fmt: skip

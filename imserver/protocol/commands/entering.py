@@ -4,12 +4,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, OUTSIDE, Command, Name, PositionText, Row, Secret
+from imserver.protocol.commands.base import INSIDE, OUTSIDE, Command, Device, PositionText, Row, Secret, User
 from imserver.protocol.overload import Level
+from imserver.protocol.pushes.entering import Welcome
 
 
 class Register(Command, tag="register"):
-    user: Name
+    user: User
     password: Secret
 
 
@@ -19,8 +20,8 @@ class Login(Command, tag="login"):
     `resend`: the client keeps what was confirmed, and sends it again when it is asked to.
     """
 
-    device: Name
-    user: Name | None = None
+    device: Device
+    user: User | None = None
     password: Secret | None = None
     token: Annotated[str, Meta(max_length=1024)] | None = None
     since: PositionText | dict[str, PositionText] | None = None
@@ -36,9 +37,9 @@ class Logout(Command, tag="logout"):
 
 
 ROWS = (
-    #   schema    states            hot    cost  shed
+    #   schema    states            hot    cost  shed          ok
     Row(Register, OUTSIDE,          True,  10,   Level.LOGINS),  # plain functions put these two into a line;
-    Row(Login,    OUTSIDE,          True,  10,   Level.LOGINS),  # a task does them when their turn has come
+    Row(Login,    OUTSIDE,          True,  10,   Level.LOGINS, Welcome),  # a task does them when their turn has come
     Row(Ping,     OUTSIDE + INSIDE, True,  0.5,  Level.NEVER),
     Row(Logout,   INSIDE,           False, 1,    Level.NEVER),
 )  # fmt: skip

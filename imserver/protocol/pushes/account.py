@@ -15,11 +15,13 @@ class Device(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
 
 
 class DeviceList(msgspec.Struct):
+    """The `ok` of `devices`."""
+
     devices: list[Device]
 
 
 class ProfileShown(msgspec.Struct, omit_defaults=True, gc=False):
-    """Just user and version where nothing has changed."""
+    """The `ok` of `profile`: just user and version where nothing has changed."""
 
     user: str
     version: int
@@ -29,11 +31,13 @@ class ProfileShown(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class ProfileList(msgspec.Struct):
-    """Those that have changed. `gone`: there is no such user."""
+    """The `ok` of `profiles`: those that have changed. `gone`: there is no such user."""
 
     profiles: list[ProfileShown]
     gone: list[str]
 
 
 class ProfileVersion(msgspec.Struct):
+    """The `ok` of `profile.set`."""
+
     version: int
