@@ -4,27 +4,31 @@ Works on the store directly, through the same functions as the workers, with Red
 server runs does not matter. Sessions that must close are told through the same channels.
 """
 
+import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
 import redis
 
 from imserver.config import Settings
-from imserver.errors import BadRequest, ImError, NotFound, Unavailable
+from imserver.errors import ImError, NotFound, Unavailable
+from imserver.importing import NewAccount, accounts_in
 from imserver.model import UserId, parse_device, parse_user
 from imserver.security import tokens
 from imserver.security.passwords import hash_now
 from imserver.store import account_calls, calls, embedded
-from imserver.store.calls import Packed
+from imserver.store.calls import Packed, pack
 from imserver.store.erasing import erasing
 from imserver.store.leases import NodeInfo
 from imserver.store.partitions import UserKeys, deployment_key, lease_keys, user_keys
 from imserver.store.shards import Shard, find_shards
 
-_PIPELINE = 500  # accounts imported at a time
+_BATCH = 200  # accounts imported at a time
 
 
 class AccountInfo(NamedTuple):
@@ -35,12 +39,25 @@ class AccountInfo(NamedTuple):
     disabled: bool
 
 
-class ImportLine(msgspec.Struct, forbid_unknown_fields=True):
-    """One account to import. With neither `password` nor `hash` it logs in by token only."""
+class Imported(NamedTuple):
+    """Accounts that are new, and that were there already."""
 
-    user: str
-    password: str | None = None
-    hash: str | None = None  # argon2id, as the store keeps it
+    new: int
+    known: int
+
+
+def _ignore(done: Imported) -> None:
+    """Nobody wants to know how far it is."""
+
+
+def _batch(accounts: Iterator[tuple[int, NewAccount]]) -> tuple[list[NewAccount], ImError | None]:
+    """The next ones, and what is wrong with the one behind them."""
+    batch: list[NewAccount] = []
+    try:
+        batch.extend(account for _, account in islice(accounts, _BATCH))
+    except ImError as error:
+        return batch, error
+    return batch, None
 
 
 @contextmanager
@@ -139,37 +156,47 @@ class Admin:
                 if created is not None:
                     yield AccountInfo(UserId(key.decode().partition("}a:")[2]), int(created), disabled is not None)
 
-    def user_import(self, lines: Iterable[str]) -> int:
-        """JSON objects, one a line (ImportLine); returns how many accounts were new. Existing ones are left alone."""
-        new, batch = 0, []
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                batch.append(self._parse_import(number, line))
-            if len(batch) == _PIPELINE:
-                new += self._import(batch)
-                batch = []
-        return new + self._import(batch)
+    def user_import(self, lines: Iterable[str], progress: Callable[[Imported], None] = _ignore) -> Imported:
+        """Of the form that `importing` reads. Raises BadRequest that names the line; those before it are in the store.
 
-    def _parse_import(self, number: int, line: str) -> tuple[UserId, str]:
-        try:
-            parsed = msgspec.json.decode(line, type=ImportLine)
-            user = parse_user(parsed.user)
-        except (msgspec.DecodeError, ImError) as error:
-            raise BadRequest(f"line {number}: {error}") from None
-        if parsed.password is not None:
-            return user, self._hash(parsed.password)
-        return user, parsed.hash or ""
+        Accounts that exist are left alone, so an import that ended can be repeated: what it had done costs little.
+        """
+        done = Imported(0, 0)
+        accounts = accounts_in(lines)
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            while True:
+                batch, error = _batch(accounts)
+                new = self._import(batch, threads)
+                done = Imported(done.new + new, done.known + len(batch) - new)
+                progress(done)
+                if error is not None:
+                    raise error
+                if not batch:
+                    return done
 
-    def _import(self, accounts: list[tuple[UserId, str]]) -> int:
-        by_client: dict[int, list[Packed]] = {}
-        for user, password_hash in accounts:
-            keys = user_keys(user)
-            client = self._clients.index(self._by_partition[keys.partition])
-            by_client.setdefault(client, []).append(account_calls.register(keys, password_hash, time.time()))
-        answers = [
-            answer for client, commands in by_client.items() for answer in _send(self._clients[client], commands)
+    def _import(self, accounts: list[NewAccount], threads: Executor) -> int:
+        """How many were new. Only of those a password is hashed."""
+        keys = [user_keys(account.user) for account in accounts]
+        there = self._ask_all([(one, pack(b"EXISTS", one.account)) for one in keys])
+        missing = [(one, account) for one, account, known in zip(keys, accounts, there, strict=True) if not known]
+        hashes = threads.map(self._hash_of, [account for _, account in missing])
+        commands = [
+            (one, account_calls.register(one, known, time.time()))
+            for (one, _), known in zip(missing, hashes, strict=True)
         ]
-        return sum(answer[0] == b"ok" for answer in answers)
+        return sum(answer[0] == b"ok" for answer in self._ask_all(commands))
+
+    def _hash_of(self, account: NewAccount) -> str:
+        return account.hash or "" if account.password is None else self._hash(account.password)
+
+    def _ask_all(self, asked: Sequence[tuple[UserKeys, Packed]]) -> list[Any]:
+        """The answers in the same order; each shard is asked once."""
+        answers: list[Any] = [None] * len(asked)
+        for client in self._clients:
+            mine = [number for number, (keys, _) in enumerate(asked) if self._by_partition[keys.partition] is client]
+            for number, answer in zip(mine, _send(client, [asked[number][1] for number in mine]), strict=True):
+                answers[number] = answer
+        return answers
 
     # -- tokens
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -16,9 +17,11 @@ from imserver.config import ConfigError, Loaded, load_with_sources, settings_tab
 from imserver.errors import ImError
 
 if TYPE_CHECKING:
-    from imserver.admin import Admin
+    from imserver.admin import Admin, Imported
 
 Command = Callable[..., None]
+PROGRESS_SECONDS = 1.0
+DAY_SECONDS = 86_400
 PIPE_COLUMNS = 400  # of a table that goes to a file or a pipe: wide enough for a line each
 METAVARS = {
     "tcp": "HOST:PORT",
@@ -244,13 +247,25 @@ def utc(seconds: float) -> str:
 @click.argument("file", type=click.File("r", encoding="utf-8"))
 @store_options
 def user_import(file: TextIO, **options: Any) -> None:
-    """Make an account for each line of FILE (-: standard input).
+    """Make the accounts that stand in FILE (-: standard input).
 
-    A line is a JSON object: {"user": ..., "password": ...} or {"user": ..., "hash": ...}, the hash in argon2's own
-    notation. An account with neither can log in by token only.
+    JSON, an object a line: {"user": ..., "password": ...} or {"user": ..., "hash": ...}; or CSV with a header of such
+    names. A hash is taken as it is, in argon2's own notation (it has commas: in CSV it stands in quotes). An account with
+    neither can log in by token only.
+
+    Accounts that exist are left alone. So an import that ended too early is begun again with the same file.
     """
+    told = time.monotonic()
+
+    def tell(done: "Imported") -> None:
+        nonlocal told
+        if time.monotonic() >= told + PROGRESS_SECONDS:
+            told = time.monotonic()
+            click.echo(f"{done.new + done.known} so far", err=True)
+
     with opened(options) as admin:
-        click.echo(f"{admin.user_import(file)} accounts", err=True)
+        done = admin.user_import(file, tell)
+    click.echo(f"{done.new} accounts" + (f"; {done.known} were there already" if done.known else ""), err=True)
 
 
 @main.group()
@@ -265,11 +280,21 @@ def token() -> None:
 @click.option(
     "--lifetime-seconds", type=click.IntRange(min=1), help="how long they are good; without: token_lifetime_seconds"
 )
+@click.option("--days", type=click.IntRange(min=1), help="the same in days")
 @store_options
 def token_mint(
-    users: tuple[str, ...], users_file: TextIO | None, device: str, lifetime_seconds: int | None, **options: Any
+    users: tuple[str, ...],
+    users_file: TextIO | None,
+    device: str,
+    lifetime_seconds: int | None,
+    days: int | None,
+    **options: Any,
 ) -> None:
     """Print a line `USER DEVICE TOKEN` for each user."""
+    if days is not None:
+        if lifetime_seconds is not None:
+            raise click.UsageError("--days: there is --lifetime-seconds as well; one of them is allowed")
+        lifetime_seconds = days * DAY_SECONDS
     if not users and users_file is None:
         raise click.UsageError("no users: name some, or give --users-file FILE")
     with opened(options) as admin:
