@@ -431,7 +431,7 @@ FAULTS = {
     ),
     "a session that left long ago throws out its successor": ("if former == place then", "if former then"),
     "nobody hears that it is replaced": ("expel(keys[1], former, 'replaced')", ""),
-    "a spared token is not good": ("and account[4] ~= device .. ' ' .. args[2] then", "then"),
+    "a spared token is not good": ("and account[5] ~= device .. ' ' .. args[2] then", "then"),
     "a spared token outlives its device": (
         "(device == '' or string.match(spared, '^[^ ]+') == device)",
         "device == ''",

@@ -8,6 +8,7 @@ from imserver.model import Place
 from imserver.store.calls import Packed, call, pack
 from imserver.store.partitions import UserKeys
 
+NO_OWNER = "-"
 PAGE_FIELDS = 1000  # of a user's state looked at in one call
 
 
@@ -18,8 +19,10 @@ class Login(NamedTuple):
     generations: str
 
 
-def register(keys: UserKeys, password_hash: str, now: float) -> Packed:
-    return call(b"im_register_2", (keys.state, keys.account), password_hash, int(now))
+def register(keys: UserKeys, password_hash: str, now: float, bot: str | None = None) -> Packed:
+    """`bot`: its owner, or NO_OWNER; None where it is no bot."""
+    of_bot = () if bot is None else (bot,)
+    return call(b"im_register_2", (keys.state, keys.account), password_hash, int(now), *of_bot)
 
 
 def registered(reply: list[Any]) -> ImError | None:

@@ -61,7 +61,7 @@ def server_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 @pytest.mark.parametrize(
     "name",
     [
-        *("blocking", "contact_requests", "contacts", "presence", "presence_reconnect", "typing"),
+        *("blocking", "bots", "contact_requests", "contacts", "presence", "presence_reconnect", "typing"),
         *("devices", "password", "profile"),
     ],
 )

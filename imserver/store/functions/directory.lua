@@ -31,18 +31,19 @@ end
 --       3 "new": replaces another session of this device   "again": after a lost link; is it still there?
 --       4 with "new": what is kept of the device's logins, as read just before, or 0  5 what is to be kept of them then,
 --         without the generations
--- Returns {'ok', last, cursor or false, generations, groups}; or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
+-- Returns {'ok', last, cursor or false, generations, groups, owner of the bot or - or false: no bot};
+-- or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
 -- the device has logged in since it was asked for (a call that a network held back must not push out that session); "again"
 -- also {'replaced'}, and {'cleared'} where its node was taken for dead: it MUST NOT put itself back, since nobody would
 -- clear it any more.
 local function attach(keys, args)
   local place, device = args[1], device_at(args[1])
   local state = redis.call('HMGET', keys[1], 'last', 'on', 'c:' .. device, 's:' .. device)
-  local account = redis.call('HMGET', keys[2], 'disabled', 'generation', 'generation:' .. device, 'spared')
+  local account = redis.call('HMGET', keys[2], 'disabled', 'generation', 'generation:' .. device, 'bot', 'spared')
   if not state[1] then return NOT_FOUND end
   if account[1] then return { 'disabled' } end
   local generations = (account[2] or '0') .. '.' .. (account[3] or '0')
-  if args[2] ~= '-' and args[2] ~= generations and account[4] ~= device .. ' ' .. args[2] then return { 'revoked' } end
+  if args[2] ~= '-' and args[2] ~= generations and account[5] ~= device .. ' ' .. args[2] then return { 'revoked' } end
   local rest, former = without(state[2], device)
   if former ~= place then
     if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end
@@ -52,7 +53,7 @@ local function attach(keys, args)
     redis.call('HSET', keys[1], 'on', table.concat(rest, ' '), 's:' .. device, args[5] .. ' ' .. generations)
     redis.call('SADD', keys[3], user_of(keys[1]))
   end
-  return { 'ok', state[1], state[3], generations, groups_of(keys[4], device) }
+  return { 'ok', state[1], state[3], generations, groups_of(keys[4], device), account[4] }
 end
 
 local function keep_cursor(state, device, position)
