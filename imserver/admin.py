@@ -21,10 +21,11 @@ from imserver.importing import NewAccount, accounts_in
 from imserver.model import UserId, parse_device, parse_user
 from imserver.security import tokens
 from imserver.security.passwords import hash_now
-from imserver.store import account_calls, calls, embedded
+from imserver.store import account_calls, calls, embedded, name_calls
 from imserver.store.calls import Packed, pack
 from imserver.store.erasing import erasing
 from imserver.store.leases import NodeInfo
+from imserver.store.name_calls import names_key
 from imserver.store.partitions import UserKeys, deployment_key, lease_keys, user_keys
 from imserver.store.shards import Shard, find_shards
 
@@ -120,11 +121,14 @@ class Admin:
 
     def user_add(self, user: str, password: str) -> None:
         """Raises Exists."""
-        name = parse_user(user)
-        keys = user_keys(name)
-        _raise_if(
-            account_calls.registered(self._ask(keys, account_calls.register(keys, self._hash(password), time.time())))
-        )
+        self._register(parse_user(user), self._hash(password))
+
+    def _register(self, user: UserId, password_hash: str, bot: str | None = None) -> None:
+        """Raises Exists. The index first: see names.lua."""
+        keys = user_keys(user)
+        self._ask(user_keys(names_key(user).owner), name_calls.index_name(user))
+        making = account_calls.register(keys, password_hash, time.time(), bot)
+        _raise_if(account_calls.registered(self._ask(keys, making)))
 
     def user_set_password(self, user: str, password: str) -> None:
         """Tokens given out before stop working, and sessions are closed. Raises NotFound, and Conflict for a bot."""
@@ -198,11 +202,23 @@ class Admin:
         there = self._ask_all([(one, pack(b"EXISTS", one.account)) for one in keys])
         missing = [(one, account) for one, account, known in zip(keys, accounts, there, strict=True) if not known]
         hashes = threads.map(self._hash_of, [account for _, account in missing])
+        self._index([account.user for _, account in missing])
         commands = [
             (one, account_calls.register(one, known, time.time()))
             for (one, _), known in zip(missing, hashes, strict=True)
         ]
         return sum(answer[0] == b"ok" for answer in self._ask_all(commands))
+
+    def _index(self, names: Sequence[str]) -> None:
+        self._ask_all([(user_keys(names_key(name).owner), name_calls.index_name(name)) for name in names])
+
+    def user_reindex(self) -> int:
+        """How many names: all are put into the index that `search` reads."""
+        names, count = (account.user for account in self.user_list()), 0
+        while batch := list(islice(names, _BATCH)):
+            self._index(batch)
+            count += len(batch)
+        return count
 
     def _hash_of(self, account: NewAccount) -> str:
         return account.hash or "" if account.password is None else self._hash(account.password)
@@ -220,10 +236,8 @@ class Admin:
 
     def bot_add(self, name: str, owner: str | None = None) -> None:
         """An account without a password, marked as a bot. Raises Exists, and NotFound where there is no such owner."""
-        keys = user_keys(parse_user(name))
         known_owner = account_calls.NO_OWNER if owner is None else self.account(owner).user
-        making = account_calls.register(keys, "", time.time(), known_owner)
-        _raise_if(account_calls.registered(self._ask(keys, making)))
+        self._register(parse_user(name), "", known_owner)
 
     def bot_delete(self, name: str) -> None:
         """As `user_delete`. Raises NotFound, also for an account that is no bot."""

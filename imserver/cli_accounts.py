@@ -126,6 +126,14 @@ def user_import(file: TextIO, **options: Any) -> None:
     click.echo(f"{done.new} accounts" + (f"; {done.known} were there already" if done.known else ""), err=True)
 
 
+@user.command("reindex")
+@store_options
+def user_reindex(**options: Any) -> None:
+    """Put the names of all accounts into the index that `search` reads. It is kept in step by itself."""
+    with opened(options) as admin:
+        click.echo(f"{admin.user_reindex()} names", err=True)
+
+
 @click.group()
 def bot() -> None:
     """Bots: accounts of programs. They log in by token, and are marked as bots in all they say."""

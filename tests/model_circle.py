@@ -317,6 +317,10 @@ class NodeCircle:
     async def audience(self, user: UserId) -> Any:
         return await self._ask("audience", user, lambda rosters: rosters.audience(user))
 
+    async def contacts_from(self, users: Sequence[UserId], beginning: str) -> list[UserId]:
+        found = [name for user in users for name in await self.audience(user)]
+        return [name for name in found if name.startswith(beginning)]
+
     async def whereabouts(
         self, users: Sequence[UserId], found: Callable[[UserId, Whereabouts], None], *, with_told: bool
     ) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from imserver.errors import BadCredentials, Conflict, Exists, ExpiredToken, ImError, NotAllowed, NotFound
 from imserver.model import START, Entry, Place, Position, position_order
-from imserver.store.account_calls import Device, Login, Profile
+from imserver.store.account_calls import HIDDEN, Device, Login, Profile
 from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced
 from imserver.store.circle_calls import Record
 from tests.model_groups import GroupDatabase
@@ -123,6 +123,9 @@ class Database:
         account.password = new
         return None if revoking is None else self.revoke(user, None, revoking)
 
+    def names_from(self, beginning: str) -> list[str]:
+        return sorted(name for name in self.accounts if name.startswith(beginning))
+
     def revoke(self, user: str, device: str | None, asking: Login | None = None) -> ImError | None:
         account = self.accounts.get(user)
         if account is None:
@@ -169,7 +172,7 @@ class Database:
             return NotFound("user: there is no such user")
         record = Record() if self.rosters is None else self.rosters.standing(user, viewer).record
         if record.blocks:
-            return Profile(0, "", "", "")
+            return HIDDEN
         shows_all = user == viewer or (record.wants and record.wanted)
         name, avatar, about = (account.profile.get(field, "") for field in ("name", "avatar", "about"))
         version = account.profile_version

@@ -421,6 +421,12 @@ class NodeAccounts:
                 known.append(error)
         return known
 
+    async def names_from(self, beginning: str, most: int) -> list[UserId]:
+        names: list[UserId] = await self._store._ask(
+            "names_from", "", lambda database: [UserId(name) for name in database.names_from(beginning)[:most]]
+        )
+        return names
+
     async def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
         known: dict[str, str] = await self._store._ask(
             "signing_keys", "", lambda database: database.signing_keys(key_id, secret)

@@ -59,7 +59,7 @@ from imserver.errors import (
     TooLarge,
     Unavailable,
 )
-from imserver.protocol.pushes import Device, ProfileList, ProfileShown
+from imserver.protocol.pushes import Device, FoundUser, FoundUsers, ProfileList, ProfileShown
 
 __all__ = [
     "Account",
@@ -74,6 +74,8 @@ __all__ = [
     "Disconnected",
     "Exists",
     "ExpiredToken",
+    "FoundUser",
+    "FoundUsers",
     "GroupChanged",
     "Groups",
     "ImError",

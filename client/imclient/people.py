@@ -11,6 +11,7 @@ from imserver.model import parse_user
 from imserver.protocol import commands
 from imserver.protocol.commands import Command
 from imserver.protocol.presence import Show
+from imserver.protocol.pushes import FoundUsers
 
 PAGE_CONTACTS = 500
 
@@ -133,6 +134,10 @@ class People:
 
     async def blocked(self) -> list[str]:
         return _decoded(await self._ask(commands.Blocked()), _Blocked).blocked
+
+    async def search(self, prefix: str, *, limit: int = 20) -> FoundUsers:
+        """Users whose names begin so (two letters or more); at most `limit`, 50. Raises NotAllowed where it is off."""
+        return _decoded(await self._ask(commands.Search(prefix=prefix, limit=limit)), FoundUsers)
 
     async def privacy(
         self,

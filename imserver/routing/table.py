@@ -8,6 +8,7 @@ from imserver.routing.history import Histories
 from imserver.routing.messages import Messages
 from imserver.routing.own_account import OwnAccount, own_account_handlers
 from imserver.routing.presence import Presence
+from imserver.routing.search import Search, search_handlers
 from imserver.session.context import Context, Handlers
 
 
@@ -34,6 +35,7 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         commands.SetPresence: presence.show,
         commands.Typing: presence.typing,
         **group_handlers(Groups(context)),
+        **search_handlers(Search(context)),
         **own_account_handlers(OwnAccount(context, accounts.passwords)),
         commands.Ping: messages.ping,
     }

@@ -122,12 +122,19 @@ def device_named(reply: list[Any]) -> ImError | None:
 
 
 class Profile(NamedTuple):
-    """What a user shows to another one. `version`: grows with each change of what is shown; 0: nothing."""
+    """What a user shows to another one. `version`: grows with each change of what is shown; 0: nothing.
+
+    `is_hidden`: blocks the one who looks.
+    """
 
     version: int
     name: str
     avatar: str
     about: str
+    is_hidden: bool = False
+
+
+HIDDEN = Profile(0, "", "", "", is_hidden=True)
 
 
 def set_profile(keys: UserKeys, now_ms: int, fields: Mapping[str, str]) -> Packed:
@@ -148,6 +155,8 @@ def profile_known(reply: list[Any]) -> Profile | ImError:
     """The error is NotFound."""
     if reply[0] == b"not-found":
         return NotFound("user: there is no such user")
+    if reply[0] == b"hidden":
+        return HIDDEN
     version, shows_all, *texts = reply
     name, avatar, about = (text.decode() for text in texts)
     return Profile(_version(version, bool(shows_all)), name, avatar, about)

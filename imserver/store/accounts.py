@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from imserver.errors import ImError
 from imserver.model import Place, UserId
-from imserver.store import account_calls
+from imserver.store import account_calls, name_calls
 from imserver.store.account_calls import Device, Login, Profile
 from imserver.store.answers import answers_of
 from imserver.store.erasing import erasing
+from imserver.store.name_calls import names_key
 from imserver.store.partitions import deployment_key, user_keys
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class AccountStore:
     async def register(self, user: UserId, password_hash: str) -> None:
         """Raises Exists."""
         keys = user_keys(user)
+        await self._store.link_of(names_key(user).owner).ask(name_calls.index_name(user))  # first: see names.lua
         link = self._store.link_of(user)
         await link.ask(account_calls.register(keys, password_hash, time.time()), account_calls.registered)
 
@@ -100,6 +102,11 @@ class AccountStore:
             return lambda then: link.call(command, then, account_calls.profile_known)
 
         return await answers_of([asking(user) for user in users])
+
+    async def names_from(self, beginning: str, most: int) -> list[UserId]:
+        """Names of users that begin so, perhaps of some who are no more."""
+        link = self._store.link_of(names_key(beginning).owner)
+        return name_calls.names(await link.ask(name_calls.names_from(beginning, most)))
 
     # -- tokens
 

@@ -13,9 +13,10 @@ from imserver.errors import ImError
 from imserver.model import Place, UserId
 from imserver.protocol.contacts import SWITCHES, Event
 from imserver.protocol.groups import RULES
-from imserver.store import account_calls, circle_calls, group_calls
+from imserver.store import account_calls, circle_calls, group_calls, name_calls
 from imserver.store.calls import Packed
 from imserver.store.group_calls import Change
+from imserver.store.name_calls import names_key
 from imserver.store.partitions import group_keys, user_keys
 from imserver.store.stored import group_event
 
@@ -40,4 +41,5 @@ def erasing(user: UserId, now_ms: int, asking: Place | None = None) -> Generator
         other_keys = user_keys(other)
         known = circle_calls.standing_known((yield Step(other, circle_calls.standing(other_keys, user)))).record
         yield Step(other, circle_calls.relate(other_keys, user, gone, max(now_ms, known.stamp + 1)))
+    yield Step(names_key(user).owner, name_calls.unindex_name(user))
     return account_calls.found((yield Step(user, account_calls.erase(keys, asking))))

@@ -53,6 +53,8 @@ def test_an_account_from_beginning_to_end(
                 assert [(one.user, one.name, one.about) for one in seen.profiles] == [(alice, "Alice", None)]
                 assert seen.gone == [name("nobody")]
                 assert (await b.account.profiles({alice: seen.profiles[0].version})).profiles == []
+                with pytest.raises(imclient.NotAllowed, match="off"):
+                    await b.people.search(alice[:3])
             await phone.account.delete("best")
             assert (await wait_ended(phone)).code == "revoked"
         with pytest.raises(imclient.BadCredentials):

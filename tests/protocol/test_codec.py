@@ -50,6 +50,7 @@ from imserver.protocol.commands import (
     ProfileSet,
     Register,
     Resend,
+    Search,
     Send,
     SetPresence,
     Typing,
@@ -125,6 +126,7 @@ TABLE: list[tuple[Command, bytes]] = [
     (ProfileSet(name="A", about=""), b'{"op":"profile.set","name":"A","about":""}'),
     (Profile(user="bob", since=7), b'{"op":"profile","user":"bob","since":7}'),
     (Profiles(users={"bob": 7}), b'{"op":"profiles","users":{"bob":7}}'),
+    (Search(prefix="al", limit=5), b'{"op":"search","prefix":"al","limit":5}'),
     (Ping(ref=0), b'{"op":"ping","ref":0}'),
     (Logout(), b'{"op":"logout"}'),
 ]

@@ -11,7 +11,7 @@ from trio.testing import trio_test
 
 from imserver.errors import BadCredentials, Conflict, Exists, ExpiredToken, NotAllowed, NotFound
 from imserver.model import START, Entry, GroupId, Place, Position, UserId, position_order
-from imserver.store import account_calls, calls, circle_calls, group_calls
+from imserver.store import account_calls, calls, circle_calls, group_calls, name_calls
 from imserver.store.account_calls import Login, Profile
 from imserver.store.calls import Appended, Attached, Late, Replaced
 from imserver.store.group_calls import Change
@@ -533,14 +533,30 @@ async def test_a_profile_has_a_version_and_shows_strangers_less(deployment: Depl
         version = await accounts.set_profile(user, {"name": "N", "about": "A"})
         assert await accounts.set_profile(user, {"name": "N"}) == version
         assert await accounts.set_profile(user, {"avatar": "P"}) > version
-        assert (await accounts.profile(user, user))[1:] == ("N", "P", "A")
+        assert (await accounts.profile(user, user))[1:4] == ("N", "P", "A")
         answers = await accounts.profiles([user, stranger, user], stranger)
         assert isinstance(answers[0], Profile)
-        assert answers[0][1:] == ("N", "P", "")
+        assert answers[0][1:4] == ("N", "P", "")
         assert answers[2] == answers[0]
         assert isinstance(answers[1], NotFound)
         with pytest.raises(NotFound):
             await accounts.set_profile(stranger, {"name": "N"})
+
+
+@trio_test
+async def test_names_are_found_by_their_beginning(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        prefix = f"zz{name}."
+        for rest in ("b", "a", "a1", "c"):
+            await registered(node, prefix + rest)
+        await registered(node, f"zy{name}")
+        accounts = node.store.accounts
+        assert await accounts.names_from(prefix, 10) == [prefix + rest for rest in ("a", "a1", "b", "c")]
+        assert await accounts.names_from(prefix + "a", 10) == [f"{prefix}a", f"{prefix}a1"]
+        assert await accounts.names_from(prefix, 2) == [f"{prefix}a", f"{prefix}a1"]
+        await accounts.erase(UserId(f"{prefix}a"), Place(b""))
+        assert await accounts.names_from(prefix + "a", 10) == [f"{prefix}a1"]
+        assert not [key for key in deployment.all_keys() if f"{prefix}a".encode() == key.partition(b":")[2]]
 
 
 @trio_test
@@ -603,6 +619,8 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         account_calls.name_device(keys, "d", "n"),
         account_calls.set_profile(keys, 1, {"name": "n"}),
         account_calls.profile(keys, "bob"),
+        name_calls.index_name("alice"),
+        name_calls.unindex_name("alice"),
         group_calls.post(group, b"d", b"c", b"-", b"s"),
         group_calls.post(group, b"d", b"c", b"-", b"s", 1),
         group_calls.create(group, "o", "t", b"c", {"name": "n"}),
@@ -629,7 +647,8 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
         of_user = {*keys[1:7], hosting.key, *leases}
         of_group = {group.state, group.log, group.members, group_hosting.key}
-        assert set(declared) <= of_user or set(declared) <= of_group
+        of_names = {name_calls.names_key("alice").key}
+        assert any(set(declared) <= of_one for of_one in (of_user, of_group, of_names))
         assert not [part for part in arguments if part.startswith(b"{")]
     assert {shard.url for shard in deployment.shards} == {shard.url for shard in deployment.shards if shard.partitions}
 

@@ -25,6 +25,7 @@ from imserver.protocol.commands.contacts import (
     Contacts,
     ContactSet,
     Privacy,
+    Search,
     SetPresence,
     Unblock,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "Register",
     "Resend",
     "Row",
+    "Search",
     "Send",
     "SetPresence",
     "Typing",

@@ -22,6 +22,8 @@ from imserver.protocol.pushes.contacts import (
     Contact,
     ContactPush,
     ContactsPage,
+    FoundUser,
+    FoundUsers,
     PresencePush,
     PrivacySettings,
 )
@@ -64,6 +66,8 @@ __all__ = [
     "Empty",
     "ErrorPush",
     "Failure",
+    "FoundUser",
+    "FoundUsers",
     "GroupDetails",
     "GroupList",
     "GroupListed",

@@ -91,12 +91,12 @@ end
 
 -- profile: what a user shows to another one.
 -- KEYS  1 account  2 roster   ARGV  1 who looks; empty: the user
--- Returns {version, 1 if all is shown, name, avatar, about}; {'not-found'}; {0, 0, '', '', ''} for somebody the user blocks.
+-- Returns {version, 1 if all is shown, name, avatar, about}; {'not-found'} {'hidden'} (the user blocks the one who looks).
 local function profile(keys, args)
   local known = redis.call('HMGET', keys[1], 'created', 'p:version', 'p:name', 'p:avatar', 'p:about')
   if not known[1] then return NOT_FOUND end
   local record = args[1] ~= '' and (redis.call('HGET', keys[2], args[1]) or '000')
-  if record and string.sub(record, 3, 3) == '1' then return { 0, 0, '', '', '' } end
+  if record and string.sub(record, 3, 3) == '1' then return { 'hidden' } end
   local shows_all = not record or string.sub(record, 1, 2) == '11'
   local about = shows_all and known[5] or ''
   return { tonumber(known[2] or 0), shows_all and 1 or 0, known[3] or '', known[4] or '', about }
