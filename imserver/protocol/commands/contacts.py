@@ -5,11 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, Command, Name, Note, Row
+from imserver.protocol.commands.base import INSIDE, Command, Name, Note, Row, Version
 from imserver.protocol.overload import Level
 from imserver.protocol.presence import Show
-
-Version = Annotated[int, Meta(ge=0, lt=1 << 53)]
 
 
 class ContactAdd(Command, tag="contact.add"):
