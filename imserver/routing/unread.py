@@ -44,12 +44,14 @@ class Counting:
     def __init__(self, store: Store, user: UserId, log: str, most: int) -> None:
         self._store, self._user, self._log, self._most = store, user, log, most
         self.counts: dict[str, Count] = {}
+        self._finds_others = False
         self.end = START  # of the log
         self.is_whole = False  # all that the log has was looked at, or all that counts
 
     async def run(self, lines: Iterable[tuple[str, Position | None]], *, finds_others: bool) -> None:
         """`lines`: conversations and their read marks. `finds_others`: to the beginning of the log, for all others."""
         self.counts = {partner: Count(line or START) for partner, line in lines}
+        self._finds_others = finds_others
         before: Position | None = None
         for _ in range(self._most // PAGE_ENTRIES):
             page = await self._store.read_back(self._log, before, PAGE_ENTRIES)
@@ -68,7 +70,11 @@ class Counting:
             return
         is_own = head.sender == self._user
         partner = head.to if is_own or is_group(head.to) else head.sender
-        self.counts.setdefault(partner, Count()).look(entry, is_own=is_own)
+        count = self.counts.get(partner)
+        if count is None and self._finds_others:
+            count = self.counts[partner] = Count()
+        if count is not None:
+            count.look(entry, is_own=is_own)
 
     def _is_settled(self, reached: Position | None) -> bool:
         """Whether nothing older than `reached` counts."""

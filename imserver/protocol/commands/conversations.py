@@ -37,5 +37,5 @@ ROWS = (
     #   schema           states  hot    cost  shed
     Row(Read,            INSIDE, True,  5,    Level.MARKERS),
     Row(ConversationSet, INSIDE, False, 5,    Level.HISTORY),
-    Row(Conversations,   INSIDE, False, 20,   Level.HISTORY),
+    Row(Conversations,   INSIDE, False, 100,  Level.HISTORY),
 )  # fmt: skip
