@@ -130,7 +130,7 @@ async def test_what_is_read_is_told_to_the_other_devices_and_names_the_message(
     async with opened(deployment.url, "node") as node, opened(deployment.url, "other") as other:
         alice, bob = await registered(node, f"{name}.a", f"{name}.b")
         await other.attach(alice, "phone", b"other.1")
-        first = await said(node, alice, message(bob, alice, "one"))
+        first = await said(node, alice, message(bob, alice, "one", is_bot=True))
         own = await said(node, alice, message(alice, bob, "own"))
         expected = Mark(Position(own), "laptop", "one")
         assert await read(node, alice, bob, own) == HasRead(Position(own), expected)

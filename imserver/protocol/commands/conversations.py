@@ -5,21 +5,22 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, Command, Name, PositionText, Row, Version
+from imserver.protocol.commands.base import INSIDE, Address, Command, PositionText, Row, Version
 from imserver.protocol.overload import Level
+from imserver.protocol.pushes.conversations import Arrangement, ConversationsPage
 
 
 class Read(Command, tag="read"):
     """Everything of the conversation with `partner` (`with` on the wire) up to `upto` has been read."""
 
-    partner: Name = msgspec.field(name="with")
+    partner: Address = msgspec.field(name="with")
     upto: PositionText
 
 
 class ConversationSet(Command, tag="conversation.set"):
     """What is left out stays as it is."""
 
-    partner: Name = msgspec.field(name="with")
+    partner: Address = msgspec.field(name="with")
     muted: bool | None = None
     pinned: bool | None = None
     archived: bool | None = None
@@ -34,8 +35,8 @@ class Conversations(Command, tag="conversations"):
 
 
 ROWS = (
-    #   schema           states  hot    cost  shed
+    #   schema           states  hot    cost  shed           ok
     Row(Read,            INSIDE, True,  5,    Level.MARKERS),
-    Row(ConversationSet, INSIDE, False, 5,    Level.HISTORY),
-    Row(Conversations,   INSIDE, False, 100,  Level.HISTORY),
+    Row(ConversationSet, INSIDE, False, 5,    Level.HISTORY, Arrangement),
+    Row(Conversations,   INSIDE, False, 100,  Level.HISTORY, ConversationsPage),
 )  # fmt: skip

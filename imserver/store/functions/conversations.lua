@@ -50,8 +50,10 @@ local function tell_devices(state, on, what)
 end
 
 -- Sender, device and id of a message, from its content as a log keeps it (imserver/store/stored.py); nil for all else.
+-- Before "from" may stand that it is a bot.
+local HEAD = '^{"ev":"msg",.-"from":"([^"]+)","device":"([^"]+)","to":"[^"]+","id":"(.-)","body":'
 local function said_by(content)
-  local sender, device, id = string.match(content, '^{"ev":"msg","from":"([^"]+)","device":"([^"]+)","to":"[^"]+","id":"(.-)","body":')
+  local sender, device, id = string.match(content, HEAD)
   return sender, device, id and string.gsub(id, '\\(.)', '%1')
 end
 
