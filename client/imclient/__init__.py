@@ -4,8 +4,9 @@ The path of a message that is sent:
 
     client.Client.send          what the application calls
     core.Replica                what the protocol makes of it; sans-IO, with
-        outbox                  the messages without an answer
-        reader, cursor          what has been received, what is missing, what is acknowledged
+        outbox, confirming      the messages without an answer, and the answers
+        entries, reader, cursor what has been received, what is missing, what is acknowledged
+        keepalive               whether the server is still there
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
@@ -13,9 +14,9 @@ Around it: `address` (URLs), `events` and `errors` (what an application gets), `
 `people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `trio_client` (`connect` and
 `register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, core, cursor, errors, events, outbox, people, reader, said, stages and handshake
-import neither trio nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and
-`imserver.errors`.
+The rule of imports: address, backoff, confirming, core, cursor, entries, errors, events, handshake, keepalive, outbox,
+people, reader, said and stages import neither trio nor sockets; nothing imports the server but `imserver.protocol`,
+`imserver.model` and `imserver.errors`.
 """
 
 from imclient.client import Client, Inbox, Notice

@@ -23,9 +23,10 @@ import trio
 
 from imclient.address import Address, parse_url
 from imclient.client import Client
-from imclient.core import LOGIN_SECONDS, Replica
+from imclient.core import Replica
 from imclient.errors import ConnectionLost, error_of
 from imclient.events import OWN_LOG
+from imclient.keepalive import LOGIN_SECONDS
 from imclient.outbox import Outbox
 from imclient.profile import Profile, machine_name
 from imclient.reader import Reader

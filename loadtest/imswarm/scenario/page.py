@@ -33,8 +33,11 @@ def _panels(timeline: Sequence[Mapping[str, Any]]) -> list[Panel]:
     def curve(name: str, *path: str, scale: float = 1.0) -> Curve:
         return Curve(name, [(sample["s"], _at(sample, path, scale)) for sample in timeline])
 
+    most = max(sample["sessions"] for sample in timeline)
+
     def per_session(name: str, key: str) -> Curve:
-        kept = [sample for sample in timeline if sample[key] and sample["sessions"]]
+        """Where half of them are there at least: of a few it would show what an empty server takes."""
+        kept = [sample for sample in timeline if sample[key] and sample["sessions"] > most / 2]
         return Curve(name, [(sample["s"], sample[key] / sample["sessions"] / 1000) for sample in kept])
 
     panels = [

@@ -84,6 +84,7 @@ class Recorder:
         self._began = self._last = time.monotonic()
         self._memory_due = 0.0
         self._commands = deployment.redis_commands()
+        self._cpu.cores(_names(deployment, []))  # what they used until now
 
     @property
     def now(self) -> float:
