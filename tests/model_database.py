@@ -27,6 +27,7 @@ class Published(NamedTuple):
     origin: bytes
     why: str = ""
     said: Callable[[Any], None] | None = None
+    marked: Any = None  # of conversations
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Account:
     profile: dict[str, str] = field(default_factory=dict)
     profile_version: int = 0
     roster: Any = None  # tests/model_circle.py
+    conversations: Any = None  # tests/model_conversations.py
 
     def copy(self) -> "Account":
         """As it is now."""
@@ -60,6 +62,7 @@ class Account:
         other.cursors, other.logins = dict(self.cursors), dict(self.logins)
         other.device_generation, other.tokens = dict(self.device_generation), dict(self.tokens)
         other.left, other.device_names, other.profile = dict(self.left), dict(self.device_names), dict(self.profile)
+        other.conversations = None if self.conversations is None else self.conversations.copy()
         return other
 
     def generations(self, device: str) -> str:
@@ -99,6 +102,7 @@ class Database:
         self.publish = self._publish = publish
         self.groups = GroupDatabase(self)
         self.rosters: Any = None  # tests/model_circle.py
+        self.conversations: Any = None  # tests/model_conversations.py
 
     # -- accounts
 

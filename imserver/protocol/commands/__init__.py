@@ -3,7 +3,7 @@
 A new command is one schema and one row in its area's module, and a handler in `routing.table`.
 """
 
-from imserver.protocol.commands import account, contacts, entering, groups, messages
+from imserver.protocol.commands import account, contacts, conversations, entering, groups, messages
 from imserver.protocol.commands.account import (
     AccountDelete,
     DeviceRevoke,
@@ -28,6 +28,11 @@ from imserver.protocol.commands.contacts import (
     Search,
     SetPresence,
     Unblock,
+)
+from imserver.protocol.commands.conversations import (
+    Conversations,
+    ConversationSet,
+    Read,
 )
 from imserver.protocol.commands.entering import (
     Login,
@@ -71,6 +76,8 @@ __all__ = [
     "ContactRemove",
     "ContactSet",
     "Contacts",
+    "ConversationSet",
+    "Conversations",
     "DeviceRevoke",
     "DeviceSet",
     "Devices",
@@ -99,6 +106,7 @@ __all__ = [
     "Profile",
     "ProfileSet",
     "Profiles",
+    "Read",
     "Ref",
     "Register",
     "Resend",
@@ -110,5 +118,5 @@ __all__ = [
     "Unblock",
 ]
 
-AREAS = (entering, messages, contacts, groups, account)
+AREAS = (entering, messages, conversations, contacts, groups, account)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

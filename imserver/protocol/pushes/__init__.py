@@ -27,6 +27,16 @@ from imserver.protocol.pushes.contacts import (
     PresencePush,
     PrivacySettings,
 )
+from imserver.protocol.pushes.conversations import (
+    Arrangement,
+    Conversation,
+    ConversationPush,
+    ConversationsChanged,
+    ConversationsPage,
+    DeliveredPush,
+    Mark,
+    ReadPush,
+)
 from imserver.protocol.pushes.entering import (
     Bye,
     PingPush,
@@ -56,11 +66,17 @@ from imserver.protocol.pushes.messages import (
 __all__ = [
     "EMPTY",
     "AnyPush",
+    "Arrangement",
     "BlockedList",
     "Bye",
     "Contact",
     "ContactPush",
     "ContactsPage",
+    "Conversation",
+    "ConversationPush",
+    "ConversationsChanged",
+    "ConversationsPage",
+    "DeliveredPush",
     "Device",
     "DeviceList",
     "Empty",
@@ -73,6 +89,7 @@ __all__ = [
     "GroupListed",
     "GroupPush",
     "Invitation",
+    "Mark",
     "Member",
     "MemberPage",
     "MessagePush",
@@ -85,6 +102,7 @@ __all__ = [
     "ProfileShown",
     "ProfileVersion",
     "Push",
+    "ReadPush",
     "Regressed",
     "Reply",
     "ResendPush",
@@ -103,6 +121,10 @@ AnyPush = (
     | ContactPush
     | PresencePush
     | TypingPush
+    | ReadPush
+    | DeliveredPush
+    | ConversationPush
+    | ConversationsChanged
     | Synced
     | Truncated
     | Regressed
