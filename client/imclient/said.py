@@ -14,6 +14,11 @@ def message_of(push: MessagePush) -> Message:
         body=push.body,
         log=push.log or OWN_LOG,
         prev=push.prev,
+        reply=push.reply,
+        forwarded=push.forwarded,
+        attachment=push.attachment,
+        location=push.location,
+        encrypted=push.encrypted,
     )
 
 

@@ -73,7 +73,7 @@ class ModelServer:
             return self.stored[key], None
         self.time += 1
         prev = self.last[owner]
-        entry = MessagePush(at=f"{self.time}-0", prev=prev, **message)
+        entry = MessagePush(at=f"{self.time}-0", prev=prev, **message)  # type: ignore[arg-type]  # only texts
         self.last[owner] = entry.at
         self.logs[owner].append(entry)
         self.stored[key] = entry.at
