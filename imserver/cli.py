@@ -111,6 +111,18 @@ def config(as_json: bool, **options: Any) -> None:
         print_table(described)
 
 
+@main.command()
+@click.option("--schema", "as_schema", is_flag=True, help="the whole as a JSON Schema, for programs")
+def protocol(as_schema: bool) -> None:
+    """Print what a client may ask: fields, reply, cost, and the level of overload from which on it is refused."""
+    from imserver.protocol import schema
+
+    if as_schema:
+        click.echo(schema.encoded(), nl=False)
+    else:
+        print_table(schema.overview())
+
+
 def describe(known: Loaded) -> Iterator[dict[str, object]]:
     """Each setting as a row for people and programs."""
     for setting in settings_table():

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from tests.dialogue.script import Step, device_of
@@ -40,8 +41,10 @@ _plays = itertools.count(1)
 class Play:
     """One dialogue. Stages are shared, so its users get names that no other has; nobody in the dialogue sees that."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, watch: Callable[[Line], Line] = lambda line: line) -> None:
+        """`watch` sees every frame: it is given each line, and gives the one that is used."""
         self._stage = stage
+        self._watch = watch
         self._number = next(_plays)
         self._lines: dict[str, Line] = {}
         self._noted: dict[str, Any] = {}
@@ -67,7 +70,7 @@ class Play:
 
     def _do_users(self, _: str, names: list[str]) -> None:
         self._do_names("", names)
-        line = self._stage.open()
+        line = self._watch(self._stage.open())
         for name in names:
             self._say(line, {"op": "register", "ref": 1, "user": name, "password": PASSWORD})
             self._match({"re": 1, "ok": {}}, line.receive())
@@ -77,7 +80,7 @@ class Play:
         self._stage_names.update({name: f"{name}-{self._number}" for name in names})
 
     def _do_connect(self, actor: str, _: None) -> None:
-        self._lines[actor] = self._stage.open()
+        self._lines[actor] = self._watch(self._stage.open())
 
     def _do_log_in(self, actor: str, _: None) -> None:
         self._enter(actor)
