@@ -59,7 +59,7 @@ def server_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 
 @pytest.mark.parametrize(
-    "name", ["blocking", "contact_requests", "contacts", "presence", "presence_reconnect", "typing"]
+    "name", ["blocking", "bots", "contact_requests", "contacts", "presence", "presence_reconnect", "typing"]
 )
 def test_over_tcp_on_a_cluster(name: str, server_on_a_cluster: Server) -> None:
     """Two users lie in two slots, and mostly on two primaries."""
