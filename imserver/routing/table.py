@@ -31,7 +31,7 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         commands.Blocked: contacts.blocked,
         commands.Privacy: contacts.privacy,
         commands.SetPresence: presence.show,
-        commands.Typing: presence.typing,
+        commands.Typing: presence.typing.say,
         **group_handlers(Groups(context)),
         commands.Ping: messages.ping,
     }
