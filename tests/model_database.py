@@ -26,6 +26,7 @@ class Published(NamedTuple):
     origin: bytes
     why: str = ""
     said: Callable[[Any], None] | None = None
+    marked: Any = None  # of conversations
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Account:
     generation: int = 0
     device_generation: dict[str, int] = field(default_factory=dict)
     roster: Any = None  # tests/model_circle.py
+    conversations: Any = None  # tests/model_conversations.py
 
     def copy(self) -> "Account":
         """As it is now."""
@@ -52,6 +54,7 @@ class Account:
         other.log, other.seen, other.on = list(self.log), dict(self.seen), dict(self.on)
         other.cursors, other.logins = dict(self.cursors), dict(self.logins)
         other.device_generation = dict(self.device_generation)
+        other.conversations = None if self.conversations is None else self.conversations.copy()
         return other
 
     def generations(self, device: str) -> str:
@@ -91,6 +94,7 @@ class Database:
         self.publish = self._publish = publish
         self.groups = GroupDatabase(self)
         self.rosters: Any = None  # tests/model_circle.py
+        self.conversations: Any = None  # tests/model_conversations.py
 
     # -- accounts
 
