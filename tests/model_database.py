@@ -25,6 +25,7 @@ class Published(NamedTuple):
     origin: bytes
     why: str = ""
     said: Callable[[Any], None] | None = None
+    marked: Any = None  # of conversations
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Account:
     generation: int = 0
     device_generation: dict[str, int] = field(default_factory=dict)
     roster: Any = None  # tests/model_circle.py
+    conversations: Any = None  # tests/model_conversations.py
 
     def copy(self) -> "Account":
         """As it is now."""
@@ -51,6 +53,7 @@ class Account:
         other.log, other.seen, other.on = list(self.log), dict(self.seen), dict(self.on)
         other.cursors, other.logins = dict(self.cursors), dict(self.logins)
         other.device_generation = dict(self.device_generation)
+        other.conversations = None if self.conversations is None else self.conversations.copy()
         return other
 
     def generations(self, device: str) -> str:
@@ -90,6 +93,7 @@ class Database:
         self.publish = self._publish = publish
         self.groups = GroupDatabase(self)
         self.rosters: Any = None  # tests/model_circle.py
+        self.conversations: Any = None  # tests/model_conversations.py
 
     # -- accounts
 
