@@ -94,9 +94,13 @@ class Presence(msgspec.Struct, frozen=True):
 
 
 class Typing(msgspec.Struct, frozen=True):
-    """A contact types to this user, or has stopped; forget it after 6 seconds."""
+    """A contact types to this user, or a member in a group, or has stopped; forget it after 6 seconds.
+
+    `to`: this user, or the group.
+    """
 
     sender: str
+    to: str
     on: bool
 
 

@@ -32,5 +32,5 @@ def contact_of(push: ContactPush) -> Contact:
 
 def presence_of(push: PresencePush | TypingPush) -> Presence | Typing:
     if isinstance(push, TypingPush):
-        return Typing(push.sender, push.on)
+        return Typing(push.sender, push.to, push.on)
     return Presence(push.user, push.show, push.status, push.since)
