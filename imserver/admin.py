@@ -18,7 +18,7 @@ import redis
 from imserver.config import Settings
 from imserver.errors import Conflict, ImError, NotFound, Unavailable
 from imserver.importing import NewAccount, accounts_in
-from imserver.model import UserId, parse_device, parse_user
+from imserver.model import DeviceId, UserId, parse_device, parse_user
 from imserver.security import tokens
 from imserver.security.passwords import hash_now
 from imserver.store import account_calls, calls, embedded, name_calls
@@ -30,7 +30,7 @@ from imserver.store.partitions import UserKeys, deployment_key, lease_keys, user
 from imserver.store.shards import Shard, find_shards
 
 BOT_TOKEN_SECONDS = 3650 * 86_400  # nobody is there to log in again; it can be revoked at any time
-_BATCH = 200  # accounts imported at a time
+_BATCH = 200  # accounts handled at a time
 
 
 class AccountInfo(NamedTuple):
@@ -249,16 +249,38 @@ class Admin:
 
     def token_mint(self, user: str, device: str, lifetime_seconds: int | None = None) -> str:
         """A token that logs this device in without a password; a bot's is good for ten years. Raises NotFound."""
-        keys = self._known(user)
         if lifetime_seconds is None:
             is_bot = self.account(user).is_bot
             lifetime_seconds = BOT_TOKEN_SECONDS if is_bot else self.settings.token_lifetime_seconds
-        name, device_id = parse_user(user), parse_device(device)
-        fields = ("generation", f"generation:{device_id}")
-        user_generation, device_generation = self._by_partition[keys.partition].hmget(keys.account, *fields)
-        generations = f"{_text(user_generation)}.{_text(device_generation)}"
+        return self.tokens_mint([(user, device)], lifetime_seconds)[0]
+
+    def tokens_mint(self, devices: Sequence[tuple[str, str]], lifetime_seconds: int) -> list[str]:
+        """The same for many users and devices, in their order. Raises NotFound."""
+        signing = self._signing_keys(rotate=False)
         expires = int(time.time()) + lifetime_seconds
-        return tokens.sign(self._signing_keys(rotate=False), name, device_id, expires, generations)
+        minted: list[str] = []
+        for start in range(0, len(devices), _BATCH):
+            batch = [(parse_user(user), parse_device(device)) for user, device in devices[start : start + _BATCH]]
+            generations = self._generations(batch)
+            minted += (tokens.sign(signing, *each, expires, generations[each]) for each in batch)
+        return minted
+
+    def _generations(self, devices: list[tuple[UserId, DeviceId]]) -> dict[tuple[UserId, DeviceId], str]:
+        """What the tokens of these users' devices carry. Raises NotFound."""
+        by_client: dict[int, list[tuple[UserId, DeviceId]]] = {}
+        for each in devices:
+            client = self._by_partition[user_keys(each[0]).partition]
+            by_client.setdefault(self._clients.index(client), []).append(each)
+        found = {}
+        for number, part in by_client.items():
+            pipeline = self._clients[number].pipeline(transaction=False)
+            for user, device in part:
+                pipeline.hmget(user_keys(user).account, "created", "generation", f"generation:{device}")
+            for (user, device), (created, *generations) in zip(part, pipeline.execute(), strict=True):
+                if created is None:
+                    raise NotFound(f"there is no user {user}")
+                found[user, device] = ".".join(map(_text, generations))
+        return found
 
     def token_revoke(self, user: str, device: str | None) -> None:
         """All tokens of the user, or of one device, given out so far; their sessions are closed. Raises NotFound."""

@@ -6,10 +6,11 @@ As plain as possible, and used by tests only; tests/test_model_store.py holds it
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from imserver.errors import BadCredentials, Conflict, Exists, ExpiredToken, ImError, NotAllowed, NotFound
-from imserver.model import START, Entry, Place, Position, position_order
+from imserver.model import START, Entry, Place, Position, UserId, position_order
 from imserver.store.account_calls import HIDDEN, Device, Login, Profile
 from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced
 from imserver.store.circle_calls import Record
@@ -262,6 +263,12 @@ class Database:
         account.log = [entry for entry in account.log if stays(entry)]
         return passed
 
+    def say_typing(self, to: str, sender: str, is_on: bool) -> None:
+        """Where the sessions of a user are, or the followers of a group."""
+        for node in dict.fromkeys(map(node_of, self.accounts[to].on.values())):
+            said = partial(_say_typing, to, UserId(sender), is_on)
+            self._publish(to, node, Published(to, None, b"", said=said))
+
     def ack(self, user: str, device: str, upto: Position) -> int:
         if user in self.accounts:
             self.accounts[user].keep(device, upto)
@@ -318,3 +325,7 @@ class Database:
             if account.roster is not None and account.roster.exists:
                 return OWES
         return 1
+
+
+def _say_typing(to: str, sender: UserId, is_on: bool, presence: Any) -> None:
+    presence.on_typing(to, sender, is_on=is_on)

@@ -478,6 +478,9 @@ class NodeGroups:
         node = self._store.node
         self._call("follow", group, lambda it: it.follow(group, node, user, cursor, most), then)
 
+    def typing(self, sender: UserId, group: GroupId, most: int, *, is_on: bool) -> None:
+        self._call("typing", group, lambda it: it.typing(sender, group, most, is_on), _ignore)
+
     def follow_again(self, group: GroupId, then: Then) -> None:
         node = self._store.node
         self._call("follow_again", group, lambda it: it.follow_again(group, node), then)

@@ -59,10 +59,12 @@ from imserver.errors import (
     TooLarge,
     Unavailable,
 )
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
 from imserver.protocol.pushes import Device, FoundUser, FoundUsers, ProfileList, ProfileShown
 
 __all__ = [
     "Account",
+    "Attachment",
     "BadCredentials",
     "BadRequest",
     "Blocked",
@@ -72,6 +74,7 @@ __all__ = [
     "Contact",
     "Device",
     "Disconnected",
+    "Encrypted",
     "Exists",
     "ExpiredToken",
     "FoundUser",
@@ -80,6 +83,7 @@ __all__ = [
     "Groups",
     "ImError",
     "Inbox",
+    "Location",
     "Message",
     "NotAllowed",
     "NotFound",
@@ -92,6 +96,7 @@ __all__ = [
     "ProfileList",
     "ProfileShown",
     "RateLimited",
+    "Reference",
     "Regressed",
     "RequestError",
     "SendFailed",

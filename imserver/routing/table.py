@@ -35,7 +35,7 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         commands.Blocked: contacts.blocked,
         commands.Privacy: contacts.privacy,
         commands.SetPresence: presence.show,
-        commands.Typing: presence.typing,
+        commands.Typing: presence.typing.say,
         **group_handlers(Groups(context)),
         **conversation_handlers(marks, ConversationLists(context)),
         **search_handlers(Search(context)),

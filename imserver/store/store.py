@@ -318,8 +318,8 @@ class Store:
             names = [UserId(name) for name in to.decode().split(",")]
             self._presence.on_told(UserId(subject.decode()), names, circle_calls.told(told))
         elif kind == b"t":
-            user, sender, is_on = rest.decode().split(" ")
-            self._presence.on_typing(UserId(user), UserId(sender), is_on=is_on == "1")
+            whom, sender, is_on = rest.decode().split(" ")
+            self._presence.on_typing(whom, UserId(sender), is_on=is_on == "1")
 
     async def _on_gone(self, user: UserId, node: str) -> None:
         assert self._presence is not None

@@ -627,6 +627,7 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         group_calls.change(group, Change("join", UserId("a"), UserId("a"), b"c", (1,))),
         group_calls.info(group, "a"),
         group_calls.follow(group, group_hosting, "a", START, 1),
+        group_calls.typing(group, "a", 1, is_on=True),
         group_calls.follow_again(group, group_hosting),
         group_calls.announce(keys, GroupId("#g"), 1, 1),
         group_calls.enlist(keys, GroupId("#g"), START, "joined", b"c"),
