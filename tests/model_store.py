@@ -351,6 +351,10 @@ class NodeStore:
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
         self._call("read", user, lambda database: database.read(user, after, count), then, writes=False)
 
+    async def read_on(self, user: UserId, after: Position, count: int) -> list[Entry]:
+        found: list[Entry] = await self._ask("read", user, lambda database: database.read(user, after, count))
+        return found
+
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
         found: list[Entry] = await self._ask(
             "read_back", user, lambda database: database.read_back(user, before, count)

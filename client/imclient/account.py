@@ -1,7 +1,7 @@
 """The user's own account, and what others show of theirs: `client.account`."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,6 +13,12 @@ from imserver.protocol.pushes import Device, DeviceList, ProfileList, ProfileSho
 PAGE_PROFILES = 100
 
 T = TypeVar("T")
+
+
+class _Entries(msgspec.Struct):
+    messages: list[dict[str, Any]]
+    more: bool
+    next: str | None = None
 
 
 class Account:
@@ -54,6 +60,17 @@ class Account:
     async def delete(self, password: str) -> None:
         """For ever, with everything that the server keeps of the user; the session ends. Raises BadCredentials."""
         await self._ask(commands.AccountDelete(password=password))
+
+    async def export(self) -> AsyncIterator[dict[str, Any]]:
+        """Every entry of the user's own log that the server keeps, as it is on the wire; oldest first."""
+        after: str | None = None
+        while True:
+            page = await self._get(commands.Export(after=after), _Entries)
+            for entry in page.messages:
+                yield entry
+            if not page.more:
+                return
+            after = page.next
 
     # -- profiles
 
