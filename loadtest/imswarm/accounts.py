@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from imserver.admin import open_admin
 from imserver.config import Settings
@@ -38,6 +38,22 @@ def make_devices(redis_url: str, devices: Sequence[tuple[str, str]]) -> list[Acc
             return [Account(user, name, admin.token_mint(user, name, _TOKEN_SECONDS)) for user, name in devices]
     except ImError as error:
         raise AccountsError(f"accounts cannot be made: {error}") from error
+
+
+def make_contacts(redis_url: str, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The two of each pair are contacts of one another; the position in each user's log that this ends at.
+
+    Raises AccountsError.
+    """
+    try:
+        with open_admin(Settings(redis=redis_url)) as admin:
+            users = set()
+            for one, other in pairs:
+                admin.contact_add(one, other)
+                users |= {one, other}
+            return {user: admin.log_end(user) for user in users}
+    except ImError as error:
+        raise AccountsError(f"contacts cannot be made: {error}") from error
 
 
 def make_and_delete(redis_url: str, user: str) -> None:

@@ -11,7 +11,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 
-from imswarm.history import Deliver, Device, Fail, History, Invoke, Line, Ok, Unknown
+from imswarm.history import Begin, Deliver, Device, Fail, History, Invoke, Line, Ok, Sighting, Unknown
 
 _NEVER = -1
 _COUNTER_BITS = 20
@@ -104,6 +104,8 @@ class Evidence:
         self.devices = list(history)
         self.messages = Messages()
         self.strays: list[Stray] = []
+        self.starts = [START] * len(self.devices)  # behind which entry of its log each device was given all
+        self.sightings: list[list[tuple[int, Sighting]]] = [[] for _ in self.devices]  # with the numbers of the lines
         self._history = history
         self._ids: dict[tuple[str, str], dict[str, int]] = {}
         for number, device in enumerate(self.devices):
@@ -141,6 +143,10 @@ class Evidence:
                     self._note_invoke(number, ids, line_number, line)
                 case Ok() | Fail() | Unknown():
                     self._note_answer(number, ids, line_number, line)
+                case Begin():
+                    self.starts[number] = position_number(line.at)
+                case _:
+                    self.sightings[number].append((line_number, line))
 
     def _note_invoke(self, device: int, ids: dict[str, int], number: int, line: Invoke) -> None:
         if line.id in ids:

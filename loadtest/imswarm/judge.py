@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from imswarm.evidence import GIVEN_UP, START, STORED, UNTOLD, Evidence
+from imswarm.evidence import GIVEN_UP, STORED, UNTOLD, Evidence
 from imswarm.history import Device, History, Line, shown
 
 KINDS = ("lost", "doubled", "reordered", "phantom", "diverged")
@@ -201,7 +201,7 @@ class _Court:
         """Each entry says what stands before it: that is what the device must have had before it."""
         before: _Entry | None = None
         for entry in log.values():
-            had = START if before is None else before.at
+            had = self._evidence.starts[device] if before is None else before.at
             if entry.prev not in (UNTOLD, had):
                 why = f"{self._name(device)} never had what stands before this entry"
                 self._break("diverged", why, [*([before.place] if before else []), entry.place], device)

@@ -21,12 +21,16 @@ from imswarm.connection import Address, Connection, source_of
 from imswarm.framing import PING
 from imswarm.pacing import OpenLoop, Pacer, Quiet
 from imswarm.population import Account
+from imswarm.presence_judge import FALSE_OFFLINE
 from imswarm.stamps import FIRST_REF, NUMBER_AT, STAMP_BYTES, TIME_AT, flow_prefix, send_template
 from imswarm.stats import Tally
 from imswarm.tcp import LineFraming
 
 REFUSED, TURNED_AWAY, CUT = "refused", "turned-away", "cut"
-"""Errors of the tally: nobody to connect to; no login; a session that ended without a `bye`."""
+"""Errors of the tally: nobody to connect to; no login; a session that ended without a `bye`.
+
+FALSE_OFFLINE, too: a contact was shown offline, and all come back in time.
+"""
 
 _MESSAGE, _ID, _AT = b'{"ev":"msg",', b'"id":"', b'"at":"'
 _REPLY, _REF_AT, _OK_AT, _OK = b'{"re":1', 6, 16, b',"ok":'
@@ -168,6 +172,10 @@ class ResumingSession:
             case {"ev": "synced"}:
                 self.is_live = True
                 self.outbound.repeat()
+            case {"ev": "presence", "show": show}:
+                self._swarm.tally.shown += show != "offline"
+                if show == "offline":
+                    self._swarm.tally.errors[FALSE_OFFLINE] += 1
             case {"ev": "bye", "reconnect": True, **more}:
                 after = more.get("after")
                 self._come_back(None, float(after) if isinstance(after, int | float) else 0.0)

@@ -1,4 +1,7 @@
-"""`imswarm rolling`: all workers are replaced under a steady load; what that costs those who talk."""
+"""`imswarm rolling`: all workers are replaced under a steady load; what that costs those who talk.
+
+The two of each pair are contacts, and nobody is away for as long as the grace: whoever is shown offline is so falsely.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from imswarm.accounts import make_accounts, make_devices
+from imswarm.accounts import make_accounts, make_contacts, make_devices
 from imswarm.client_process import Connect, Drain, Mark, ResumingPlan, Settle, Start
 from imswarm.connection import Address
 from imswarm.deployment import OwnServer, serve_options
@@ -19,6 +22,7 @@ from imswarm.faults.incidents import count
 from imswarm.faults.probe import Probes, probing
 from imswarm.faults.victim import Victim
 from imswarm.population import Account
+from imswarm.presence_judge import FALSE_OFFLINE
 from imswarm.processes import CpuMeter
 from imswarm.report import Progress, Report, per
 from imswarm.resuming import ResumingPairs
@@ -81,6 +85,7 @@ def run_rolling(options: RollingOptions, progress: Progress) -> Report:
         victim = Victim(data, server)
         tcp, http = (Address(*victim.run[name]) for name in ("tcp", "http"))
         accounts = make_accounts(victim.run["redis"], "rolling", 2 * options.pairs)
+        make_contacts(victim.run["redis"], _pairs(accounts))
         swarm = stack.enter_context(Swarm(_plans(options, tcp, accounts), progress.show))
         progress.stage(f"logging {2 * options.pairs:,} sessions in")
         swarm.order(Connect())
@@ -99,6 +104,11 @@ def _plans(options: RollingOptions, target: Address, accounts: Sequence[Account]
         plans.append(ResumingPlan(ResumingPairs(target, mine, first, options.body_bytes)))
         first += part
     return plans
+
+
+def _pairs(accounts: Sequence[Account]) -> list[tuple[str, str]]:
+    """The users who write to each other."""
+    return [(one.user, other.user) for one, other in zip(accounts[::2], accounts[1::2], strict=True)]
 
 
 def _shares(options: RollingOptions) -> list[int]:
@@ -166,6 +176,8 @@ def _report(
         "lost": outcome.lost,
         "duplicated": outcome.duplicated,
         "reordered": outcome.reordered,
+        "false_offline": swarm.errors[FALSE_OFFLINE],
+        "contacts_shown": sum(span.tally.shown for span in restarts),
         **swarm.report_errors(),
         "probes": {
             "connects": probes.connects,

@@ -66,6 +66,8 @@ class Histogram:
 class Tally:
     """What happened since the last `take`.
 
+    `shown`: how often a contact was shown to be there.
+
     Latency is delivery minus sending; lateness is how long after its due time the generator
     itself sent a message (open loop only).
     """
@@ -78,6 +80,7 @@ class Tally:
     lost: int = 0
     duplicated: int = 0
     reordered: int = 0
+    shown: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     latency: Histogram = field(default_factory=Histogram)
     lateness: Histogram = field(default_factory=Histogram)

@@ -18,6 +18,6 @@
     outcome    the report: JSON, tables; timeline: the page with the drawing
     mistakes   what is done to a history on purpose, to see that the judge notices
 
-Clients are those that users rely on: `imclient`, with its reconnecting, resuming and repeating. What they
-did and saw is judged by `imswarm.judge`, which knows neither of them.
+Clients are those that users rely on: `imclient`, with its reconnecting, resuming and repeating. What they did and saw
+is judged by `imswarm.judge` and `imswarm.presence_judge`, which know neither of them.
 """

@@ -14,7 +14,7 @@ import trio.lowlevel
 
 from imswarm.faults.device import MARK, TalkingDevice
 from imswarm.faults.mistakes import Mistake
-from imswarm.faults.plan import Begin, Done, End, Mark, News, Order, Plan, Quiet, Reset, Restart
+from imswarm.faults.plan import Begin, Done, End, Leave, Mark, News, Order, Plan, Quiet, Reset, Restart, Return
 from imswarm.history import Recorder
 
 _TICK_SECONDS = 0.02
@@ -69,19 +69,31 @@ class ClientProcess:
         match order:
             case Begin():
                 return await self._begin()
-            case Reset():
-                for device in self._some(order.share, order.seed):
-                    device.break_connection()
-            case Restart():
-                for device in self._some(order.share, order.seed):
-                    device.die()
             case Quiet():
                 return await self._fall_quiet(order.longest_seconds)
             case Mark():
                 return await self._mark(order)
             case End():
                 return await self._end()
+            case _:
+                self._break(order)
         return ()
+
+    def _break(self, order: Reset | Restart | Leave | Return) -> None:
+        match order:
+            case Reset():
+                for device in self._some(order.share, order.seed):
+                    device.break_connection()
+            case Restart():
+                for device in self._some(order.share, order.seed):
+                    device.die()
+            case Leave():
+                for device in self._devices:
+                    if device.seat.device.user in order.users:
+                        device.stay_away(says_so=order.says_so)
+            case Return():
+                for device in self._devices:
+                    device.come_back()
 
     def _some(self, share: float, seed: int) -> list[TalkingDevice]:
         return random.Random(seed).sample(self._devices, max(1, round(share * len(self._devices))))
@@ -111,6 +123,7 @@ class ClientProcess:
         late = await self._wait(
             lambda device: device.is_marked and not device.unanswered, order.longest_seconds, "has not got everything"
         )
+        late += await self._wait(lambda device: device.is_shown_all, order.longest_seconds, "is not shown all contacts")
         return [*missing, *late]
 
     async def _end(self) -> Sequence[str]:

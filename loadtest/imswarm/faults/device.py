@@ -10,13 +10,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import trio
-from imclient import Client, Disconnected, Message, SendFailed, Sent, State, Truncated, Welcomed, connect
+from imclient import Client, Disconnected, Message, Presence, SendFailed, Sent, State, Truncated, Welcomed, connect
 from imclient.address import Address
+from imclient.events import OWN_LOG
 
 from imserver.errors import ImError, ServiceError
 from imswarm.faults.incidents import CUT, REFUSED, TURNED_AWAY, Incident
 from imswarm.faults.plan import Seat
-from imswarm.history import Deliver, Fail, Invoke, Line, Ok, Unknown, content_of
+from imswarm.history import Begin, Deliver, Dial, Fail, Gone, Here, Invoke, Line, Ok, Seen, Unknown, content_of
 
 Record = Callable[[Line], None]
 MARK = "mark"
@@ -80,17 +81,25 @@ class TalkingDevice:
         self._outstanding: dict[str, str] = {}  # id -> recipient
         self._busy: Counter[str] = Counter()  # recipient -> messages outstanding
         self._own: set[str] = set()  # ids that were answered
-        self._cursors: dict[str, str] = {}
+        self._cursors = {OWN_LOG: seat.since}
         self._life = trio.CancelScope()
         self._is_leaving = False
+        self._may_live = trio.Event()
+        self._may_live.set()
         self._dials: deque[BreakableStream | None] = deque()  # of this life, without those whose end was heard of
         self._is_inside = False  # let in by the oldest of them
+        record(Begin(time.monotonic(), seat.since))
 
     # -- talking
 
     @property
     def is_live(self) -> bool:
         return self._client is not None and self._client.state is State.LIVE
+
+    @property
+    def is_shown_all(self) -> bool:
+        """All its contacts are there, as far as it knows."""
+        return self._client is not None and self._client.people.presence.keys() >= set(self.seat.contacts)
 
     @property
     def unanswered(self) -> int:
@@ -140,15 +149,35 @@ class TalkingDevice:
             self._stream.reset()
         self._life.cancel()
 
+    def stay_away(self, *, says_so: bool) -> None:
+        """Until `come_back`: logs out, or dies."""
+        self._may_live = trio.Event()
+        if says_so:
+            self._log_out()
+        else:
+            self.die()
+
+    def come_back(self) -> None:
+        self._may_live.set()
+
     def leave(self) -> None:
         """Logs out; `run` returns."""
         self._is_leaving = True
-        self._life.cancel()
+        self._may_live.set()
+        self._log_out()
+
+    def _log_out(self) -> None:
+        if self.is_live:
+            self._record(Gone(time.monotonic(), said=True))
+        self._life.cancel()  # which says it
 
     # -- living
 
     async def run(self) -> None:
-        while not self._is_leaving:
+        while True:
+            await self._may_live.wait()
+            if self._is_leaving:
+                break
             try:
                 await self._live()
             except ImError as error:
@@ -165,7 +194,7 @@ class TalkingDevice:
 
     async def _live(self) -> None:
         """One life of the program: from its start to its end, which may come at any moment."""
-        seat, since = self.seat, self._cursors or None
+        seat, since = self.seat, self._cursors
         self._dials.clear()
         self._is_inside = False
         try:
@@ -180,6 +209,8 @@ class TalkingDevice:
             if self._client is not None:
                 await self._bury(self._client)
                 self._client = None
+            if self._dials:
+                self._record(Gone(time.monotonic()))
 
     async def _bury(self, client: Client) -> None:
         """What was kept is where the next life begins; what has no answer never gets one."""
@@ -195,6 +226,7 @@ class TalkingDevice:
 
     async def _dial(self, address: Address) -> trio.abc.Stream:
         self._dials.append(None)
+        self._record(Dial(time.monotonic()))
         try:
             self._stream = BreakableStream(await trio.open_tcp_stream(address.host, address.port))
         except OSError as error:
@@ -205,6 +237,7 @@ class TalkingDevice:
 
     def _on_disconnected(self, event: Disconnected) -> None:
         """Each is of the oldest dial. A stream that was broken on purpose, or never was, says nothing of the server."""
+        self._record(Gone(time.monotonic()))
         stream, was_inside = self._dials.popleft(), self._is_inside
         self._is_inside = False
         if stream is not None and not stream.is_to_break and event.bye is None:
@@ -230,6 +263,9 @@ class TalkingDevice:
                 self._record(Fail(now, event.id, str(event.error)))
             case Welcomed():
                 self._is_inside = True
+                self._record(Here(now))
+            case Presence():
+                self._record(Seen(now, event.user, event.show))
             case Disconnected():
                 self._on_disconnected(event)
             case Truncated():

@@ -13,6 +13,7 @@ _FAULTS_HEIGHT, _PANEL_HEIGHT, _GAP = 110, 180, 34
 _LANES = 5
 _TICKS = 10
 _LEAST_MS = 1.0
+_GOOD = "No message was lost, doubled, reordered, invented or disputed; nobody was shown wrongly to contacts."
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>imswarm faults</title><style>
@@ -42,7 +43,7 @@ def page(figures: Figures, table: Iterable[tuple[str, str]], complaints: Iterabl
     begin = figures.moments[0].time if figures.moments else 0.0
     return _PAGE.format(
         mood="bad" if count else "good",
-        verdict=f"Wrong: {count:,}" if count else "No message was lost, doubled, reordered, invented or disputed.",
+        verdict=f"Wrong: {count:,}" if count else _GOOD,
         drawing=_drawing(figures, begin),
         figures="".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in table),
         faults="".join(_fault_row(injury, begin) for injury in figures.injuries),
