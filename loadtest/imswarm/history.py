@@ -1,7 +1,7 @@
 """What one device did and saw, line by line: what the judge judges.
 
 A device writes down when it begins to send (`Invoke`), what it is answered (`Ok`, `Fail`; `Unknown`
-where it gave up without an answer), and what it is given (`Deliver`, and `Begin`: behind which entry).
+where it gave up without an answer), and what it is given (`Deliver`; `Change`; `Begin`: behind which entry).
 Also when it is there (`Dial`, `Here`, `Gone`), and what it is shown of contacts (`Seen`). Times are seconds of the
 machine's monotonic clock, so that those of several processes can be compared. `content` is a
 checksum of the body. Whose line it is, is said by the history it stands in.
@@ -69,7 +69,10 @@ class Unknown(_Line, tag="unknown", frozen=True, gc=False):
 
 
 class Deliver(_Line, tag="deliver", frozen=True, gc=False):
-    """An entry of the user's log came; `prev` None: it was not told what stands before it."""
+    """An entry of the user's log, or of that of the group it is `to`, came.
+
+    `prev` None: it was not told what stands before it.
+    """
 
     at: str
     prev: str | None
@@ -84,6 +87,15 @@ class Begin(_Line, tag="begin", frozen=True, gc=False):
     """What is given is what stands behind this position of the user's log; without this line, all of it."""
 
     at: str
+
+
+class Change(_Line, tag="change", frozen=True, gc=False):
+    """An entry that is no message: `user` joined a group, left it, and the like. `log`: whose."""
+
+    at: str
+    log: str
+    change: str
+    user: str | None
 
 
 class Dial(_Line, tag="dial", frozen=True, gc=False):
@@ -108,7 +120,7 @@ class Seen(_Line, tag="seen", frozen=True, gc=False):
 
 
 Sighting = Dial | Here | Gone | Seen
-Line = Invoke | Ok | Fail | Unknown | Deliver | Begin | Sighting
+Line = Invoke | Ok | Fail | Unknown | Deliver | Begin | Change | Sighting
 
 History = Mapping[Device, Sequence[Line]]
 """Of every device of every user, from the user's first entry on; of a device that saw nothing, too."""

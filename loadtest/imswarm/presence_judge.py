@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
+from imswarm.court import Place, Verdict, Violation
 from imswarm.evidence import Evidence
 from imswarm.history import Dial, Gone, Here, Seen, Sighting
-from imswarm.judge import Place, Verdict, Violation
 
 FALSE_OFFLINE, FALSE_ONLINE, UNTOLD = PRESENCE_KINDS = ("false-offline", "false-online", "untold")
 _OFFLINE = "offline"

@@ -10,7 +10,7 @@
     probe      new clients at a steady rate; incidents: what clients met, and what excuses it
     victim     the server, started here or running already
     store      a store of the run's own; proxy: before it, from which a worker can be cut off
-    talk       who talks to whom
+    talk       who talks to whom; groups: the groups they are in
     crew       the parent's side of the client processes; plan: what they tell each other
     client     a client process: paces its devices, obeys the parent
     device     one device: imclient underneath, a history as it goes

@@ -23,6 +23,8 @@ _POLL_SECONDS = 0.05
 _MOST_AT_ONCE_SECONDS = 0.1
 """So much of the rate is made up for at once: after a pause nobody shouts."""
 _BEGIN_SECONDS = 30.0
+_CHANGE_EVERY_SECONDS = 4.0
+"""Who wanders joins or leaves so often; an owner throws one of them out so often."""
 
 
 def client_main(plan: Plan, pipe: Pipe) -> None:
@@ -51,6 +53,9 @@ class ClientProcess:
             for device in self._devices:
                 nursery.start_soon(device.run)
             nursery.start_soon(self._talk)
+            for device in self._devices:
+                if device.seat.is_active:
+                    nursery.start_soon(self._come_and_go, device)
             nursery.start_soon(self._tell_news)
             await self._obey()
             nursery.cancel_scope.cancel()
@@ -171,6 +176,17 @@ class ClientProcess:
                 device.say(to, f"{device.seat.device} to {to}: {self._said}".ljust(self._plan.body_bytes, "."))
                 said += 1
         return said
+
+    async def _come_and_go(self, device: TalkingDevice) -> None:
+        """At times that follow from the seed, while everybody talks."""
+        user, role = device.seat.device.user, device.seat.role
+        chance = random.Random(f"{self._plan.seed} {user.partition('-')[0]}")
+        whom = role.kicks or ((user,) if role.wanders else ())
+        while whom:
+            await trio.sleep(chance.uniform(0.5, 2 * _CHANGE_EVERY_SECONDS))
+            chosen = chance.choice(whom)
+            if self._is_talking:
+                await device.change_group(chosen)
 
     # -- telling
 

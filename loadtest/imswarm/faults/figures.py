@@ -59,7 +59,7 @@ def figures_of(evidence: Evidence, injuries: Sequence[Injury]) -> Figures:
         ok=outcomes.count(STORED),
         failed=outcomes.count(REFUSED),
         unknown=outcomes.count(GIVEN_UP) + outcomes.count(SENT),
-        deliveries=sum(map(len, evidence.deliveries)),
+        deliveries=sum(len(log) for logs in evidence.deliveries for log in logs.values()),
         delay=delay,
         moments=_moments(evidence, bins),
         injuries=_with_recovery(evidence, injuries),

@@ -13,10 +13,22 @@ MISTAKES = ("drop", "double", "swap", "flap")
 
 
 @dataclass(frozen=True, slots=True)
+class Role:
+    """What a user does in its group: it writes to it, as long as it is a member.
+
+    `wanders`: it joins and leaves now and then, and is no member at first. `kicks`: whom it throws out now and then.
+    """
+
+    group: str
+    wanders: bool = False
+    kicks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Seat:
     """One device: who it is, how it connects, to whom it writes; all but the hopeless of them are contacts.
 
-    `since`: the end of its log before the run.
+    `since`: the end of its log before the run. `role`: in a group; of the first device only `is_active` in it.
     """
 
     device: Device
@@ -24,11 +36,14 @@ class Seat:
     token: str
     since: str
     contacts: tuple[str, ...]
+    role: Role
+    is_active: bool
     hopeless: tuple[str, ...] = ()
 
     @property
     def partners(self) -> tuple[str, ...]:
-        return self.contacts + self.hopeless
+        """Users and groups."""
+        return self.contacts + self.hopeless + ((self.role.group,) if self.is_active else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +55,7 @@ class Plan:
     rate_per_second: float
     window: int
     body_bytes: int
+    seed: int
     mistake: str | None = None
 
 
@@ -88,7 +104,8 @@ class Quiet:
 class Mark:
     """Each of these devices sends a last message; wait until it has come to all devices of its recipient here.
 
-    A log has one order, so who has the mark has everything. Then each device is to be shown all its contacts, too.
+    To a group, to all devices of its members. A log has one order, so who has the mark has everything. Then each device
+    is to be shown all its contacts, too.
     """
 
     marks: tuple[tuple[Device, str], ...]

@@ -26,6 +26,7 @@ from imswarm.faults.probe import Probes, probing
 from imswarm.faults.schedule import Step, steps
 from imswarm.faults.talk import Talk
 from imswarm.faults.victim import EMBEDDED, Victim, own_victim
+from imswarm.group_judge import judge_groups
 from imswarm.history import read_history
 from imswarm.judge import Verdict, judge_evidence
 from imswarm.presence_judge import PresenceVerdict, judge_presence
@@ -126,7 +127,7 @@ def run_faults(options: FaultOptions, progress: Progress) -> Outcome:
             seconds=seconds,
             planned=options.faults,
             figures=figures,
-            verdict=judge_evidence(evidence),
+            verdict=_judge(evidence, talk),
             presence=_judge_presence(evidence, talk, victim, figures.injuries),
             probes=probes,
             incidents=incidents,
@@ -135,6 +136,12 @@ def run_faults(options: FaultOptions, progress: Progress) -> Outcome:
             troubles=crew.troubles,
             tolerated=tolerated(options.durability, {injury.kind for injury in injuries}),
         )
+
+
+def _judge(evidence: Evidence, talk: Talk) -> Verdict:
+    verdict = judge_evidence(evidence)
+    verdict.add(judge_groups(evidence, talk.groups.founders))
+    return verdict
 
 
 def _judge_presence(evidence: Evidence, talk: Talk, victim: Victim, injuries: Sequence[Injury]) -> PresenceVerdict:
@@ -185,6 +192,7 @@ def _plan(options: FaultOptions, seats: Sequence[Seat], histories: Path, part: i
         rate_per_second=options.rate / options.processes,
         window=options.window,
         body_bytes=options.body_bytes,
+        seed=options.seed,
         mistake=options.mistake if part == 0 else None,
     )
 

@@ -1,4 +1,4 @@
-"""Who talks to whom: users, their devices, the tokens they log in with. Who talk are contacts."""
+"""Who talks to whom: users, their devices, the tokens they log in with. Who talk are contacts, or in one group."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 
-from imswarm.accounts import make_and_delete, make_contacts, make_devices
+from imswarm.accounts import log_ends, make_and_delete, make_contacts, make_devices
 from imswarm.connection import Address
+from imswarm.faults.groups import TalkGroups
 from imswarm.faults.plan import Seat
 from imswarm.faults.victim import Victim
 from imswarm.history import Device
@@ -39,7 +40,10 @@ class Talk:
         self.extras: Iterator[tuple[str, str]] = cycle((tokens[extra], extra.name) for extra in extras)
         self.probes = [(tokens[probe], probe.name) for probe in probes]
         self.contacts = {user: self._contacts(number) for number, user in enumerate(self.users)}
-        self._since = make_contacts(run["redis"], {_pair(one, two) for one in self.users for two in self.contacts[one]})
+        make_contacts(run["redis"], {_pair(one, two) for one in self.users for two in self.contacts[one]})
+        self.groups = TalkGroups(run_id, self.users)
+        self.groups.make(run["redis"], Address(*run["tcp"]))
+        self._since = log_ends(run["redis"], self.users)
         addresses = (Address(*run["tcp"]), Address(*run["http"]))
         self.seats = [self._seat(number, device, tokens[device], addresses) for number, device in enumerate(talking)]
 
@@ -47,7 +51,16 @@ class Talk:
         scheme, address = tuple(zip(_SCHEMES, addresses, strict=True))[number % len(_SCHEMES)]
         url = f"{scheme}://{device.user}@{address}"
         hopeless = self._hopeless[number % 2 : number % 2 + 1] if number % _HOPELESS_EVERY < 2 else ()
-        return Seat(device, url, token, self._since[device.user], self.contacts[device.user], tuple(hopeless))
+        return Seat(
+            device,
+            url,
+            token,
+            since=self._since[device.user],
+            contacts=self.contacts[device.user],
+            role=self.groups.roles[device.user],
+            is_active=device.name == self._names[0],
+            hopeless=tuple(hopeless),
+        )
 
     def _contacts(self, user: int) -> tuple[str, ...]:
         """Both neighbours and the user opposite, who all write back."""
@@ -56,9 +69,10 @@ class Talk:
         return tuple(self.users[contact] for contact in sorted(contacts))
 
     def marks(self) -> tuple[tuple[Device, str], ...]:
-        """To every user, from a device of another one."""
+        """To every user, from a device of another one; to every group, from its owner."""
         first = self._names[0]
-        return tuple((Device(user, first), self.users[number - 1]) for number, user in enumerate(self.users))
+        to_users = [(Device(user, first), self.users[number - 1]) for number, user in enumerate(self.users)]
+        return (*to_users, *((Device(owner, first), group) for group, (owner, *_) in self.groups.founders.items()))
 
 
 def _pair(one: str, other: str) -> tuple[str, str]:

@@ -35,6 +35,7 @@ SETTINGS = {
     "IMSERVER_DRAIN_SECONDS": "1",
     "IMSERVER_LEASE_SECONDS": "5",
     "IMSERVER_PRESENCE_GRACE_SECONDS": "4",
+    "IMSERVER_GROUP_BACKLOG_ENTRIES": "100000",  # who was away gets all of it
 }
 LEASE_SECONDS = 5.0
 """After so long without word from it a worker counts as dead."""
