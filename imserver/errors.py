@@ -30,54 +30,83 @@ class RequestError(ImError):
 
 
 class BadFrame(RequestError):
+    """Not a JSON object."""
+
     code = "bad-frame"
 
 
 class BadRequest(RequestError):
+    """A field is missing, of the wrong type, too long, or has characters that are not allowed; the text names it."""
+
     code = "bad-request"
 
 
 class UnknownOp(RequestError):
+    """There is no such request."""
+
     code = "unknown-op"
 
 
 class TooLarge(RequestError):
+    """It does not fit into a frame. Client libraries say so; the server says `bye`."""
+
     code = "too-large"
 
 
 class NotLoggedIn(RequestError):
+    """Log in first."""
+
     code = "not-logged-in"
 
 
 class BadCredentials(RequestError):
+    """Wrong user, password or token."""
+
     code = "bad-credentials"
 
 
 class ExpiredToken(RequestError):
+    """The token has expired or was revoked: log in by password."""
+
     code = "expired-token"
 
 
 class Exists(RequestError):
+    """The name is taken."""
+
     code = "exists"
 
 
 class NotFound(RequestError):
+    """There is no such user or group, or it is hidden from you."""
+
     code = "not-found"
 
 
 class NotAllowed(RequestError):
+    """Not for you: registration is closed, the account is disabled, you are logged in already, only contacts may write.
+
+    Or a list is full, or others rule the group.
+    """
+
     code = "not-allowed"
 
 
 class Blocked(RequestError):
+    """Who it is for takes nothing from you."""
+
     code = "blocked"
 
 
 class Conflict(RequestError):
+    """Something must be undone first, or a limit of groups is reached: the text says what."""
+
     code = "conflict"
 
 
 class RateLimited(RequestError):
+    """Too many requests; after too many of these, `bye` with `flood`."""
+
     code = "rate-limited"
 
     def __init__(self, text: str, retry: float) -> None:
@@ -90,6 +119,8 @@ class ServiceError(ImError):
 
 
 class Overloaded(ServiceError):
+    """Not done: there is too much to do, or the store is full. `retry` is always there, and another for each client."""
+
     code = "overloaded"
 
     def __init__(self, text: str, retry: float) -> None:
@@ -98,6 +129,8 @@ class Overloaded(ServiceError):
 
 
 class Unavailable(ServiceError):
+    """The store is out of reach; the outcome may be unknown: send again with the same `id`."""
+
     code = "unavailable"
     retry = 2.0
 
@@ -115,3 +148,26 @@ class FramingError(ImError):
 
 class SetupError(ImError):
     """Something the operator must mend before the server can run."""
+
+
+# What a client may be told, by the word for it; the docstrings are what the protocol's description says of each.
+CODES: dict[str, type[ImError]] = {
+    error.code: error
+    for error in (
+        BadFrame,
+        UnknownOp,
+        BadRequest,
+        TooLarge,
+        NotLoggedIn,
+        BadCredentials,
+        ExpiredToken,
+        NotAllowed,
+        Exists,
+        NotFound,
+        Blocked,
+        Conflict,
+        RateLimited,
+        Overloaded,
+        Unavailable,
+    )
+}

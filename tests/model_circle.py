@@ -97,13 +97,14 @@ class Rosters:
             account.roster = Roster()
         return account, account.roster
 
-    def refusal(self, user: str, dedupe: bytes) -> ImError | None:
+    def refusal(self, user: str, dedupe: bytes, content: bytes) -> ImError | None:
         found = self._find(user)
         sender = dedupe.partition(b"/")[0].decode()
         relation = found[1].relations.get(sender, Relation()) if found else Relation()
         if relation.switches[2]:
             return Blocked("to: takes no messages from you")
-        if found and found[1].write == "contacts" and relation.state is not State.MUTUAL:
+        is_bot = msgspec.json.decode(content).get("bot", False)
+        if found and found[1].write == "contacts" and relation.state is not State.MUTUAL and not is_bot:
             return NotAllowed("to: takes messages from contacts only")
         return None
 

@@ -40,6 +40,7 @@ class Account:
     cursors: dict[str, Position] = field(default_factory=dict)
     logins: dict[str, int] = field(default_factory=dict)
     disabled: bool = False
+    bot: bool = False
     generation: int = 0
     device_generation: dict[str, int] = field(default_factory=dict)
     roster: Any = None  # tests/model_circle.py
@@ -92,10 +93,10 @@ class Database:
 
     # -- accounts
 
-    def register(self, user: str, password: str) -> ImError | None:
+    def register(self, user: str, password: str, *, bot: bool = False) -> ImError | None:
         known = self.accounts.get(user)
         if known is None:
-            self.accounts[user] = Account(password)
+            self.accounts[user] = Account(password, bot=bot)
             return None
         return None if known.password == password != "" else Exists("user: this name is taken")
 
@@ -134,7 +135,7 @@ class Database:
             return NotFound("to: there is no such user")
         if dedupe in account.seen:
             return Appended(account.seen[dedupe], None)
-        refused = self.rosters.refusal(user, dedupe) if self.rosters is not None and origin == b"-" else None
+        refused = self.rosters.refusal(user, dedupe, content) if self.rosters is not None and origin == b"-" else None
         if refused is not None:
             return refused  # type: ignore[no-any-return]
         forgotten = [entry for entry in account.log if not newer(entry.at, account.low)] if again else []
@@ -226,7 +227,7 @@ class Database:
             self._publish(user, node_of(former), Published(user, None, former, "replaced"))
         account.on[device] = place
         groups = self.groups.listed_at_login(user, device)
-        return Attached(account.last, account.cursors.get(device), account.generations(device), groups)
+        return Attached(account.last, account.cursors.get(device), account.generations(device), groups, account.bot)
 
     def is_hosted(self, user: str, node: str) -> bool:
         account = self.accounts.get(user)

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from imserver import __version__
 from imserver.cli import main
 from imserver.config import settings_table
+from imserver.protocol.schema import encoded
 
 
 def run(*arguments: str, stdin: str | None = None, **environ: str) -> Result:
@@ -41,6 +42,12 @@ def test_config_for_people() -> None:
     (line,) = [line for line in lines if line.strip().startswith("redis ")]
     assert "redis://im:***@h/0" in line
     assert "IMSERVER_REDIS" in line
+
+
+def test_the_protocol_for_people_and_for_programs() -> None:
+    assert run("protocol", "--schema").stdout_bytes == encoded()
+    (line,) = [line for line in run("protocol").stdout.splitlines() if line.strip().startswith("send ")]
+    assert "id, to, body" in line
 
 
 def test_config_from_files(tmp_path: Path) -> None:

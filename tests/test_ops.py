@@ -90,7 +90,7 @@ def test_locks_name_no_host_and_no_path(lock: str) -> None:
     assert not re.search(r"://|index|find-links|file:|/home|/root", (ROOT / "ops" / lock).read_text())
 
 
-@pytest.mark.parametrize(("lock", "extras"), [(LOCKS[0], []), (LOCKS[1], ["test"])])
+@pytest.mark.parametrize(("lock", "extras"), [(LOCKS[0], ["hooks"]), (LOCKS[1], ["hooks", "test"])])
 def test_locks_hold_what_the_project_asks_for(lock: str, extras: list[str]) -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = pyproject["project"]

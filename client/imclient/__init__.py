@@ -1,24 +1,26 @@
-"""imclient: the client of imserver, as a library for trio and as a program for the terminal.
+"""imclient: the client of imserver, as a library for trio and asyncio and as a program for the terminal.
 
 The path of a message that is sent:
 
     client.Client.send          what the application calls
     core.Replica                what the protocol makes of it; sans-IO, with
-        outbox                  the messages without an answer
-        reader, cursor          what has been received, what is missing, what is acknowledged
+        outbox, confirming      the messages without an answer, and the answers
+        entries, reader, cursor what has been received, what is missing, what is acknowledged
+        keepalive               whether the server is still there
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
 Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
-`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `trio_client` (`connect` and
+`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `connecting` (`connect` and
 `register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, core, cursor, errors, events, outbox, people, reader, said, stages and handshake
-import neither trio nor sockets; nothing imports the server but `imserver.protocol`, `imserver.model` and
-`imserver.errors`.
+The rule of imports: address, backoff, confirming, core, cursor, entries, errors, events, handshake, keepalive, outbox,
+people, reader, said and stages import neither anyio nor sockets; nothing imports the server but `imserver.protocol`,
+`imserver.model` and `imserver.errors`.
 """
 
 from imclient.client import Client, Inbox, Notice
+from imclient.connecting import connect, register
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
     Contact,
@@ -39,7 +41,6 @@ from imclient.groups import Groups
 from imclient.people import People
 from imclient.profile import Profile
 from imclient.stages import State
-from imclient.trio_client import connect, register
 from imserver.errors import (
     BadCredentials,
     BadRequest,

@@ -6,27 +6,8 @@ imserver.errors.ImError           str() of each is a sentence for a person; see 
 `-- SessionEnded                  the server ended the session for good
 """
 
-from imserver import errors
-from imserver.errors import ImError, Overloaded, RateLimited, RequestError, ServiceError
+from imserver.errors import CODES, ImError, Overloaded, RateLimited, RequestError, ServiceError
 from imserver.protocol.pushes import Failure
-
-_CLASSES: tuple[type[ImError], ...] = (
-    errors.BadFrame,
-    errors.BadRequest,
-    errors.UnknownOp,
-    errors.TooLarge,
-    errors.NotLoggedIn,
-    errors.BadCredentials,
-    errors.ExpiredToken,
-    errors.Exists,
-    errors.NotFound,
-    errors.NotAllowed,
-    errors.Blocked,
-    errors.Conflict,
-    errors.Overloaded,
-    errors.Unavailable,
-)
-_BY_CODE = {kind.code: kind for kind in _CLASSES}
 
 
 class ConnectionLost(ServiceError):
@@ -48,7 +29,7 @@ def error_of(failure: Failure) -> ImError:
     for kind in (RateLimited, Overloaded):
         if failure.code == kind.code:
             return kind(failure.text, failure.retry or 1.0)
-    error = _BY_CODE.get(failure.code, RequestError)(failure.text or failure.code)
+    error = CODES.get(failure.code, RequestError)(failure.text or failure.code)
     error.code = failure.code
     if failure.retry is not None:
         error.retry = failure.retry

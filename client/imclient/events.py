@@ -27,6 +27,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     body: Any  # a str, or a dict
     log: str = OWN_LOG
     prev: str | None = None  # the position before it in its log, where the server tells it
+    bot: bool = False  # the sender is one
 
     @property
     def sent_at(self) -> datetime:

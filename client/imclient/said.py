@@ -14,6 +14,7 @@ def message_of(push: MessagePush) -> Message:
         body=push.body,
         log=push.log or OWN_LOG,
         prev=push.prev,
+        bot=push.bot,
     )
 
 

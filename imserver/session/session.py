@@ -101,7 +101,7 @@ class Session:
     def handle(self, command: Command) -> None:
         """One command, in the order in which the client sent them."""
         context, kind = self.context, type(command)
-        _, states, hot, cost, shed = COMMANDS[kind]
+        _, states, hot, cost, shed, _ = COMMANDS[kind]
         try:
             if self.state not in states:
                 self._refuse_in_state()

@@ -59,6 +59,7 @@ class Attached(NamedTuple):
     cursor: Position | None
     generations: str
     groups: tuple[Listed, ...] = ()
+    is_bot: bool = False
 
 
 class Replaced(NotAllowed):
@@ -144,7 +145,7 @@ def attached(reply: list[Any]) -> Attached | ImError:
     """The errors are BadCredentials, NotAllowed (disabled), ExpiredToken (revoked), Late, Replaced, Dead."""
     match reply[0]:
         case b"ok":
-            return Attached(reply[1], reply[2], reply[3].decode(), _listed(reply[4]))
+            return Attached(reply[1], reply[2], reply[3].decode(), _listed(reply[4]), reply[5] is not None)
         case b"disabled":
             return NotAllowed("this account is disabled")
         case b"revoked":

@@ -10,7 +10,7 @@ from imserver.errors import ImError
 from imserver.model import UserId
 from imserver.store import circle_calls
 from imserver.store.answers import ignore
-from imserver.store.circle_calls import Extent, Privacy, RosterPage, Settled, Shown, Standing, Whereabouts
+from imserver.store.circle_calls import NOWHERE, Extent, Privacy, RosterPage, Settled, Shown, Standing, Whereabouts
 from imserver.store.partitions import Hosting, user_keys
 
 if TYPE_CHECKING:
@@ -90,22 +90,26 @@ class Circle:
     async def whereabouts(
         self, users: Sequence[UserId], found: Callable[[UserId, Whereabouts], None], *, with_told: bool
     ) -> None:
-        """Of each user; also what contacts were told, if that is wanted. In a cluster each costs a call.
+        """Of each user, with what contacts were told; or, `with_told` false, only of those who are connected.
 
-        `found` is called as the answers come: in one order with what is published about the user.
+        In a cluster each costs a call. `found` is called as the answers come: in one order with what is published about
+        the user.
         """
         reach = _MOST_AT_ONCE if self._store.reaches_both else 1
         groups = [users[start : start + reach] for start in range(0, len(users), reach)]
         missing, error, done = len(groups), None, trio.Event()
 
-        def then(group: Sequence[UserId], answer: list[Whereabouts] | ImError) -> None:
+        def then(group: Sequence[UserId], answer: dict[int, Whereabouts] | ImError) -> None:
             nonlocal missing, error
             missing -= 1
             if isinstance(answer, ImError):
                 error = answer
+            elif with_told:
+                for index, user in enumerate(group):
+                    found(user, answer.get(index, NOWHERE))
             else:
-                for user, whereabouts in zip(group, answer, strict=True):
-                    found(user, whereabouts)
+                for index, whereabouts in answer.items():
+                    found(group[index], whereabouts)
             if not missing:
                 done.set()
 

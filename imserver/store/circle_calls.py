@@ -242,7 +242,7 @@ class Whereabouts(NamedTuple):
         return told(self.text)
 
 
-_NOWHERE = Whereabouts(None)  # most are, mostly
+NOWHERE = Whereabouts(None)  # most are, mostly
 
 
 def whereabouts(several: Sequence[UserKeys], *, with_told: bool) -> Packed:
@@ -252,10 +252,13 @@ def whereabouts(several: Sequence[UserKeys], *, with_told: bool) -> Packed:
     return _call(b"im_whereabouts_2", tuple(keys.state for keys in several), b"told" if with_told else b"")
 
 
-def whereabouts_known(reply: list[bytes | None]) -> list[Whereabouts]:
-    """Of a call with `told`."""
-    pairs = zip(reply[::2], reply[1::2], strict=True)
-    return [_NOWHERE if on is None and text is None else Whereabouts(on, text) for on, text in pairs]
+def whereabouts_known(reply: list[Any]) -> dict[int, Whereabouts]:
+    """By the place among the `several`. Who is not there is nowhere, and nothing was told of it."""
+    if len(reply) == 2:
+        return {0: Whereabouts(*reply)}
+    return {
+        index - 1: Whereabouts(on, text) for index, on, text in zip(reply[::3], reply[1::3], reply[2::3], strict=True)
+    }
 
 
 Extent = Literal["all", "some", "offline"]  # all contacts; some; some, who hear that the user is offline

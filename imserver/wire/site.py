@@ -1,7 +1,7 @@
 """What the HTTP port answers. Pure: a request in, a response out.
 
-`/` and its files are the web client; `/healthz` tells that the process lives, `/readyz` that it delivers; `/ws` is the
-WebSocket.
+`/` and its files are the web client; `/healthz` tells that the process lives, `/readyz` that it delivers;
+`/protocol.json` describes what is said over `/ws`, the WebSocket.
 """
 
 import mimetypes
@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 from wsproto.utilities import generate_accept_token
+
+from imserver.protocol import schema
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -56,7 +58,7 @@ class Site:
     """`why_not_ready` returns an empty string while entries are proven to be delivered."""
 
     def __init__(self, folder: Path, why_not_ready: Callable[[], str]) -> None:
-        self._files = _read_files(folder)
+        self._files = {**_read_files(folder), b"/protocol.json": _in_memory(b"application/json", schema.encoded())}
         self._why_not_ready = why_not_ready
 
     def respond(self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Response:
@@ -91,13 +93,14 @@ def _read_files(folder: Path) -> dict[bytes, _File]:
             kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
             kind = "text/javascript" if path.suffix in (".js", ".mjs") else kind
             text = "; charset=utf-8" if kind.startswith("text/") else ""
-            etag = f'"{sha256(body).hexdigest()[:16]}"'
-            found[b"/" + path.relative_to(folder).as_posix().encode()] = _File(
-                (kind + text).encode(), body, etag.encode()
-            )
+            found[b"/" + path.relative_to(folder).as_posix().encode()] = _in_memory((kind + text).encode(), body)
     if b"/index.html" in found:
         found[b"/"] = found[b"/index.html"]
     return found
+
+
+def _in_memory(kind: bytes, body: bytes) -> _File:
+    return _File(kind, body, b'"%b"' % sha256(body).hexdigest()[:16].encode())
 
 
 def _file(file: _File, known_etag: bytes | None) -> Response:

@@ -66,7 +66,7 @@ class ModelServer:
             if session.user == user:
                 session.push(Regressed(self.last[user]))
 
-    def append(self, owner: str, message: dict[str, str], origin: "ModelSession | None") -> tuple[str, str | None]:
+    def append(self, owner: str, message: dict[str, Any], origin: "ModelSession | None") -> tuple[str, str | None]:
         """Stores and pushes; the position, and the one before it unless this is a repeat."""
         key = (owner, message["sender"], message["device"], message["id"])
         if key in self.stored:

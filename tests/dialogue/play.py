@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from tests.dialogue.script import Step, device_of
@@ -30,6 +31,9 @@ class Stage(Protocol):
 
     def open(self) -> Line: ...
 
+    def add_bot(self, name: str, device: str) -> str:
+        """A token for its device."""
+
     def cut_log(self, user: str, entries: int) -> None:
         """Only the newest entries are kept."""
 
@@ -40,12 +44,15 @@ _plays = itertools.count(1)
 class Play:
     """One dialogue. Stages are shared, so its users get names that no other has; nobody in the dialogue sees that."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, watch: Callable[[Line], Line] = lambda line: line) -> None:
+        """`watch` sees every frame: it is given each line, and gives the one that is used."""
         self._stage = stage
+        self._watch = watch
         self._number = next(_plays)
         self._lines: dict[str, Line] = {}
         self._noted: dict[str, Any] = {}
         self._stage_names: dict[str, str] = {}
+        self._tokens: dict[str, str] = {}  # of bots
         self._shown: dict[tuple[str, str], Any] = {}  # actor, user -> the presence that was received last
 
     def run(self, steps: list[Step]) -> None:
@@ -67,17 +74,22 @@ class Play:
 
     def _do_users(self, _: str, names: list[str]) -> None:
         self._do_names("", names)
-        line = self._stage.open()
+        line = self._watch(self._stage.open())
         for name in names:
             self._say(line, {"op": "register", "ref": 1, "user": name, "password": PASSWORD})
             self._match({"re": 1, "ok": {}}, line.receive())
         line.close()
 
+    def _do_bots(self, _: str, names: list[str]) -> None:
+        self._do_names("", names)
+        for name in names:
+            self._tokens[name] = self._stage.add_bot(self._stage_names[name], device_of(name)[1])
+
     def _do_names(self, _: str, names: list[str]) -> None:
         self._stage_names.update({name: f"{name}-{self._number}" for name in names})
 
     def _do_connect(self, actor: str, _: None) -> None:
-        self._lines[actor] = self._stage.open()
+        self._lines[actor] = self._watch(self._stage.open())
 
     def _do_log_in(self, actor: str, _: None) -> None:
         self._enter(actor)
@@ -91,7 +103,8 @@ class Play:
     def _enter(self, actor: str) -> None:
         self._do_connect(actor, None)
         user, device = device_of(actor)
-        self._do_send(actor, {"op": "login", "ref": 0, "user": user, "password": PASSWORD, "device": device})
+        right = {"token": self._tokens[user]} if user in self._tokens else {"user": user, "password": PASSWORD}
+        self._do_send(actor, {"op": "login", "ref": 0, "device": device, **right})
         welcome = {"user": user, "device": device, ANYTHING: ANYTHING}
         self._do_receive(actor, {"re": 0, "ok": welcome})
 

@@ -10,6 +10,8 @@ from tests.conftest import required
 from tests.dialogue.play import Play, Stage
 from tests.dialogue.script import parse, scripts
 from tests.dialogue.stages import MemoryStage, ServerStage, TcpLine, WebSocketLine
+from tests.dialogue.witness import Witness
+from tests.protocol.reference import DOCUMENT
 from tests.server import Server
 from tests.store.redis_process import cluster
 
@@ -24,8 +26,9 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def play(name: str, stage: Stage) -> None:
-    Play(stage).run(SCRIPTS[name])
+def play(name: str, stage: Stage, witness: Witness | None = None) -> None:
+    """Every frame is held against the schema, too."""
+    Play(stage, (witness or Witness()).watch).run(SCRIPTS[name])
 
 
 @every_script
@@ -56,11 +59,23 @@ def server_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 
 @pytest.mark.parametrize(
-    "name", ["blocking", "contact_requests", "contacts", "presence", "presence_reconnect", "typing"]
+    "name", ["blocking", "bots", "contact_requests", "contacts", "presence", "presence_reconnect", "typing"]
 )
 def test_over_tcp_on_a_cluster(name: str, server_on_a_cluster: Server) -> None:
     """Two users lie in two slots, and mostly on two primaries."""
     play(name, ServerStage(server_on_a_cluster, TcpLine))
+
+
+# Pushes that a client hears only after a time, or after the store has failed: tests of sessions are about them.
+ELSEWHERE = {"ping", "resend"}
+
+
+def test_all_that_can_be_asked_is_answered_in_a_dialogue_and_all_that_is_pushed_is_heard() -> None:
+    witness, stage = Witness(), MemoryStage(websocket=False)
+    for name in SCRIPTS:
+        play(name, stage, witness)
+    assert {*DOCUMENT["commands"]} - witness.answered == set()
+    assert {*DOCUMENT["pushes"]} - witness.pushed == ELSEWHERE
 
 
 # -- the player itself: what must fail does

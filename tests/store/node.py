@@ -41,8 +41,10 @@ class Said(NamedTuple):
     content: bytes
 
 
-def message(sender: str, to: str, message_id: str, body: str = '"hello"', device: str = "laptop") -> Said:
-    who = Sender(UserId(sender), DeviceId(device))
+def message(
+    sender: str, to: str, message_id: str, body: str = '"hello"', device: str = "laptop", *, is_bot: bool = False
+) -> Said:
+    who = Sender(UserId(sender), DeviceId(device), is_bot=is_bot)
     return Said(who.dedupe(message_id), who.content(to, message_id, msgspec.Raw(body.encode())))
 
 

@@ -394,6 +394,19 @@ async def test_a_name_is_taken_once_and_the_same_call_can_be_repeated(deployment
 
 
 @trio_test
+async def test_a_session_learns_that_its_account_is_a_bots(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        robot = f"{name}.robot"
+        await registered(node, name)
+        making = account_calls.register(user_keys(robot), "", 1.0, name)
+        await node.store.link_of(robot).ask(making, account_calls.registered)
+        assert (await node.attach(robot, "bot", b"node.1")).is_bot
+        assert not (await node.attach(name, "bot", b"node.2")).is_bot
+        with pytest.raises(Exists):
+            await node.store.link_of(robot).ask(making, account_calls.registered)
+
+
+@trio_test
 async def test_registering_again_keeps_the_log(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "node") as node:
         await registered(node, name)

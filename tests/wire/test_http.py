@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from imserver.observe.metrics import Counters
+from imserver.protocol.schema import encoded
 from imserver.session.keepalive import TimerWheel
 from imserver.wire.http import IDLE_SECONDS, HttpConnection
 from imserver.wire.reactor import Reactor
@@ -124,6 +125,12 @@ def test_head_has_the_headers_of_get_and_no_body(port: Port) -> None:
 def test_status(port: Port, request_line: str, expected: int) -> None:
     assert status(port.ask(f"{request_line} HTTP/1.1\r\n{HEADERS}\r\n")) == expected
     assert status(port.ask(f"GET /healthz HTTP/1.1\r\n{HEADERS}\r\n")) == 200
+
+
+def test_the_protocol_is_described(port: Port) -> None:
+    described = port.ask(f"GET /protocol.json HTTP/1.1\r\n{HEADERS}\r\n")
+    assert (status(described), headers(described)[b"content-type"]) == (200, b"application/json")
+    assert body(described) == encoded()
 
 
 def test_ready_only_while_delivery_is_proven(port: Port) -> None:

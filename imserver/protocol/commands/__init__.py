@@ -4,7 +4,7 @@ A new command is one schema and one row in its area's module, and a handler in `
 """
 
 from imserver.protocol.commands import contacts, entering, groups, messages
-from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Ref, Row
+from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Row
 from imserver.protocol.commands.contacts import (
     Block,
     Blocked,
@@ -45,6 +45,7 @@ from imserver.protocol.commands.messages import (
     Send,
     Typing,
 )
+from imserver.protocol.pushes.base import Ref
 
 __all__ = [
     "COMMANDS",

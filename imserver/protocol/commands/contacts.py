@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, Command, Name, Note, Row
+from imserver.protocol.commands.base import INSIDE, Command, Note, Row, User
 from imserver.protocol.overload import Level
 from imserver.protocol.presence import Show
+from imserver.protocol.pushes.contacts import BlockedList, ContactsPage, PrivacySettings
 
 Version = Annotated[int, Meta(ge=0, lt=1 << 53)]
 
@@ -15,28 +16,28 @@ Version = Annotated[int, Meta(ge=0, lt=1 << 53)]
 class ContactAdd(Command, tag="contact.add"):
     """Asks `user` to become a contact; `note` is shown with the request."""
 
-    user: Name
+    user: User
     note: Note = ""
 
 
 class ContactAccept(Command, tag="contact.accept"):
-    user: Name
+    user: User
 
 
 class ContactDecline(Command, tag="contact.decline"):
-    user: Name
+    user: User
 
 
 class ContactRemove(Command, tag="contact.remove"):
     """Also takes a request back."""
 
-    user: Name
+    user: User
 
 
 class ContactSet(Command, tag="contact.set"):
     """What this user calls a contact, and where it is sorted; nobody else sees it. What is left out is removed."""
 
-    user: Name
+    user: User
     name: Note | None = None
     groups: Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=16)] = msgspec.field(
         default_factory=list
@@ -52,11 +53,11 @@ class Contacts(Command, tag="contacts"):
 
 
 class Block(Command, tag="block"):
-    user: Name
+    user: User
 
 
 class Unblock(Command, tag="unblock"):
-    user: Name
+    user: User
 
 
 class Blocked(Command, tag="blocked"):
@@ -78,16 +79,16 @@ class SetPresence(Command, tag="presence"):
 
 
 ROWS = (
-    #   schema          states  hot    cost  shed
+    #   schema          states  hot    cost  shed           ok
     Row(ContactAdd,     INSIDE, False, 20,   Level.HISTORY),
     Row(ContactAccept,  INSIDE, False, 10,   Level.HISTORY),
     Row(ContactDecline, INSIDE, False, 10,   Level.HISTORY),
     Row(ContactRemove,  INSIDE, False, 10,   Level.HISTORY),
     Row(ContactSet,     INSIDE, False, 5,    Level.HISTORY),
-    Row(Contacts,       INSIDE, False, 10,   Level.HISTORY),
+    Row(Contacts,       INSIDE, False, 10,   Level.HISTORY, ContactsPage),
     Row(Block,          INSIDE, False, 10,   Level.NEVER),
     Row(Unblock,        INSIDE, False, 10,   Level.HISTORY),
-    Row(Blocked,        INSIDE, False, 10,   Level.HISTORY),
-    Row(Privacy,        INSIDE, False, 5,    Level.HISTORY),
+    Row(Blocked,        INSIDE, False, 10,   Level.HISTORY, BlockedList),
+    Row(Privacy,        INSIDE, False, 5,    Level.HISTORY, PrivacySettings),
     Row(SetPresence,    INSIDE, False, 50,   Level.PRESENCE),
 )  # fmt: skip

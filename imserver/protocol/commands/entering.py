@@ -4,14 +4,15 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, OUTSIDE, Command, Name, PositionText, Row
+from imserver.protocol.commands.base import INSIDE, OUTSIDE, Command, Device, PositionText, Row, User
 from imserver.protocol.overload import Level
+from imserver.protocol.pushes.entering import Welcome
 
 Secret = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
 class Register(Command, tag="register"):
-    user: Name
+    user: User
     password: Secret
 
 
@@ -21,8 +22,8 @@ class Login(Command, tag="login"):
     `resend`: the client keeps what was confirmed, and sends it again when it is asked to.
     """
 
-    device: Name
-    user: Name | None = None
+    device: Device
+    user: User | None = None
     password: Secret | None = None
     token: Annotated[str, Meta(max_length=1024)] | None = None
     since: PositionText | dict[str, PositionText] | None = None
@@ -38,9 +39,9 @@ class Logout(Command, tag="logout"):
 
 
 ROWS = (
-    #   schema    states            hot    cost  shed
+    #   schema    states            hot    cost  shed          ok
     Row(Register, OUTSIDE,          True,  10,   Level.LOGINS),  # plain functions put these two into a line;
-    Row(Login,    OUTSIDE,          True,  10,   Level.LOGINS),  # a task does them when their turn has come
+    Row(Login,    OUTSIDE,          True,  10,   Level.LOGINS, Welcome),  # a task does them when their turn has come
     Row(Ping,     OUTSIDE + INSIDE, True,  0.5,  Level.NEVER),
     Row(Logout,   INSIDE,           False, 1,    Level.NEVER),
 )  # fmt: skip

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, Command, Name, PageLimit, Row
+from imserver.protocol.commands.base import INSIDE, Command, Group, PageLimit, Row, User
 from imserver.protocol.groups import Role
 from imserver.protocol.overload import Level
+from imserver.protocol.pushes.groups import GroupDetails, GroupList, MemberPage, NewGroup
 
 GroupName = Annotated[str, Meta(min_length=1, max_length=100)]
 Topic = Annotated[str, Meta(max_length=1000)]
@@ -20,8 +21,8 @@ class GroupCreate(Command, tag="group.create"):
     """
 
     name: GroupName
-    group: Name | None = None
-    members: Annotated[list[Name], Meta(max_length=100)] = msgspec.field(default_factory=list)
+    group: Group | None = None
+    members: Annotated[list[User], Meta(max_length=100)] = msgspec.field(default_factory=list)
     topic: Topic = ""
     open: bool = False
     history: Literal["all", "joined"] = "joined"
@@ -29,47 +30,47 @@ class GroupCreate(Command, tag="group.create"):
 
 
 class GroupJoin(Command, tag="group.join"):
-    group: Name
+    group: Group
 
 
 class GroupLeave(Command, tag="group.leave"):
-    group: Name
+    group: Group
 
 
 class GroupInvite(Command, tag="group.invite"):
-    group: Name
-    user: Name
+    group: Group
+    user: User
 
 
 class GroupKick(Command, tag="group.kick"):
     """Also takes back an invitation."""
 
-    group: Name
-    user: Name
+    group: Group
+    user: User
 
 
 class GroupBan(Command, tag="group.ban"):
-    group: Name
-    user: Name
+    group: Group
+    user: User
 
 
 class GroupUnban(Command, tag="group.unban"):
-    group: Name
-    user: Name
+    group: Group
+    user: User
 
 
 class GroupRole(Command, tag="group.role"):
     """To "owner": hands over what the sender has."""
 
-    group: Name
-    user: Name
+    group: Group
+    user: User
     role: Role
 
 
 class GroupSet(Command, tag="group.set"):
     """What is not there stays as it is."""
 
-    group: Name
+    group: Group
     name: GroupName | None = None
     topic: Topic | None = None
     open: bool | None = None
@@ -78,13 +79,13 @@ class GroupSet(Command, tag="group.set"):
 
 
 class GroupInfo(Command, tag="group.info"):
-    group: Name
+    group: Group
 
 
 class GroupMembers(Command, tag="group.members"):
     """`cursor`: the `next` of the page before."""
 
-    group: Name
+    group: Group
     cursor: Annotated[str, Meta(pattern="^[0-9]{1,20}$")] = "0"
     limit: PageLimit = 100
 
@@ -94,8 +95,8 @@ class GroupsList(Command, tag="groups"):
 
 
 ROWS = (
-    #   schema        states  hot    cost  shed
-    Row(GroupCreate,  INSIDE, False, 50,   Level.HISTORY),
+    #   schema        states  hot    cost  shed           ok
+    Row(GroupCreate,  INSIDE, False, 50,   Level.HISTORY, NewGroup),
     Row(GroupJoin,    INSIDE, False, 10,   Level.HISTORY),
     Row(GroupLeave,   INSIDE, False, 10,   Level.HISTORY),
     Row(GroupInvite,  INSIDE, False, 10,   Level.HISTORY),
@@ -104,7 +105,7 @@ ROWS = (
     Row(GroupUnban,   INSIDE, False, 10,   Level.HISTORY),
     Row(GroupRole,    INSIDE, False, 10,   Level.HISTORY),
     Row(GroupSet,     INSIDE, False, 10,   Level.HISTORY),
-    Row(GroupInfo,    INSIDE, False, 2,    Level.HISTORY),
-    Row(GroupMembers, INSIDE, False, 10,   Level.HISTORY),
-    Row(GroupsList,   INSIDE, False, 10,   Level.HISTORY),
+    Row(GroupInfo,    INSIDE, False, 2,    Level.HISTORY, GroupDetails),
+    Row(GroupMembers, INSIDE, False, 10,   Level.HISTORY, MemberPage),
+    Row(GroupsList,   INSIDE, False, 10,   Level.HISTORY, GroupList),
 )  # fmt: skip

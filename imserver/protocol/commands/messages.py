@@ -1,17 +1,26 @@
 """Saying something, and what was said."""
 
-import msgspec
+from typing import Annotated
 
-from imserver.protocol.commands.base import INSIDE, Command, Name, PageLimit, PositionText, Row
+import msgspec
+from msgspec import Meta
+
+from imserver.protocol.commands.base import ADDRESS, INSIDE, Address, Command, Group, PageLimit, PositionText, Row
 from imserver.protocol.overload import Level
+from imserver.protocol.pushes.messages import Page, Sent
+
+# With every message the decoder checks only types; the rest is checked where it is parsed.
+MessageId = Annotated[str, Meta(extra_json_schema={"pattern": "^[ -~]{1,64}$"})]
+Recipient = Annotated[str, Meta(extra_json_schema=ADDRESS)]
+Body = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["string", "object"]})]
 
 
 class Send(Command, tag="send"):
     """`again`: sent before, with unknown outcome; it is looked for in the log, too, however long ago that was."""
 
-    id: str
-    to: str
-    body: msgspec.Raw
+    id: MessageId
+    to: Recipient
+    body: Body
     again: bool = False
 
 
@@ -23,27 +32,27 @@ class Ack(Command, tag="ack"):
     """This device has kept everything of the log up to `upto`."""
 
     upto: PositionText
-    log: Name | None = None
+    log: Group | None = None
 
 
 class History(Command, tag="history"):
     """The conversation with `partner` (`with` on the wire), newest entries first in time, newest last in the reply."""
 
-    partner: Name = msgspec.field(name="with")
+    partner: Address = msgspec.field(name="with")
     before: PositionText | None = None
     limit: PageLimit = 50
 
 
 class Typing(Command, tag="typing"):
-    to: Name
+    to: Address
     on: bool
 
 
 ROWS = (
-    #   schema   states  hot    cost  shed
-    Row(Send,    INSIDE, True,  1,    Level.NEVER),
+    #   schema   states  hot    cost  shed           ok
+    Row(Send,    INSIDE, True,  1,    Level.NEVER,   Sent),
     Row(Resend,  INSIDE, True,  0.5,  Level.NEVER),
     Row(Ack,     INSIDE, True,  0.5,  Level.NEVER),
-    Row(History, INSIDE, False, 10,   Level.HISTORY),
+    Row(History, INSIDE, False, 10,   Level.HISTORY, Page),
     Row(Typing,  INSIDE, True,  20,   Level.TYPING),
 )  # fmt: skip

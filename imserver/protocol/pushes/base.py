@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from imserver.protocol.commands import Ref
+Ref = int | str | None
 
 
 class Empty(msgspec.Struct, gc=False):

@@ -77,3 +77,6 @@ class GroupPush(Push, tag="group", kw_only=True):
     role: str | None = None
     name: str | None = None
     topic: str | None = None
+    open: bool | None = None
+    history: str | None = None
+    posting: str | None = None

@@ -38,6 +38,7 @@ class MessagePush(Push, tag="msg", kw_only=True):
     id: str
     body: Any
     log: str | None = None
+    bot: bool = False  # its sender is one
 
 
 class TypingPush(Push, tag="typing", kw_only=True):

@@ -1,7 +1,8 @@
 -- Accounts, and the keys that sign their tokens.
 
 -- register: a new account and its empty log.
--- KEYS  1 state  2 account   ARGV  1 password hash, or empty (logs in by token only)  2 now (unix seconds)
+-- KEYS  1 state  2 account
+-- ARGV  1 password hash, or empty (logs in by token only)  2 now (unix seconds)  3 if given, a bot: its owner, or -
 -- Returns {'ok'}; also for a repeat of the call that made the account; {'exists'} otherwise.
 local function register(keys, args)
   local known = redis.call('HMGET', keys[2], 'password', 'created')
@@ -9,6 +10,7 @@ local function register(keys, args)
     return { known[1] == args[1] and args[1] ~= '' and 'ok' or 'exists' }
   end
   redis.call('HSET', keys[2], 'password', args[1], 'created', args[2])
+  if args[3] then redis.call('HSET', keys[2], 'bot', args[3]) end
   redis.call('HSET', keys[1], 'last', '0-0')
   return { 'ok' }
 end

@@ -104,18 +104,22 @@ local function tell(keys, args)
 end
 
 -- whereabouts: of many users, all in one slot, or no cluster: where they are, and what contacts were told.
--- KEYS  state, state, ...   ARGV  1 "told", or empty: it is not wanted, which saves a third   Returns on, told, on, told, ...
+-- KEYS  state, state, ...   ARGV  1 "told", or empty: it is not wanted, which saves a third
+-- Returns n, on, told, n, on, told, ...: of those only about whom there is something to say; n: the number of the key.
 local function whereabouts(keys, args)
-  local answer, call = {}, redis.call
-  if args[1] ~= 'told' then
-    for index = 1, #keys do
-      answer[2 * index - 1], answer[2 * index] = call('HGET', keys[index], 'on'), false
-    end
-    return answer
-  end
+  local answer, size, call, wanted = {}, 0, redis.call, args[1] == 'told'
   for index = 1, #keys do
-    local known = call('HMGET', keys[index], 'on', 'told')
-    answer[2 * index - 1], answer[2 * index] = known[1], known[2]
+    local on, told = nil, false
+    if wanted then
+      local known = call('HMGET', keys[index], 'on', 'told')
+      on, told = known[1], known[2]
+    else
+      on = call('HGET', keys[index], 'on')
+    end
+    if told or (on and on ~= '') then
+      answer[size + 1], answer[size + 2], answer[size + 3] = index, on, told
+      size = size + 3
+    end
   end
   return answer
 end

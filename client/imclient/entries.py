@@ -1,0 +1,92 @@
+"""What the logs bring: entries, each taken once and in order, and the words that logs have lost some."""
+
+from imclient.confirming import Confirming
+from imclient.events import (
+    OWN_LOG,
+    Contact,
+    Event,
+    GroupChanged,
+    Message,
+    Reconnect,
+    Regressed,
+    Synced,
+    Truncated,
+    group_changed,
+)
+from imclient.outbox import Outbox
+from imclient.reader import Reader, Receipt
+from imclient.said import contact_of, message_of
+from imclient.stages import Identity
+from imserver.protocol import codec, pushes
+
+LogPush = pushes.MessagePush | pushes.GroupPush | pushes.ContactPush | codec.UnknownEntry
+
+
+class Entries:
+    def __init__(self, identity: Identity, reader: Reader, outbox: Outbox, confirming: Confirming) -> None:
+        self._identity = identity
+        self._reader = reader
+        self._outbox = outbox
+        self._confirming = confirming
+
+    def on_push(self, push: LogPush, size: int, now: float) -> list[Event]:
+        """`size`: of its frame, in bytes. `now`: seconds, monotonic. Raises BadRequest for what is no position."""
+        match push:
+            case pushes.MessagePush():
+                return self._on_message(push, size, now)
+            case pushes.GroupPush():
+                return self._on_group(push)
+            case pushes.ContactPush():
+                return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), 0)
+            case codec.UnknownEntry():
+                return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
+
+    def _on_message(self, push: pushes.MessagePush, size: int, now: float) -> list[Event]:
+        log = push.log or OWN_LOG
+        if self._is_own(push):
+            return self._confirming.show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
+        if self._reader.comes_again((log, push.sender, push.device, push.id)):
+            return self._on_entry(log, push.at, push.prev, None, 0)
+        return self._on_entry(log, push.at, push.prev, message_of(push), size)
+
+    def _is_own(self, push: pushes.MessagePush) -> bool:
+        """Sent by this very replica: it is confirmed, not given."""
+        who = self._identity
+        return push.sender == who.user and push.device == who.device and self._outbox.has_made(push.id)
+
+    def _on_group(self, push: pushes.GroupPush) -> list[Event]:
+        changed = group_changed(push, self._identity.user)
+        events = self._on_entry(changed.log, push.at, push.prev, changed, 0)
+        if changed in events and push.group is not None and push.since is not None:
+            self._reader.membership(push.group, push.change, push.since)
+        return events
+
+    def _on_entry(
+        self, log: str, at: str, prev: str, event: Message | GroupChanged | Contact | None, size: int
+    ) -> list[Event]:
+        receipt = self._reader.receive(log, at, prev, size)
+        if receipt is Receipt.GAP:
+            return [Reconnect(f"an entry before {at} is missing", 0.0)]
+        if receipt is Receipt.DROPPED:
+            return []
+        events: list[Event] = [Truncated(at, log)] if receipt is Receipt.TAKEN_AFTER_HOLE else []
+        if event is None:
+            return events
+        if isinstance(event, Message):
+            self._reader.gave((log, event.sender, event.device, event.id), at)
+        return [*events, event]
+
+    def on_truncated(self, push: pushes.Truncated) -> list[Event]:
+        log = push.log or OWN_LOG
+        if push.count:
+            self._reader.skipped(log, push.at)
+            return [Truncated(push.at, log, push.count)]
+        return [Truncated(push.at, log)] if self._reader.lost_before(log) else []
+
+    def on_regressed(self, push: pushes.Regressed) -> list[Event]:
+        log = push.log or OWN_LOG
+        return [Regressed(push.at, log)] if self._reader.regressed(log, push.at) else []
+
+    def on_synced(self, push: pushes.Synced) -> list[Event]:
+        lost = self._reader.synced(push.at)
+        return [Synced()] if lost is None else [Truncated(lost), Synced()]
