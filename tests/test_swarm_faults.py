@@ -294,6 +294,7 @@ def test_seven_faults_and_no_violation(tmp_path: Path) -> None:
     assert report["troubles"] == 0, report
     assert report["faults_by_kind"] == dict.fromkeys(SEVEN.split(","), 1)
     assert report["ok"] > 1000
+    assert report["group_messages"] > 100
     assert report["fail"] > 0, "nobody wrote to those who do not exist"
     assert report["ok"] + report["unknown"] + report["fail"] == report["messages"]
     assert report["probes"]["connects"] > 100

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class DeploymentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Where to connect, and the processes to measure (empty: not known)."""
+    """Where to connect, and the processes to measure (empty: not known). `data`: None where it is not known."""
 
     tcp: Address | None
     http: Address | None
@@ -46,6 +46,14 @@ class Deployment:
     workers: tuple[int, ...] = ()
     supervisor: tuple[int, ...] = ()
     redis: tuple[int, ...] = ()
+    data: Path | None = None
+
+    def refreshed(self) -> Deployment:
+        """With the workers that run now: one may have been replaced."""
+        if self.data is None:
+            return self
+        run: dict[str, Any] = json.loads((self.data / "run.json").read_text())
+        return replace(self, workers=tuple(worker["pid"] for worker in run["workers"]))
 
     @property
     def groups(self) -> Groups:
@@ -70,6 +78,10 @@ class Deployment:
     def redis_memory_bytes(self) -> int:
         """What Redis has allocated. Raises DeploymentError."""
         return int(_redis_info(self.redis_url, "memory")["used_memory"])
+
+    def redis_commands(self) -> int:
+        """How many Redis has ever processed. Raises DeploymentError."""
+        return int(_redis_info(self.redis_url, "stats")["total_commands_processed"])
 
 
 class OwnServer:
@@ -103,15 +115,17 @@ class OwnServer:
 
 
 @contextmanager
-def started(workers: int, redis_url: str | None, cores: frozenset[int] | None) -> Iterator[Deployment]:
+def started(
+    workers: int, redis_url: str | None, cores: frozenset[int] | None, settings: Mapping[str, str] | None = None
+) -> Iterator[Deployment]:
     """A server on free ports with a data directory of its own, stopped on exit.
 
-    Its store is embedded unless `redis_url` is given. Raises DeploymentError.
+    Its store is embedded unless `redis_url` is given; `settings`: in the environment. Raises DeploymentError.
     """
     with tempfile.TemporaryDirectory(prefix="imswarm-", ignore_cleanup_errors=True) as directory:
         data = Path(directory)
         store = ["--redis", redis_url] if redis_url else []
-        server = OwnServer(data, [*serve_options(workers, (0, 0, 0)), *store], {})
+        server = OwnServer(data, [*serve_options(workers, (0, 0, 0)), *store], settings or {})
         try:
             with starting_on(cores):
                 server.start()
@@ -139,6 +153,7 @@ def attached(data: Path) -> Deployment:
         workers=tuple(worker["pid"] for worker in run["workers"]),
         supervisor=(run["pid"],),
         redis=(run["redis_pid"],) if run["redis_pid"] else _local_redis(run["redis"]),
+        data=data,
     )
 
 

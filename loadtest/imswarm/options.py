@@ -85,7 +85,6 @@ TARGET: Options = (
         help="Store of the server attached to, or for the one started here (default: embedded).",
     ),
     option("--pids", type=_PidsType(), default=(), help="Workers of the server attached to."),
-    option("--workers", type=POSITIVE, default=1, help="Workers of the server started here."),
     option(
         "--pin/--no-pin",
         default=None,
@@ -94,6 +93,8 @@ TARGET: Options = (
     ),
     JSON,
 )
+
+WORKERS: Options = (option("--workers", type=POSITIVE, default=1, help="Workers of the server started here."),)
 
 SIZE: Options = (
     option("--sessions", type=POSITIVE, default=1000),

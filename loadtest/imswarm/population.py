@@ -41,6 +41,10 @@ class Crowd:
     concurrency: int
 
 
+def new_framing(transport: str, target: Address) -> Framing:
+    return WebSocketFraming(upgrade_request(str(target))) if transport == "ws" else LineFraming()
+
+
 class Session:
     """One account's session, from connecting to its end.
 
@@ -60,9 +64,7 @@ class Session:
 
     @staticmethod
     def framing(crowd: Crowd) -> Framing:
-        if crowd.transport == "ws":
-            return WebSocketFraming(upgrade_request(str(crowd.target)))
-        return LineFraming()
+        return new_framing(crowd.transport, crowd.target)
 
     @property
     def user(self) -> str:

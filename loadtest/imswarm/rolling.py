@@ -16,16 +16,15 @@ from pathlib import Path
 
 from imswarm.accounts import make_accounts, make_contacts, make_devices
 from imswarm.client_process import Connect, Drain, Mark, ResumingPlan, Settle, Start
+from imswarm.company import Company
 from imswarm.connection import Address
 from imswarm.deployment import OwnServer, serve_options
 from imswarm.faults.incidents import count
 from imswarm.faults.probe import Probes, probing
 from imswarm.faults.victim import Victim
 from imswarm.population import Account
-from imswarm.presence_judge import FALSE_OFFLINE
 from imswarm.processes import CpuMeter
 from imswarm.report import Progress, Report, per
-from imswarm.resuming import ResumingPairs
 from imswarm.stats import Tally
 from imswarm.swarm import Swarm
 
@@ -92,8 +91,7 @@ def run_rolling(options: RollingOptions, progress: Progress) -> Report:
         with probing(tcp, http, _probe_logins(victim)) as probes:
             calm, restarts = _talk(options, victim, swarm, progress)
         progress.stage("waiting for what is under way")
-        swarm.order(Drain(_DRAIN_SECONDS))
-        outcome = swarm.order(Settle())
+        outcome = swarm.order(Drain(_DRAIN_SECONDS)) + swarm.order(Settle())
         return _report(options, calm, restarts, outcome, swarm, probes)
 
 
@@ -101,7 +99,7 @@ def _plans(options: RollingOptions, target: Address, accounts: Sequence[Account]
     plans, first = [], 0
     for part in _shares(options):
         mine = tuple(accounts[2 * first : 2 * (first + part)])
-        plans.append(ResumingPlan(ResumingPairs(target, mine, first, options.body_bytes)))
+        plans.append(ResumingPlan(Company({"tcp": target}, mine, 2 * first, part, options.body_bytes)))
         first += part
     return plans
 
@@ -176,7 +174,9 @@ def _report(
         "lost": outcome.lost,
         "duplicated": outcome.duplicated,
         "reordered": outcome.reordered,
-        "false_offline": swarm.errors[FALSE_OFFLINE],
+        "false_offline": sum(
+            tally.shown_offline for tally in (calm.tally, *(span.tally for span in restarts), outcome)
+        ),
         "contacts_shown": sum(span.tally.shown for span in restarts),
         **swarm.report_errors(),
         "probes": {

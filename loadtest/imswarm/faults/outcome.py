@@ -67,6 +67,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "fail": figures.failed,
         "unknown": figures.unknown,
         "deliveries": figures.deliveries,
+        "group_messages": figures.group_messages,
         **{kind: counts[kind] for kind in KINDS},
         **{kind: outcome.presence.counts[kind] for kind in PRESENCE_KINDS},
         "absences_judged": outcome.presence.absences,
