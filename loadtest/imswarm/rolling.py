@@ -161,6 +161,7 @@ def _report(
     swarm: Swarm,
     probes: Probes,
 ) -> Report:
+    tallies = (calm.tally, *(span.tally for span in restarts), outcome)
     returns = sum(span.tally.logged_in for span in restarts)
     return {
         "scenario": "rolling",
