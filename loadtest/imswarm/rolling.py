@@ -175,9 +175,7 @@ def _report(
         "lost": outcome.lost,
         "duplicated": outcome.duplicated,
         "reordered": outcome.reordered,
-        "false_offline": sum(
-            tally.shown_offline for tally in (calm.tally, *(span.tally for span in restarts), outcome)
-        ),
+        "false_offline": sum(tally.shown_offline for tally in tallies),
         "contacts_shown": sum(span.tally.shown for span in restarts),
         **swarm.report_errors(),
         "probes": {
