@@ -5,7 +5,7 @@ server runs does not matter. Sessions that must close are told through the same 
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import redis
 
 from imserver.config import Settings
 from imserver.errors import BadRequest, Conflict, ImError, NotFound, Unavailable
-from imserver.model import GroupId, UserId, parse_device, parse_user
+from imserver.model import DeviceId, GroupId, UserId, parse_device, parse_user
 from imserver.protocol.contacts import SWITCHES, Event, Switches
 from imserver.protocol.groups import RULES
 from imserver.security import tokens
@@ -238,16 +238,38 @@ class Admin:
 
     def token_mint(self, user: str, device: str, lifetime_seconds: int | None = None) -> str:
         """A token that logs this device in without a password; a bot's is good for ten years. Raises NotFound."""
-        keys = self._known(user)
         if lifetime_seconds is None:
             is_bot = self.account(user).is_bot
             lifetime_seconds = BOT_TOKEN_SECONDS if is_bot else self.settings.token_lifetime_seconds
-        name, device_id = parse_user(user), parse_device(device)
-        fields = ("generation", f"generation:{device_id}")
-        user_generation, device_generation = self._by_partition[keys.partition].hmget(keys.account, *fields)
-        generations = f"{_text(user_generation)}.{_text(device_generation)}"
+        return self.tokens_mint([(user, device)], lifetime_seconds)[0]
+
+    def tokens_mint(self, devices: Sequence[tuple[str, str]], lifetime_seconds: int) -> list[str]:
+        """The same for many users and devices, in their order. Raises NotFound."""
+        signing = self._signing_keys(rotate=False)
         expires = int(time.time()) + lifetime_seconds
-        return tokens.sign(self._signing_keys(rotate=False), name, device_id, expires, generations)
+        minted: list[str] = []
+        for start in range(0, len(devices), _PIPELINE):
+            batch = [(parse_user(user), parse_device(device)) for user, device in devices[start : start + _PIPELINE]]
+            generations = self._generations(batch)
+            minted += (tokens.sign(signing, *each, expires, generations[each]) for each in batch)
+        return minted
+
+    def _generations(self, devices: list[tuple[UserId, DeviceId]]) -> dict[tuple[UserId, DeviceId], str]:
+        """What the tokens of these users' devices carry. Raises NotFound."""
+        by_client: dict[int, list[tuple[UserId, DeviceId]]] = {}
+        for each in devices:
+            client = self._by_partition[user_keys(each[0]).partition]
+            by_client.setdefault(self._clients.index(client), []).append(each)
+        found = {}
+        for number, part in by_client.items():
+            pipeline = self._clients[number].pipeline(transaction=False)
+            for user, device in part:
+                pipeline.hmget(user_keys(user).account, "created", "generation", f"generation:{device}")
+            for (user, device), (created, *generations) in zip(part, pipeline.execute(), strict=True):
+                if created is None:
+                    raise NotFound(f"there is no user {user}")
+                found[user, device] = ".".join(map(_text, generations))
+        return found
 
     def token_revoke(self, user: str, device: str | None) -> None:
         """All tokens of the user, or of one device, given out so far; their sessions are closed. Raises NotFound."""

@@ -58,8 +58,10 @@ from imserver.errors import (
     TooLarge,
     Unavailable,
 )
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
 
 __all__ = [
+    "Attachment",
     "BadCredentials",
     "BadRequest",
     "Blocked",
@@ -68,12 +70,14 @@ __all__ = [
     "ConnectionLost",
     "Contact",
     "Disconnected",
+    "Encrypted",
     "Exists",
     "ExpiredToken",
     "GroupChanged",
     "Groups",
     "ImError",
     "Inbox",
+    "Location",
     "Message",
     "NotAllowed",
     "NotFound",
@@ -84,6 +88,7 @@ __all__ = [
     "Presence",
     "Profile",
     "RateLimited",
+    "Reference",
     "Regressed",
     "RequestError",
     "SendFailed",

@@ -29,7 +29,8 @@ def revoke(keys: UserKeys, device: str | None) -> Packed:
 
 
 def erase(keys: UserKeys) -> Packed:
-    return call(b"im_erase_2", (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups))
+    of_user = (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups)
+    return call(b"im_erase_2", (*of_user, keys.conversations, keys.changes))
 
 
 def found(reply: list[Any]) -> ImError | None:

@@ -3,7 +3,7 @@
 A new command is one schema and one row in its area's module, and a handler in `routing.table`.
 """
 
-from imserver.protocol.commands import contacts, entering, groups, messages
+from imserver.protocol.commands import contacts, conversations, entering, groups, messages
 from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Row
 from imserver.protocol.commands.contacts import (
     Block,
@@ -17,6 +17,11 @@ from imserver.protocol.commands.contacts import (
     Privacy,
     SetPresence,
     Unblock,
+)
+from imserver.protocol.commands.conversations import (
+    Conversations,
+    ConversationSet,
+    Read,
 )
 from imserver.protocol.commands.entering import (
     Login,
@@ -59,6 +64,8 @@ __all__ = [
     "ContactRemove",
     "ContactSet",
     "Contacts",
+    "ConversationSet",
+    "Conversations",
     "GroupBan",
     "GroupCreate",
     "GroupInfo",
@@ -80,6 +87,7 @@ __all__ = [
     "Ping",
     "PositionText",
     "Privacy",
+    "Read",
     "Ref",
     "Register",
     "Resend",
@@ -90,5 +98,5 @@ __all__ = [
     "Unblock",
 ]
 
-AREAS = (entering, messages, contacts, groups)
+AREAS = (entering, messages, conversations, contacts, groups)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

@@ -18,6 +18,16 @@ from imserver.protocol.pushes.contacts import (
     PresencePush,
     PrivacySettings,
 )
+from imserver.protocol.pushes.conversations import (
+    Arrangement,
+    Conversation,
+    ConversationPush,
+    ConversationsChanged,
+    ConversationsPage,
+    DeliveredPush,
+    Mark,
+    ReadPush,
+)
 from imserver.protocol.pushes.entering import (
     Bye,
     PingPush,
@@ -47,11 +57,17 @@ from imserver.protocol.pushes.messages import (
 __all__ = [
     "EMPTY",
     "AnyPush",
+    "Arrangement",
     "BlockedList",
     "Bye",
     "Contact",
     "ContactPush",
     "ContactsPage",
+    "Conversation",
+    "ConversationPush",
+    "ConversationsChanged",
+    "ConversationsPage",
+    "DeliveredPush",
     "Empty",
     "ErrorPush",
     "Failure",
@@ -60,6 +76,7 @@ __all__ = [
     "GroupListed",
     "GroupPush",
     "Invitation",
+    "Mark",
     "Member",
     "MemberPage",
     "MessagePush",
@@ -69,6 +86,7 @@ __all__ = [
     "PresencePush",
     "PrivacySettings",
     "Push",
+    "ReadPush",
     "Regressed",
     "Reply",
     "ResendPush",
@@ -87,6 +105,10 @@ AnyPush = (
     | ContactPush
     | PresencePush
     | TypingPush
+    | ReadPush
+    | DeliveredPush
+    | ConversationPush
+    | ConversationsChanged
     | Synced
     | Truncated
     | Regressed

@@ -28,7 +28,8 @@ local function revoke(keys, args)
 end
 
 -- erase: the account and all that is kept of it are gone; its sessions are told to close.
--- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left
+-- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left  7 conversations
+--       8 their versions
 -- Returns {'ok'} {'not-found'}.
 local function erase(keys)
   local answer = revoke(keys, { '' })
