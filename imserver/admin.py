@@ -15,7 +15,7 @@ import redis
 from imserver.config import Settings
 from imserver.errors import BadRequest, Conflict, ImError, NotFound, Unavailable
 from imserver.model import DeviceId, GroupId, UserId, parse_device, parse_user
-from imserver.protocol.contacts import SWITCHES, Event
+from imserver.protocol.contacts import SWITCHES, Event, Switches
 from imserver.protocol.groups import RULES
 from imserver.security import tokens
 from imserver.security.passwords import hash_now
@@ -200,6 +200,24 @@ class Admin:
             answer for client, commands in by_client.items() for answer in _send(self._clients[client], commands)
         ]
         return sum(answer[0] == b"ok" for answer in answers)
+
+    # -- contacts
+
+    def contact_add(self, one: str, other: str) -> None:
+        """They are contacts of one another, as if one had asked and the other accepted. Raises NotFound, Blocked."""
+        stamp = int(time.time() * 1000)
+        mutual = str(Switches(wants=True, wanted=True))
+        for user, partner in ((one, other), (other, one)):
+            keys = self._known(user)
+            _raise_if(
+                circle_calls.related(self._ask(keys, circle_calls.relate(keys, parse_user(partner), mutual, stamp)))
+            )
+
+    def log_end(self, user: str) -> str:
+        """The position of the newest entry of the user's log. Raises NotFound."""
+        keys = self._known(user)
+        position: Any = self._by_partition[keys.partition].hget(keys.state, "last")
+        return str(position.decode())
 
     # -- bots
 
