@@ -19,9 +19,10 @@ from imserver.config import Settings
 from imserver.errors import Conflict, ImError, NotFound, Unavailable
 from imserver.importing import NewAccount, accounts_in
 from imserver.model import DeviceId, UserId, parse_device, parse_user
+from imserver.protocol.contacts import Switches
 from imserver.security import tokens
 from imserver.security.passwords import hash_now
-from imserver.store import account_calls, calls, embedded, name_calls
+from imserver.store import account_calls, calls, circle_calls, embedded, name_calls
 from imserver.store.calls import Packed, pack
 from imserver.store.erasing import erasing
 from imserver.store.leases import NodeInfo
@@ -231,6 +232,24 @@ class Admin:
             for number, answer in zip(mine, _send(client, [asked[number][1] for number in mine]), strict=True):
                 answers[number] = answer
         return answers
+
+    # -- contacts
+
+    def contact_add(self, one: str, other: str) -> None:
+        """They are contacts of one another, as if one had asked and the other accepted. Raises NotFound, Blocked."""
+        stamp = int(time.time() * 1000)
+        mutual = str(Switches(wants=True, wanted=True))
+        for user, partner in ((one, other), (other, one)):
+            keys = self._known(user)
+            _raise_if(
+                circle_calls.related(self._ask(keys, circle_calls.relate(keys, parse_user(partner), mutual, stamp)))
+            )
+
+    def log_end(self, user: str) -> str:
+        """The position of the newest entry of the user's log. Raises NotFound."""
+        keys = self._known(user)
+        position: Any = self._by_partition[keys.partition].hget(keys.state, "last")
+        return str(position.decode())
 
     # -- bots
 

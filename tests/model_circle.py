@@ -279,6 +279,10 @@ class NodeCircle:
     def is_reachable(self, user: str) -> bool:
         return self._store.link_of(user).up
 
+    def is_lost(self, user: str) -> bool:
+        link = self._store.link_of(user)
+        return link.lost_lease and not link.up
+
     async def standing(self, user: UserId, other: UserId) -> Any:
         return await self._ask("standing", user, lambda rosters: rosters.standing(user, other))
 

@@ -56,6 +56,7 @@ class Link:
     def __init__(self, node: "NodeStore", shard: int) -> None:
         self.node, self.shard = node, shard
         self.subscribed = self.up = True
+        self.lost_lease = False  # a test says so
         self.calls: deque[Call] = deque()  # without an answer
         self.executed = 0  # how many of them the store has done
         self.back: deque[tuple[Call | None, Any]] = deque()  # replies (of a call) and pushes on their way

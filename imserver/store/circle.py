@@ -31,6 +31,10 @@ class Circle:
     def is_reachable(self, user: str) -> bool:
         return self._store.link_of(user).up
 
+    def is_lost(self, user: str) -> bool:
+        """Whether the user's shard is out of reach for so long that this node counts as dead there."""
+        return self._store.is_lost(user)
+
     # -- contacts
 
     async def standing(self, user: UserId, other: UserId) -> Standing:

@@ -258,6 +258,11 @@ class Store:
         for lease in list(self._leases.values()):
             await lease.take(self._reactor.now)
 
+    def is_lost(self, owner: str) -> bool:
+        """Out of reach, and the lease there is, too."""
+        link = self.link_of(owner)
+        return not (link.up or self._leases[link].is_held)
+
     def may_be_dead(self, now: float) -> bool:
         """Whether others may have taken this node for dead; `now`: reactor time."""
         return any(lease.may_be_dead(now) for lease in self._leases.values())
