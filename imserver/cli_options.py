@@ -1,4 +1,4 @@
-"""What the commands have in common: options for the settings, and the deployment that they name."""
+"""What all commands of `imserver` share: options for settings, errors for people, times."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imserver.config import Loaded, load_with_sources, settings_table
+from imserver.config import ConfigError, Loaded, load_with_sources, settings_table
+from imserver.errors import ImError
 
 if TYPE_CHECKING:
     from imserver.admin import Admin
@@ -23,6 +24,24 @@ METAVARS = {
     "data": "DIR",
     "workers": "N",
 }
+
+
+class WrongSetting(click.ClickException):
+    """Told like a wrong option, and with its exit code."""
+
+    exit_code = 2
+
+
+class Program(click.Group):
+    """Shows the errors that are meant for people without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise WrongSetting(str(error)) from error
+        except ImError as error:
+            raise click.ClickException(str(error)) from error
 
 
 def setting_options(*names: str) -> Callable[[Command], Command]:

@@ -1,4 +1,4 @@
-"""imclient: the client of imserver, as a library for trio and as a program for the terminal.
+"""imclient: the client of imserver, as a library for trio and asyncio and as a program for the terminal.
 
 The path of a message that is sent:
 
@@ -11,15 +11,17 @@ The path of a message that is sent:
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
 Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
-`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `trio_client` (`connect` and
-`register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
+`people` (contacts and presence), `groups`, `account`, `profile` (what is remembered on disk), `connecting` (`connect`
+and `register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
 
 The rule of imports: address, backoff, confirming, core, cursor, entries, errors, events, handshake, keepalive, outbox,
-people, reader, said and stages import neither trio nor sockets; nothing imports the server but `imserver.protocol`,
+people, reader, said and stages import neither anyio nor sockets; nothing imports the server but `imserver.protocol`,
 `imserver.model` and `imserver.errors`.
 """
 
+from imclient.account import Account
 from imclient.client import Client, Inbox, Notice
+from imclient.connecting import connect, register
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
     Contact,
@@ -40,7 +42,6 @@ from imclient.groups import Groups
 from imclient.people import People
 from imclient.profile import Profile
 from imclient.stages import State
-from imclient.trio_client import connect, register
 from imserver.errors import (
     BadCredentials,
     BadRequest,
@@ -58,8 +59,12 @@ from imserver.errors import (
     TooLarge,
     Unavailable,
 )
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
+from imserver.protocol.pushes import Device, FoundUser, FoundUsers, ProfileList, ProfileShown
 
 __all__ = [
+    "Account",
+    "Attachment",
     "BadCredentials",
     "BadRequest",
     "Blocked",
@@ -67,13 +72,18 @@ __all__ = [
     "Conflict",
     "ConnectionLost",
     "Contact",
+    "Device",
     "Disconnected",
+    "Encrypted",
     "Exists",
     "ExpiredToken",
+    "FoundUser",
+    "FoundUsers",
     "GroupChanged",
     "Groups",
     "ImError",
     "Inbox",
+    "Location",
     "Message",
     "NotAllowed",
     "NotFound",
@@ -83,7 +93,10 @@ __all__ = [
     "People",
     "Presence",
     "Profile",
+    "ProfileList",
+    "ProfileShown",
     "RateLimited",
+    "Reference",
     "Regressed",
     "RequestError",
     "SendFailed",

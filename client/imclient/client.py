@@ -3,11 +3,12 @@
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
+import anyio
 import msgspec
-import trio
 
+from imclient.account import Account
 from imclient.backoff import Backoff
 from imclient.core import Replica
 from imclient.courier import Courier
@@ -32,6 +33,7 @@ from imclient.events import (
     Welcomed,
 )
 from imclient.groups import Groups
+from imclient.outbox import Extras
 from imclient.people import People
 from imclient.stages import State
 from imclient.wire import Wire
@@ -67,9 +69,10 @@ class Client:
         self._inbox: deque[Notice] = deque()
         self._answers: dict[str | int, _Answer] = {}
         self._failure: ImError | None = None
-        self._news = trio.Event()
+        self._news = anyio.Event()
         self.groups = Groups(self._ask)
         self.people = People(self._ask)
+        self.account = Account(self._ask)
 
     # -- who and how
 
@@ -119,8 +122,19 @@ class Client:
 
     # -- sending and asking
 
-    async def send(self, to: str, body: str | dict[str, Any], *, id: str | None = None, again: bool = False) -> Sent:
+    async def send(
+        self,
+        to: str,
+        body: str | dict[str, Any],
+        *,
+        id: str | None = None,
+        again: bool = False,
+        **extras: Unpack[Extras],
+    ) -> Sent:
         """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
+
+        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`, and
+        `mentions` in a group.
 
         Lost connections and errors that the server calls passing are waited out, and the message is repeated under
         its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated
@@ -132,21 +146,21 @@ class Client:
         Raises BadRequest, NotFound, Blocked, TooLarge and whatever else the server refuses it with, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body, id=id, again=again)
+        id = self._replica.send(to, body, id=id, again=again, **extras)
         try:
             sent: Sent = await self._answer(id)
-        except trio.Cancelled:
+        except anyio.get_cancelled_exc_class():
             self._replica.withdraw(id)
             raise
         return sent
 
-    def send_nowait(self, to: str, body: str | dict[str, Any]) -> str:
+    def send_nowait(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> str:
         """Queues a message and returns its id; `events` tells what becomes of it (`Sent` or `SendFailed`).
 
         The queue is not bounded: look at `unsent`. Raises BadRequest, TooLarge, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body)
+        id = self._replica.send(to, body, **extras)
         self._courier.wake()
         return id
 
@@ -164,9 +178,9 @@ class Client:
 
     async def ping(self) -> float:
         """Asks the server for a sign of life; how long it took, in seconds. Raises as `history` does."""
-        started = trio.current_time()
+        started = anyio.current_time()
         await self._ask(Ping())
-        return trio.current_time() - started
+        return anyio.current_time() - started
 
     async def _ask(self, command: Command) -> msgspec.Raw:
         self._check()
@@ -202,7 +216,7 @@ class Client:
         """The application is done with this entry and all before it in its log: they need not be given again."""
         if isinstance(entry, Truncated) and not entry.count:
             return  # it is no entry: `at` is that of the next one
-        self._courier.obey(self._replica.keep(entry, trio.current_time()))
+        self._courier.obey(self._replica.keep(entry, anyio.current_time()))
         self._courier.wake()
         self._tell_news()
 
@@ -252,7 +266,7 @@ class Client:
 
     def _tell_news(self) -> None:
         self._news.set()
-        self._news = trio.Event()
+        self._news = anyio.Event()
 
     # -- life; called by `connect`
 
@@ -278,7 +292,7 @@ class _Answer:
     """What somebody waits for."""
 
     def __init__(self) -> None:
-        self._came = trio.Event()
+        self._came = anyio.Event()
         self._content: Any = None
 
     def give(self, content: object) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from imserver.errors import ImError
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
 from imserver.protocol.pushes import GroupPush
 
 OWN_LOG = ""  # the user's own log, where logs are named
@@ -28,6 +29,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     log: str = OWN_LOG
     prev: str | None = None  # the position before it in its log, where the server tells it
     bot: bool = False  # the sender is one
+    reply: Reference | None = None  # what it answers
+    forwarded: Reference | None = None  # whose words these are
+    attachment: Attachment | None = None
+    location: Location | None = None
+    encrypted: Encrypted | None = None
+    mentions: list[str] | None = None  # members of the group that are addressed
+
+    @property
+    def reference(self) -> Reference:
+        """What names it in replies, on both sides."""
+        return Reference(self.sender, self.device, self.id)
 
     @property
     def sent_at(self) -> datetime:
@@ -96,9 +108,13 @@ class Presence(msgspec.Struct, frozen=True):
 
 
 class Typing(msgspec.Struct, frozen=True):
-    """A contact types to this user, or has stopped; forget it after 6 seconds."""
+    """A contact types to this user, or a member in a group, or has stopped; forget it after 6 seconds.
+
+    `to`: this user, or the group.
+    """
 
     sender: str
+    to: str
     on: bool
 
 
@@ -119,11 +135,13 @@ class Truncated(msgspec.Struct, frozen=True):
     """Entries of `log` between the last one given and `at` are not to be had any more.
 
     With `count` they are (so many, or more): a group said too much for all of it to be sent; `history` has it.
+    `mentioned`: position of the newest of these that mentions this user.
     """
 
     at: str
     log: str = OWN_LOG
     count: int = 0
+    mentioned: str | None = None
 
 
 class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +156,7 @@ class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):
     change: str
     user: str | None = None
     by: str | None = None
+    quiet: bool = False  # `by` is a stranger: to be shown without a sound
     role: str | None = None
     name: str | None = None
     topic: str | None = None
@@ -152,6 +171,7 @@ def group_changed(push: GroupPush, me: str) -> GroupChanged:
         change=push.change,
         user=push.user if push.log else me,
         by=push.by,
+        quiet=push.quiet,
         role=push.role,
         name=push.name,
         topic=push.topic,

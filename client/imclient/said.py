@@ -15,6 +15,12 @@ def message_of(push: MessagePush) -> Message:
         log=push.log or OWN_LOG,
         prev=push.prev,
         bot=push.bot,
+        reply=push.reply,
+        forwarded=push.forwarded,
+        attachment=push.attachment,
+        location=push.location,
+        encrypted=push.encrypted,
+        mentions=push.mentions,
     )
 
 
@@ -33,5 +39,5 @@ def contact_of(push: ContactPush) -> Contact:
 
 def presence_of(push: PresencePush | TypingPush) -> Presence | Typing:
     if isinstance(push, TypingPush):
-        return Typing(push.sender, push.on)
+        return Typing(push.sender, push.to, push.on)
     return Presence(push.user, push.show, push.status, push.since)

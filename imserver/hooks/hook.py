@@ -12,9 +12,9 @@ from typing import Any
 import trio
 from imclient.backoff import MOST_SECONDS, Backoff
 from imclient.client import Client, Notice
+from imclient.connecting import connect
 from imclient.errors import SessionEnded
 from imclient.events import Contact, GroupChanged, Message, Synced, Truncated
-from imclient.trio_client import connect
 
 from imserver.errors import BadCredentials, ExpiredToken, ImError, RequestError
 from imserver.hooks.answer import Done, Failed
