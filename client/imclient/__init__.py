@@ -10,25 +10,31 @@ The path of a message that is sent:
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
-Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
-`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `connecting` (`connect` and
-`register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
+Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events), `answers`,
+`people` (contacts and presence), `groups`, `conversations` (marks, unread messages), `profile` (what is remembered on
+disk), `connecting` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`,
+`console`, `text`, `slots`.
 
-The rule of imports: address, backoff, confirming, core, cursor, entries, errors, events, handshake, keepalive, outbox,
-people, reader, said and stages import neither anyio nor sockets; nothing imports the server but `imserver.protocol`,
-`imserver.model` and `imserver.errors`.
+The rule of imports: address, answers, backoff, confirming, conversations, core, cursor, entries, errors, events,
+handshake, keepalive, outbox, people, reader, said and stages import neither anyio nor sockets; nothing imports the
+server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
 from imclient.client import Client, Inbox, Notice
 from imclient.connecting import connect, register
+from imclient.conversations import Conversation, Conversations
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
+    Arranged,
     Contact,
+    ConversationsOutdated,
+    Delivered,
     Disconnected,
     GroupChanged,
     Message,
     Page,
     Presence,
+    Read,
     Regressed,
     SendFailed,
     Sent,
@@ -60,6 +66,7 @@ from imserver.errors import (
 )
 
 __all__ = [
+    "Arranged",
     "BadCredentials",
     "BadRequest",
     "Blocked",
@@ -67,6 +74,10 @@ __all__ = [
     "Conflict",
     "ConnectionLost",
     "Contact",
+    "Conversation",
+    "Conversations",
+    "ConversationsOutdated",
+    "Delivered",
     "Disconnected",
     "Exists",
     "ExpiredToken",
@@ -84,6 +95,7 @@ __all__ = [
     "Presence",
     "Profile",
     "RateLimited",
+    "Read",
     "Regressed",
     "RequestError",
     "SendFailed",
