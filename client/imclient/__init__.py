@@ -11,15 +11,16 @@ The path of a message that is sent:
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
 Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events), `answers`,
-`people` (contacts and presence), `groups`, `conversations` (marks, unread messages), `profile` (what is remembered on
-disk), `connecting` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`,
-`console`, `text`, `slots`.
+`people` (contacts and presence), `groups`, `account`, `conversations` (marks, unread messages), `profile` (what is
+remembered on disk), `connecting` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `chat_people`,
+`chat_groups`, `chat_marks`, `console`, `text`, `slots`.
 
 The rule of imports: address, answers, backoff, confirming, conversations, core, cursor, entries, errors, events,
 handshake, keepalive, outbox, people, reader, said and stages import neither anyio nor sockets; nothing imports the
 server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
+from imclient.account import Account
 from imclient.client import Client, Inbox, Notice
 from imclient.connecting import connect, register
 from imclient.conversations import Conversation, Conversations
@@ -64,9 +65,13 @@ from imserver.errors import (
     TooLarge,
     Unavailable,
 )
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
+from imserver.protocol.pushes import Device, FoundUser, FoundUsers, ProfileList, ProfileShown
 
 __all__ = [
+    "Account",
     "Arranged",
+    "Attachment",
     "BadCredentials",
     "BadRequest",
     "Blocked",
@@ -78,13 +83,18 @@ __all__ = [
     "Conversations",
     "ConversationsOutdated",
     "Delivered",
+    "Device",
     "Disconnected",
+    "Encrypted",
     "Exists",
     "ExpiredToken",
+    "FoundUser",
+    "FoundUsers",
     "GroupChanged",
     "Groups",
     "ImError",
     "Inbox",
+    "Location",
     "Message",
     "NotAllowed",
     "NotFound",
@@ -94,8 +104,11 @@ __all__ = [
     "People",
     "Presence",
     "Profile",
+    "ProfileList",
+    "ProfileShown",
     "RateLimited",
     "Read",
+    "Reference",
     "Regressed",
     "RequestError",
     "SendFailed",

@@ -3,11 +3,12 @@
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
 import anyio
 import msgspec
 
+from imclient.account import Account
 from imclient.backoff import Backoff
 from imclient.conversations import Conversations
 from imclient.core import Replica
@@ -37,6 +38,7 @@ from imclient.events import (
     Welcomed,
 )
 from imclient.groups import Groups
+from imclient.outbox import Extras
 from imclient.people import People
 from imclient.stages import State
 from imclient.wire import Wire
@@ -80,6 +82,7 @@ class Client:
         self.groups = Groups(self._ask)
         self.people = People(self._ask)
         self.conversations = Conversations(self.user, self._ask)
+        self.account = Account(self._ask)
 
     # -- who and how
 
@@ -129,8 +132,10 @@ class Client:
 
     # -- sending and asking
 
-    async def send(self, to: str, body: str | dict[str, Any]) -> Sent:
+    async def send(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> Sent:
         """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
+
+        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`.
 
         Lost connections and errors that the server calls passing are waited out, and the message is repeated under
         its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated
@@ -139,7 +144,7 @@ class Client:
         Raises BadRequest, NotFound, Blocked, TooLarge and whatever else the server refuses it with, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body)
+        id = self._replica.send(to, body, **extras)
         try:
             sent: Sent = await self._answer(id)
         except anyio.get_cancelled_exc_class():
@@ -147,13 +152,13 @@ class Client:
             raise
         return sent
 
-    def send_nowait(self, to: str, body: str | dict[str, Any]) -> str:
+    def send_nowait(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> str:
         """Queues a message and returns its id; `events` tells what becomes of it (`Sent` or `SendFailed`).
 
         The queue is not bounded: look at `unsent`. Raises BadRequest, TooLarge, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body)
+        id = self._replica.send(to, body, **extras)
         self._courier.wake()
         return id
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from imserver.errors import ImError
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
 from imserver.protocol.pushes import GroupPush
 
 OWN_LOG = ""  # the user's own log, where logs are named
@@ -28,6 +29,16 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     log: str = OWN_LOG
     prev: str | None = None  # the position before it in its log, where the server tells it
     bot: bool = False  # the sender is one
+    reply: Reference | None = None  # what it answers
+    forwarded: Reference | None = None  # whose words these are
+    attachment: Attachment | None = None
+    location: Location | None = None
+    encrypted: Encrypted | None = None
+
+    @property
+    def reference(self) -> Reference:
+        """What names it in replies, on both sides."""
+        return Reference(self.sender, self.device, self.id)
 
     @property
     def sent_at(self) -> datetime:
@@ -94,9 +105,13 @@ class Presence(msgspec.Struct, frozen=True):
 
 
 class Typing(msgspec.Struct, frozen=True):
-    """A contact types to this user, or has stopped; forget it after 6 seconds."""
+    """A contact types to this user, or a member in a group, or has stopped; forget it after 6 seconds.
+
+    `to`: this user, or the group.
+    """
 
     sender: str
+    to: str
     on: bool
 
 

@@ -7,10 +7,11 @@ import msgspec
 
 from imclient.answers import decoded
 from imclient.events import Contact, Event, Presence, Welcomed
-from imserver.model import parse_user
+from imserver.model import parse_address, parse_user
 from imserver.protocol import commands
 from imserver.protocol.commands import Command
 from imserver.protocol.presence import Show
+from imserver.protocol.pushes import FoundUsers
 
 PAGE_CONTACTS = 500
 
@@ -132,6 +133,10 @@ class People:
     async def blocked(self) -> list[str]:
         return decoded(await self._ask(commands.Blocked()), _Blocked).blocked
 
+    async def search(self, prefix: str, *, limit: int = 20) -> FoundUsers:
+        """Users whose names begin so (two letters or more); at most `limit`, 50. Raises NotAllowed where it is off."""
+        return decoded(await self._ask(commands.Search(prefix=prefix, limit=limit)), FoundUsers)
+
     async def privacy(
         self,
         write: Literal["everyone", "contacts"] | None = None,
@@ -145,5 +150,5 @@ class People:
         await self._ask(commands.SetPresence(show=show, status=status))
 
     async def typing(self, to: str, *, on: bool = True) -> None:
-        """Tells a contact's sessions; good for 6 seconds."""
-        await self._ask(commands.Typing(to=parse_user(to), on=on))
+        """Tells a contact's sessions, or the members of a small group who are connected; good for 6 seconds."""
+        await self._ask(commands.Typing(to=parse_address(to), on=on))

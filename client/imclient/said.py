@@ -37,6 +37,11 @@ def message_of(push: MessagePush) -> Message:
         log=push.log or OWN_LOG,
         prev=push.prev,
         bot=push.bot,
+        reply=push.reply,
+        forwarded=push.forwarded,
+        attachment=push.attachment,
+        location=push.location,
+        encrypted=push.encrypted,
     )
 
 
@@ -54,7 +59,7 @@ def contact_of(push: ContactPush) -> Contact:
 
 def presence_of(push: PresencePush | TypingPush) -> Presence | Typing:
     if isinstance(push, TypingPush):
-        return Typing(push.sender, push.on)
+        return Typing(push.sender, push.to, push.on)
     return Presence(push.user, push.show, push.status, push.since)
 
 

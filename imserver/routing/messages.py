@@ -36,7 +36,7 @@ from imserver.session.tail import Tail
 from imserver.store.calls import Appended
 from imserver.store.redis_link import RedisLink
 from imserver.store.store import NOBODY, Store
-from imserver.store.stored import head_of
+from imserver.store.stored import head_of, with_extras
 
 _OVERTAKEN = Unavailable("the store may have lost this; send again with the same id")
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
@@ -133,6 +133,8 @@ class Messages:
         if command.again:
             session.charge(AGAIN_COST)
             again = len(content) - len(bytes(command.body)) - 1
+        if command.has_extras:
+            content = with_extras(content, command.checked_extras())
         if to_group:
             command.to = to
             store.groups.post(to, user, dedupe, content, identity.place, Sending(session, command).on_stored, again)

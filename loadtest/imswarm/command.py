@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -17,13 +18,18 @@ from imswarm.bench import Bench, Floors, SwarmSize
 from imswarm.children import SwarmError
 from imswarm.deployment import Deployment, DeploymentError, addressed, attached, started
 from imswarm.floor import FloorError, floor_program
-from imswarm.processes import CannotMeasure, Cores, run_on, split_cores
+from imswarm.processes import CannotMeasure, Cores, available_memory_bytes, run_on, split_cores
 from imswarm.report import Progress, Report, print_json, print_table
 
 _FAILURES = (AccountsError, FloorError, DeploymentError, CannotMeasure, SwarmError)
 WRONG = ("lost", "duplicated", "reordered", "errors")
 _OWN_DESCRIPTORS = 50
 """What a client process needs beside its sessions."""
+
+_SESSION_BYTES = 11_000
+"""Kernel, worker, store and generator together."""
+_FULL = 0.95
+"""Of what a worker could hold."""
 
 Values = dict[str, Any]
 """The values of a command's options, by name."""
@@ -38,6 +44,7 @@ def room() -> int:
 
 def processes_for(sessions: int, asked: int | None) -> int:
     """How many client processes: as many as asked for, if they can hold them; by default as few as can."""
+    _check_machine(sessions)
     needed = -(-sessions // room())
     if asked is not None and asked < needed:
         raise click.UsageError(
@@ -47,8 +54,27 @@ def processes_for(sessions: int, asked: int | None) -> int:
     return asked or needed
 
 
+def _check_machine(sessions: int) -> None:
+    """Before a thousand processes are started in vain. Raises click.UsageError."""
+    open_files = int(Path("/proc/sys/fs/file-max").read_text())
+    if 2 * sessions > open_files:
+        raise click.UsageError(f"--sessions {sessions}: each has two descriptors here, and fs.file-max is {open_files}")
+    available = available_memory_bytes()
+    if sessions * _SESSION_BYTES > available:
+        raise click.UsageError(
+            f"--sessions {sessions} need some {sessions * _SESSION_BYTES / 1e9:,.0f} GB with both ends here, "
+            f"and {available / 1e9:,.1f} GB are available"
+        )
+
+
+def workers_for(sessions: int, asked: int | None) -> int:
+    """By default as few as hold the sessions, with some room: the kernel does not deal them out evenly."""
+    return asked or -(-sessions // int(_FULL * room()))
+
+
 def run_bench(values: Values, scenario: Callable[[Bench, SwarmSize], Report]) -> None:
     size, progress = size_of(values), Progress()
+    values = {**values, "workers": workers_for(size.sessions, values["workers"])}
     with failures_reported(progress), terminable(), ExitStack() as stack:
         cores = cores_of(values)
         program = stack.enter_context(floor_program()) if values["floor"] else None
@@ -77,9 +103,7 @@ def pick(kind: Callable[..., T], values: Values) -> T:
 
 
 def size_of(values: Values) -> SwarmSize:
-    size = pick(SwarmSize, values)
-    processes_for(size.sessions, size.processes)
-    return size
+    return pick(SwarmSize, {**values, "processes": processes_for(values["sessions"], values["processes"])})
 
 
 def cores_of(values: Values) -> Cores:

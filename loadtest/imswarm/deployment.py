@@ -23,7 +23,8 @@ import redis
 from imswarm.connection import Address
 from imswarm.processes import Groups, starting_on, total_memory_bytes
 
-START_SECONDS = 60.0
+START_SECONDS, START_SECONDS_PER_WORKER = 60.0, 3.0
+"""Each takes about half a second of CPU to start, of whatever cores there are."""
 STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 _LOG_LINES = 20
@@ -87,9 +88,16 @@ class Deployment:
 class OwnServer:
     """A server with this data directory; started again, it listens where it did before."""
 
-    def __init__(self, data: Path, options: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        data: Path,
+        options: Sequence[str],
+        environment: Mapping[str, str],
+        start_seconds: float = START_SECONDS,
+    ) -> None:
         """`options` of `imserver serve`, the addresses among them."""
         self._data = data
+        self._start_seconds = start_seconds
         self._command = [sys.executable, "-m", "imserver.cli", "serve", "--data", str(data), *options]
         self._environment = {**os.environ, **_UNLIMITED, **environment}
         self._process: subprocess.Popen[bytes] | None = None
@@ -105,7 +113,7 @@ class OwnServer:
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C is for the run, which stops the server when it has no use for it
             )
-        _wait_ready(self._process, self._data)
+        _wait_ready(self._process, self._data, self._start_seconds)
 
     def stop(self) -> None:
         """As an operator stops it; by force if it takes too long."""
@@ -125,7 +133,8 @@ def started(
     with tempfile.TemporaryDirectory(prefix="imswarm-", ignore_cleanup_errors=True) as directory:
         data = Path(directory)
         store = ["--redis", redis_url] if redis_url else []
-        server = OwnServer(data, [*serve_options(workers, (0, 0, 0)), *store], settings or {})
+        start_seconds = START_SECONDS + START_SECONDS_PER_WORKER * workers
+        server = OwnServer(data, [*serve_options(workers, (0, 0, 0)), *store], settings or {}, start_seconds)
         try:
             with starting_on(cores):
                 server.start()
@@ -165,13 +174,13 @@ def addressed(tcp: Address | None, http: Address | None, redis_url: str, workers
     return Deployment(tcp, http, redis_url, workers, redis=_local_redis(redis_url))
 
 
-def _wait_ready(server: subprocess.Popen[bytes], data: Path) -> None:
-    end = time.monotonic() + START_SECONDS
+def _wait_ready(server: subprocess.Popen[bytes], data: Path, patience_seconds: float) -> None:
+    end = time.monotonic() + patience_seconds
     while not _runs(server.pid, data):
         if server.poll() is not None:
             raise DeploymentError(f"the server ended with status {server.returncode}:\n{_last_lines(data)}")
         if time.monotonic() > end:
-            raise DeploymentError(f"the server is not ready after {START_SECONDS:.0f} s:\n{_last_lines(data)}")
+            raise DeploymentError(f"the server is not ready after {patience_seconds:.0f} s:\n{_last_lines(data)}")
         time.sleep(_POLL_SECONDS)
 
 

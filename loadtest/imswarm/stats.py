@@ -70,11 +70,14 @@ class Histogram:
 class Tally:
     """What happened since the last `take`.
 
+    `shown`, `shown_offline`: how often a contact was shown to be there, or not to be.
+
     Latency is delivery minus sending; lateness is how long after its due time the generator
-    itself sent a message (open loop only). Of sessions that come back: `entry` is from connecting to `synced`,
-    `presence` from when a change was due until a contact was told; `waited` were delivered and count in no latency,
-    since they were due while their recipient was out; `stray` belong to no conversation of this run; `shed` was
-    refused because the server had too much to do.
+    itself sent a message (open loop only). `turned_away` were told at login to come back later,
+    and did. Of sessions that come back: `entry` is from connecting to `synced`, `presence` from
+    when a change was due until a contact was told; `waited` were delivered and count in no
+    latency, since they were due while their recipient was out; `stray` belong to no conversation
+    of this run; `shed` was refused because the server had too much to do.
     """
 
     logged_in: int = 0
@@ -85,9 +88,12 @@ class Tally:
     lost: int = 0
     duplicated: int = 0
     reordered: int = 0
+    shown: int = 0
+    shown_offline: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     latency: Histogram = field(default_factory=Histogram)
     lateness: Histogram = field(default_factory=Histogram)
+    turned_away: int = 0
     waited: int = 0
     stray: int = 0
     presence_changes: int = 0

@@ -133,8 +133,8 @@ class Node:
         self.told.append((user, *to, told.show))
         self._note(f"told {user} {told.show}")
 
-    def on_typing(self, user: UserId, sender: UserId, *, is_on: bool) -> None:
-        self._note(f"typing {sender} {user} {is_on}")
+    def on_typing(self, to: str, sender: UserId, *, is_on: bool) -> None:
+        self._note(f"typing {sender} {to} {is_on}")
 
     def missed(self) -> None: ...
 

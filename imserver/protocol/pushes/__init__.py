@@ -1,5 +1,12 @@
 """What the server says: the contents of replies, and pushes. A receiver ignores fields and events it does not know."""
 
+from imserver.protocol.pushes.account import (
+    Device,
+    DeviceList,
+    ProfileList,
+    ProfileShown,
+    ProfileVersion,
+)
 from imserver.protocol.pushes.base import (
     EMPTY,
     Empty,
@@ -15,6 +22,8 @@ from imserver.protocol.pushes.contacts import (
     Contact,
     ContactPush,
     ContactsPage,
+    FoundUser,
+    FoundUsers,
     PresencePush,
     PrivacySettings,
 )
@@ -68,9 +77,13 @@ __all__ = [
     "ConversationsChanged",
     "ConversationsPage",
     "DeliveredPush",
+    "Device",
+    "DeviceList",
     "Empty",
     "ErrorPush",
     "Failure",
+    "FoundUser",
+    "FoundUsers",
     "GroupDetails",
     "GroupList",
     "GroupListed",
@@ -85,6 +98,9 @@ __all__ = [
     "PingPush",
     "PresencePush",
     "PrivacySettings",
+    "ProfileList",
+    "ProfileShown",
+    "ProfileVersion",
     "Push",
     "ReadPush",
     "Regressed",

@@ -17,11 +17,11 @@ from imswarm.connection import Address
 from imswarm.deployment import Deployment, DeploymentError
 from imswarm.faults.readers import stuck_reader
 from imswarm.population import Account
-from imswarm.processes import Cores
+from imswarm.processes import Cores, used_memory_share
 from imswarm.report import Progress, Report
 from imswarm.resuming import INCIDENTS
 from imswarm.scenario.bottleneck import RULE, bottleneck, mean_cores, shares_of
-from imswarm.scenario.samples import Recorder, Sample, used_memory_share
+from imswarm.scenario.samples import Recorder, Sample
 from imswarm.scenario.script import Event, Scenario
 from imswarm.stats import Tally
 from imswarm.swarm import Swarm

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from imswarm.deployment import Deployment
 from imswarm.processes import CannotMeasure, cpu_seconds
@@ -123,10 +122,3 @@ def _names(deployment: Deployment, clients: list[int]) -> dict[str, int]:
     groups = {"worker": deployment.workers, "store": deployment.redis, "clients": clients}
     names = {f"{group} {number}": pid for group, pids in groups.items() for number, pid in enumerate(pids)}
     return names | {f"supervisor {number}": pid for number, pid in enumerate(deployment.supervisor)}
-
-
-def used_memory_share() -> float:
-    """Of the machine's memory."""
-    figures = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    total, available = (int(figures[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
-    return 1 - available / total
