@@ -460,8 +460,11 @@ class NodeGroups:
         origin: bytes,
         then: Then,
         again: int = 0,
+        mentions: Sequence[str] = (),
     ) -> None:
-        self._call("append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again), then)
+        self._call(
+            "append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again, mentions), then
+        )
 
     async def create(self, group: GroupId, owner: str, token: str, content: bytes, fields: dict[str, Any]) -> Any:
         return await self._ask("create", group, lambda it: it.create(group, owner, token, content, fields))

@@ -34,6 +34,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     attachment: Attachment | None = None
     location: Location | None = None
     encrypted: Encrypted | None = None
+    mentions: list[str] | None = None  # members of the group that are addressed
 
     @property
     def reference(self) -> Reference:
@@ -132,11 +133,13 @@ class Truncated(msgspec.Struct, frozen=True):
     """Entries of `log` between the last one given and `at` are not to be had any more.
 
     With `count` they are (so many, or more): a group said too much for all of it to be sent; `history` has it.
+    `mentioned`: position of the newest of these that mentions this user.
     """
 
     at: str
     log: str = OWN_LOG
     count: int = 0
+    mentioned: str | None = None
 
 
 class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):

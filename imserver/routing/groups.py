@@ -189,9 +189,8 @@ class Groups:
         for group, since in memberships.items():
             found = await self._settled(group, user, since)
             if found is not None:
-                groups.append(
-                    GroupListed(group, found.name, STANDINGS[found.standing], _text(found.since), _text(found.last))
-                )
+                role, mentioned = STANDINGS[found.standing], _text(found.mentioned) or None
+                groups.append(GroupListed(group, found.name, role, _text(found.since), _text(found.last), mentioned))
         invited = [Invitation(group, at.decode()) for group, at in invitations.items()]
         session.reply(command.ref, GroupList(groups, invited))
 
@@ -242,6 +241,7 @@ def _details(group: GroupId, found: GroupInfo) -> GroupDetails:
         members=found.members,
         role=STANDINGS[found.standing] if found.standing in MEMBERS else None,
         at=_text(found.last) if found.standing in MEMBERS else None,
+        mentioned=_text(found.mentioned) or None,
     )
 
 
