@@ -154,6 +154,7 @@ class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):
     change: str
     user: str | None = None
     by: str | None = None
+    quiet: bool = False  # `by` is a stranger: to be shown without a sound
     role: str | None = None
     name: str | None = None
     topic: str | None = None
@@ -168,6 +169,7 @@ def group_changed(push: GroupPush, me: str) -> GroupChanged:
         change=push.change,
         user=push.user if push.log else me,
         by=push.by,
+        quiet=push.quiet,
         role=push.role,
         name=push.name,
         topic=push.topic,

@@ -82,6 +82,7 @@ class GroupPush(Push, tag="group", kw_only=True):
     since: str | None = msgspec.field(name="from", default=None)
     user: str | None = None
     by: str | None = None
+    quiet: bool = False  # `by` is a stranger to this user
     role: str | None = None
     name: str | None = None
     topic: str | None = None
