@@ -56,7 +56,8 @@ ALLOWED = {
         "imserver.errors",
         "imserver.model",
         "imserver.observe",
-        "imserver.protocol.groups",  # a table: who may do what
+        "imserver.protocol.contacts",  # tables: what an event does to the switches of a relation
+        "imserver.protocol.groups",  # and who may do what
     ),
     "imserver.wire": (
         "imserver.config",

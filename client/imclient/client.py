@@ -3,18 +3,23 @@
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
 import anyio
 import msgspec
 
+from imclient.account import Account
 from imclient.backoff import Backoff
+from imclient.conversations import Conversations
 from imclient.core import Replica
 from imclient.courier import Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
     Answered,
+    Arranged,
     Contact,
+    ConversationsOutdated,
+    Delivered,
     Disconnected,
     Ended,
     Event,
@@ -22,6 +27,8 @@ from imclient.events import (
     Message,
     Page,
     Presence,
+    Read,
+    Reconnect,
     Regressed,
     SendFailed,
     Sent,
@@ -31,6 +38,7 @@ from imclient.events import (
     Welcomed,
 )
 from imclient.groups import Groups
+from imclient.outbox import Extras
 from imclient.people import People
 from imclient.stages import State
 from imclient.wire import Wire
@@ -44,6 +52,10 @@ Notice = (
     | Contact
     | Presence
     | Typing
+    | Read
+    | Delivered
+    | Arranged
+    | ConversationsOutdated
     | Sent
     | SendFailed
     | Synced
@@ -69,6 +81,8 @@ class Client:
         self._news = anyio.Event()
         self.groups = Groups(self._ask)
         self.people = People(self._ask)
+        self.conversations = Conversations(self.user, self._ask)
+        self.account = Account(self._ask)
 
     # -- who and how
 
@@ -118,8 +132,11 @@ class Client:
 
     # -- sending and asking
 
-    async def send(self, to: str, body: str | dict[str, Any]) -> Sent:
+    async def send(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> Sent:
         """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
+
+        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`, and
+        `mentions` in a group.
 
         Lost connections and errors that the server calls passing are waited out, and the message is repeated under
         its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated
@@ -128,7 +145,7 @@ class Client:
         Raises BadRequest, NotFound, Blocked, TooLarge and whatever else the server refuses it with, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body)
+        id = self._replica.send(to, body, **extras)
         try:
             sent: Sent = await self._answer(id)
         except anyio.get_cancelled_exc_class():
@@ -136,13 +153,13 @@ class Client:
             raise
         return sent
 
-    def send_nowait(self, to: str, body: str | dict[str, Any]) -> str:
+    def send_nowait(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> str:
         """Queues a message and returns its id; `events` tells what becomes of it (`Sent` or `SendFailed`).
 
         The queue is not bounded: look at `unsent`. Raises BadRequest, TooLarge, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body)
+        id = self._replica.send(to, body, **extras)
         self._courier.wake()
         return id
 
@@ -206,24 +223,29 @@ class Client:
 
     def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
         for event in events:
+            self._on_event(event)
             if not isinstance(event, Disconnected):
                 self.people.on_event(event)
-            match event:
-                case Answered():
-                    self._give(event.ref, event.content)
-                case Sent() if event.id in self._answers:
-                    self._give(event.id, event)
-                case SendFailed() if event.id in self._answers:
-                    self._give(event.id, event.error)
-                case Ended():
-                    self._end(event.error)
-                case Message():
-                    self._inbox.append(event)
-                case GroupChanged() | Contact() | Presence() | Typing():
-                    self._note(event)
-                case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
-                    self._note(event)
+                if self.conversations.on_event(event):
+                    self._note(ConversationsOutdated())
         self._tell_news()
+
+    def _on_event(self, event: Event | Disconnected) -> None:
+        match event:
+            case Answered():
+                self._give(event.ref, event.content)
+            case Sent() if event.id in self._answers:
+                self._give(event.id, event)
+            case SendFailed() if event.id in self._answers:
+                self._give(event.id, event.error)
+            case Ended():
+                self._end(event.error)
+            case Message():
+                self._inbox.append(event)
+            case Reconnect() | ConversationsOutdated():
+                pass  # the courier's; and of what is outdated `conversations` says when it is news
+            case _:
+                self._note(event)
 
     def _note(self, event: Notice) -> None:
         if isinstance(event, Synced):

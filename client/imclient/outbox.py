@@ -10,7 +10,7 @@ it, and it goes to the head of its conversation again, before anything newer. Th
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -18,11 +18,23 @@ from imserver.errors import TooLarge
 from imserver.model import parse_address
 from imserver.protocol import codec
 from imserver.protocol.commands import Send
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
 
 MAX_FRAME = 65536  # bytes; until the server has said
 KEPT_SECONDS = 60.0
 MOST_KEPT, MOST_KEPT_BYTES = 10_000, 8 * 1024 * 1024  # the oldest go first
 _FLAG_BYTES = len(b',"again":true')  # may be added to a frame
+
+
+class Extras(TypedDict, total=False):
+    """What a message may have beside its body."""
+
+    reply: Reference  # what it answers
+    forwarded: Reference  # whose words these are
+    attachment: Attachment
+    location: Location
+    encrypted: Encrypted
+    mentions: list[str]  # members of the group that are addressed
 
 
 class Item:
@@ -61,6 +73,13 @@ class Item:
         self.frame = codec.encode_command(msgspec.structs.replace(codec.decode_command(self.frame), again=True))
 
 
+def _check_extras(frame: bytes) -> None:
+    """As the server does. Raises BadRequest."""
+    command = codec.decode_command(frame)
+    assert isinstance(command, Send)
+    command.checked_extras()
+
+
 class Outbox:
     def __init__(self, run: str) -> None:
         """Ids are `<run>-<number>`: a device MUST NOT use the same `run` twice."""
@@ -89,12 +108,15 @@ class Outbox:
 
     # -- in and out
 
-    def add(self, to: str, body: str | dict[str, Any]) -> str:
+    def add(self, to: str, body: str | dict[str, Any], extras: Extras) -> str:
         """A new message; returns its id. Raises BadRequest (a bad name, text that can't be carried) and TooLarge."""
         address = parse_address(to)
         codec.check_text(body, "body")
         id = f"{self._run}-{self._count + 1}"
-        item = Item(id, address, codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body))))
+        frame = codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body), **extras))
+        if extras:
+            _check_extras(frame)
+        item = Item(id, address, frame)
         if len(item.frame) + _FLAG_BYTES > self.max_frame:
             raise self._too_large(item)
         self._count += 1

@@ -189,6 +189,11 @@ class Store:
         keys = user_keys(log)
         self._by_partition[keys.partition].call(calls.read(keys, after, count), then, calls.entries)
 
+    async def read_on(self, log: str, after: Position, count: int) -> list[Entry]:
+        """As `read`, for a task."""
+        keys = user_keys(log)
+        return calls.entries(await self._by_partition[keys.partition].ask(calls.read(keys, after, count)))
+
     async def read_back(self, log: str, before: Position | None, count: int) -> list[Entry]:
         """At most `count` entries before `before` (None: the end), newest first."""
         keys = user_keys(log)
@@ -210,7 +215,7 @@ class Store:
         keys = user_keys(user)
         logins = await self._link_with_lease(keys).ask(calls.logins(keys, device), once=True)
         link = self._link_with_lease(keys)  # a cluster may have changed meanwhile
-        command = calls.attach(keys, self._hosting(keys), place, generations, logins)
+        command = calls.attach(keys, self._hosting(keys), place, generations, logins, time.time())
         try:
             attached: Attached = await link.ask(command, calls.attached, once=True)
         except Late:
@@ -241,7 +246,9 @@ class Store:
         """A session leaves the directory; its cursor is kept. `then` gets calls.OWES where contacts are to hear."""
         keys = user_keys(user)
         answered = self._departures.watch(place, partial(self.detach, user, place, cursor, then), then)
-        self._by_partition[keys.partition].call(calls.detach(keys, self._hosting(keys), place, cursor), answered)
+        self._by_partition[keys.partition].call(
+            calls.detach(keys, self._hosting(keys), place, cursor, time.time()), answered
+        )
 
     def _hosting(self, keys: UserKeys) -> Hosting:
         return Hosting(keys.partition, self.node.encode())
@@ -250,6 +257,11 @@ class Store:
         """Before the first login. Raises ServiceError."""
         for lease in list(self._leases.values()):
             await lease.take(self._reactor.now)
+
+    def is_lost(self, owner: str) -> bool:
+        """Out of reach, and the lease there is, too."""
+        link = self.link_of(owner)
+        return not (link.up or self._leases[link].is_held)
 
     def may_be_dead(self, now: float) -> bool:
         """Whether others may have taken this node for dead; `now`: reactor time."""

@@ -203,7 +203,7 @@ def rolling(as_json: bool, **values: Any) -> None:
     with failures_reported(progress), terminable():
         report = run_rolling(pick(RollingOptions, values), progress)
     print_report(report, as_json)
-    if any(report[name] for name in WRONG) or report["probes"]["incidents"]:
+    if any(report[name] for name in (*WRONG, "false_offline")) or report["probes"]["incidents"]:
         sys.exit(1)
 
 

@@ -1,5 +1,13 @@
 """What the server says: the contents of replies, and pushes. A receiver ignores fields and events it does not know."""
 
+from imserver.protocol.pushes.account import (
+    Device,
+    DeviceList,
+    LogPage,
+    ProfileList,
+    ProfileShown,
+    ProfileVersion,
+)
 from imserver.protocol.pushes.base import (
     EMPTY,
     Empty,
@@ -15,6 +23,8 @@ from imserver.protocol.pushes.contacts import (
     Contact,
     ContactPush,
     ContactsPage,
+    FoundUser,
+    FoundUsers,
     PresencePush,
     PrivacySettings,
 )
@@ -68,14 +78,19 @@ __all__ = [
     "ConversationsChanged",
     "ConversationsPage",
     "DeliveredPush",
+    "Device",
+    "DeviceList",
     "Empty",
     "ErrorPush",
     "Failure",
+    "FoundUser",
+    "FoundUsers",
     "GroupDetails",
     "GroupList",
     "GroupListed",
     "GroupPush",
     "Invitation",
+    "LogPage",
     "Mark",
     "Member",
     "MemberPage",
@@ -85,6 +100,9 @@ __all__ = [
     "PingPush",
     "PresencePush",
     "PrivacySettings",
+    "ProfileList",
+    "ProfileShown",
+    "ProfileVersion",
     "Push",
     "ReadPush",
     "Regressed",
