@@ -8,17 +8,11 @@ import msgspec
 from imserver.errors import BadFrame
 from imserver.model import parse_device, parse_user
 from imserver.protocol import commands
-from imserver.protocol.pushes import Device, DeviceList, ProfileList, ProfileShown, ProfileVersion
+from imserver.protocol.pushes import Device, DeviceList, LogPage, ProfileList, ProfileShown, ProfileVersion
 
 PAGE_PROFILES = 100
 
 T = TypeVar("T")
-
-
-class _Entries(msgspec.Struct):
-    messages: list[dict[str, Any]]
-    more: bool
-    next: str | None = None
 
 
 class Account:
@@ -65,10 +59,10 @@ class Account:
         """Every entry of the user's own log that the server keeps, as it is on the wire; oldest first."""
         after: str | None = None
         while True:
-            page = await self._get(commands.Export(after=after), _Entries)
-            for entry in page.messages:
+            page = await self._get(commands.Export(after=after), LogPage)
+            for entry in page.entries:
                 yield entry
-            if not page.more:
+            if page.next is None:
                 return
             after = page.next
 

@@ -12,7 +12,7 @@ from imserver.protocol.pushes import (
     EMPTY,
     Device,
     DeviceList,
-    Page,
+    LogPage,
     ProfileList,
     ProfileShown,
     ProfileVersion,
@@ -87,7 +87,7 @@ class OwnAccount:
         sizes = accumulate(len(entry.content) for entry in found)
         page = [entry for entry, size in zip(found, sizes, strict=True) if size <= EXPORT_BYTES] or found[:1]
         more = len(found) == command.limit or len(page) < len(found)
-        session.reply(command.ref, Page(page, more, page[-1].at.decode() if more else None))
+        session.reply(command.ref, LogPage(page, page[-1].at.decode() if more else None))
 
     # -- the end
 

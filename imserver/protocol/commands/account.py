@@ -6,8 +6,7 @@ from msgspec import Meta
 
 from imserver.protocol.commands.base import INSIDE, Command, Device, PageLimit, PositionText, Row, Secret, User
 from imserver.protocol.overload import Level
-from imserver.protocol.pushes.account import DeviceList, ProfileList, ProfileShown, ProfileVersion
-from imserver.protocol.pushes.messages import Page
+from imserver.protocol.pushes.account import DeviceList, LogPage, ProfileList, ProfileShown, ProfileVersion
 
 DeviceName = Annotated[str, Meta(max_length=64)]
 ShownName = Annotated[str, Meta(max_length=64)]
@@ -84,5 +83,5 @@ ROWS = (
     Row(ProfileSet,    INSIDE, False, 20,   Level.HISTORY, ProfileVersion),
     Row(Profile,       INSIDE, False, 2,    Level.HISTORY, ProfileShown),
     Row(Profiles,      INSIDE, False, 2,    Level.HISTORY, ProfileList),
-    Row(Export,        INSIDE, False, 50,   Level.HISTORY, Page),
+    Row(Export,        INSIDE, False, 50,   Level.HISTORY, LogPage),
 )  # fmt: skip

@@ -21,7 +21,7 @@ class Sent(msgspec.Struct, gc=False):
 
 
 class Page(msgspec.Struct, omit_defaults=True):
-    """The `ok` of `history` and `export`, newest last. Where `more`, `next` is for `before`, or for `after`."""
+    """The `ok` of `history`, newest last. Where `more`, ask again with `before` set to `next`."""
 
     messages: list[Entry]
     more: bool
