@@ -10,12 +10,16 @@ import msgspec
 
 from imclient.account import Account
 from imclient.backoff import Backoff
+from imclient.conversations import Conversations
 from imclient.core import Replica
 from imclient.courier import Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
     Answered,
+    Arranged,
     Contact,
+    ConversationsOutdated,
+    Delivered,
     Disconnected,
     Ended,
     Event,
@@ -23,6 +27,8 @@ from imclient.events import (
     Message,
     Page,
     Presence,
+    Read,
+    Reconnect,
     Regressed,
     SendFailed,
     Sent,
@@ -46,6 +52,10 @@ Notice = (
     | Contact
     | Presence
     | Typing
+    | Read
+    | Delivered
+    | Arranged
+    | ConversationsOutdated
     | Sent
     | SendFailed
     | Synced
@@ -71,6 +81,7 @@ class Client:
         self._news = anyio.Event()
         self.groups = Groups(self._ask)
         self.people = People(self._ask)
+        self.conversations = Conversations(self.user, self._ask)
         self.account = Account(self._ask)
 
     # -- who and how
@@ -212,24 +223,29 @@ class Client:
 
     def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
         for event in events:
+            self._on_event(event)
             if not isinstance(event, Disconnected):
                 self.people.on_event(event)
-            match event:
-                case Answered():
-                    self._give(event.ref, event.content)
-                case Sent() if event.id in self._answers:
-                    self._give(event.id, event)
-                case SendFailed() if event.id in self._answers:
-                    self._give(event.id, event.error)
-                case Ended():
-                    self._end(event.error)
-                case Message():
-                    self._inbox.append(event)
-                case GroupChanged() | Contact() | Presence() | Typing():
-                    self._note(event)
-                case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
-                    self._note(event)
+                if self.conversations.on_event(event):
+                    self._note(ConversationsOutdated())
         self._tell_news()
+
+    def _on_event(self, event: Event | Disconnected) -> None:
+        match event:
+            case Answered():
+                self._give(event.ref, event.content)
+            case Sent() if event.id in self._answers:
+                self._give(event.id, event)
+            case SendFailed() if event.id in self._answers:
+                self._give(event.id, event.error)
+            case Ended():
+                self._end(event.error)
+            case Message():
+                self._inbox.append(event)
+            case Reconnect() | ConversationsOutdated():
+                pass  # the courier's; and of what is outdated `conversations` says when it is news
+            case _:
+                self._note(event)
 
     def _note(self, event: Notice) -> None:
         if isinstance(event, Synced):

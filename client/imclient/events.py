@@ -116,6 +116,42 @@ class Typing(msgspec.Struct, frozen=True):
     on: bool
 
 
+class Read(msgspec.Struct, frozen=True, kw_only=True):
+    """`by` (the partner, or this user elsewhere) has read the conversation with `partner`, as `by` sees it.
+
+    `upto`: a position in the log of `by`, or of the group. `device`, `id`: of the newest message up to there that the
+    other one has sent; None where nobody is to know.
+    """
+
+    by: str
+    partner: str
+    upto: str
+    device: str | None = None
+    id: str | None = None
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """What this user sent to `by`, up to the message `id` of `device`, has come to a device there. `upto`: as above."""
+
+    by: str
+    upto: str
+    device: str
+    id: str
+
+
+class Arranged(msgspec.Struct, frozen=True, kw_only=True):
+    """This user has muted, pinned or archived a conversation, or not any more: on another device."""
+
+    partner: str
+    muted: bool = False
+    pinned: bool = False
+    archived: str | None = None
+
+
+class ConversationsOutdated(msgspec.Struct, frozen=True):
+    """What `Client.conversations` knows is behind: call its `refresh`."""
+
+
 class Welcomed(msgspec.Struct, frozen=True):
     """Logged in. `token` logs this user and device in again until `expires` (unix seconds)."""
 
@@ -216,12 +252,14 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 People = Contact | Presence | Typing
+Marks = Read | Delivered | Arranged | ConversationsOutdated
 Event = (
     Message
     | GroupChanged
     | Sent
     | SendFailed
     | People
+    | Marks
     | Welcomed
     | Synced
     | Truncated

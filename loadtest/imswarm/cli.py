@@ -55,6 +55,7 @@ from imswarm.rare import MANY_CONTACT_REQUESTS, RareOptions, run_rare
 from imswarm.report import Progress, print_json
 from imswarm.rolling import RollingOptions, run_rolling
 from imswarm.scenario.command import compare, run
+from imswarm.sizing.command import calibrate, capacity, scaling
 from imswarm.stamps import STAMP_BYTES
 from imswarm.storm.run import EVENTS, StormOptions, run_storm
 from imswarm.stuck import StuckOptions, run_stuck
@@ -313,5 +314,5 @@ def peers(names: tuple[str, ...], archive: bool, pin: bool, as_json: bool, **val
     exit_if_wrong(report)
 
 
-main.add_command(run)
-main.add_command(compare)
+for _command in (run, compare, scaling, calibrate, capacity):
+    main.add_command(_command)
