@@ -352,6 +352,10 @@ class NodeStore:
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
         self._call("read", user, lambda database: database.read(user, after, count), then, writes=False)
 
+    async def read_on(self, user: UserId, after: Position, count: int) -> list[Entry]:
+        found: list[Entry] = await self._ask("read", user, lambda database: database.read(user, after, count))
+        return found
+
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
         found: list[Entry] = await self._ask(
             "read_back", user, lambda database: database.read_back(user, before, count)
@@ -456,8 +460,11 @@ class NodeGroups:
         origin: bytes,
         then: Then,
         again: int = 0,
+        mentions: Sequence[str] = (),
     ) -> None:
-        self._call("append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again), then)
+        self._call(
+            "append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again, mentions), then
+        )
 
     async def create(self, group: GroupId, owner: str, token: str, content: bytes, fields: dict[str, Any]) -> Any:
         return await self._ask("create", group, lambda it: it.create(group, owner, token, content, fields))

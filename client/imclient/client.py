@@ -135,7 +135,8 @@ class Client:
     async def send(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> Sent:
         """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
 
-        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`.
+        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`, and
+        `mentions` in a group.
 
         Lost connections and errors that the server calls passing are waited out, and the message is repeated under
         its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated

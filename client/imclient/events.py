@@ -34,6 +34,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     attachment: Attachment | None = None
     location: Location | None = None
     encrypted: Encrypted | None = None
+    mentions: list[str] | None = None  # members of the group that are addressed
 
     @property
     def reference(self) -> Reference:
@@ -168,11 +169,13 @@ class Truncated(msgspec.Struct, frozen=True):
     """Entries of `log` between the last one given and `at` are not to be had any more.
 
     With `count` they are (so many, or more): a group said too much for all of it to be sent; `history` has it.
+    `mentioned`: position of the newest of these that mentions this user.
     """
 
     at: str
     log: str = OWN_LOG
     count: int = 0
+    mentioned: str | None = None
 
 
 class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +190,7 @@ class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):
     change: str
     user: str | None = None
     by: str | None = None
+    quiet: bool = False  # `by` is a stranger: to be shown without a sound
     role: str | None = None
     name: str | None = None
     topic: str | None = None
@@ -201,6 +205,7 @@ def group_changed(push: GroupPush, me: str) -> GroupChanged:
         change=push.change,
         user=push.user if push.log else me,
         by=push.by,
+        quiet=push.quiet,
         role=push.role,
         name=push.name,
         topic=push.topic,

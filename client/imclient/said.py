@@ -42,6 +42,7 @@ def message_of(push: MessagePush) -> Message:
         attachment=push.attachment,
         location=push.location,
         encrypted=push.encrypted,
+        mentions=push.mentions,
     )
 
 

@@ -189,6 +189,11 @@ class Store:
         keys = user_keys(log)
         self._by_partition[keys.partition].call(calls.read(keys, after, count), then, calls.entries)
 
+    async def read_on(self, log: str, after: Position, count: int) -> list[Entry]:
+        """As `read`, for a task."""
+        keys = user_keys(log)
+        return calls.entries(await self._by_partition[keys.partition].ask(calls.read(keys, after, count)))
+
     async def read_back(self, log: str, before: Position | None, count: int) -> list[Entry]:
         """At most `count` entries before `before` (None: the end), newest first."""
         keys = user_keys(log)
