@@ -81,6 +81,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["closed", "loopback", "open"],
         Meta(description="who may make an account: nobody, clients on this machine, everybody"),
     ] = "closed"
+    # Off by default: who is there is nobody's business unless the operator says so.
+    search: Annotated[
+        Literal["off", "contacts", "all"],
+        Meta(description="who is found by the beginning of the name: nobody, contacts of contacts, everybody"),
+    ] = "off"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="the least important line that is logged")
     ] = "info"
@@ -147,12 +152,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     group_backlog_entries: Annotated[
         int, Meta(ge=1, le=100_000, description="entries of a group sent to a device that was away; with more, none")
     ] = 1000
+    # As many as can know each other's typing; each notice is told to all of them.
+    group_typing_members: Annotated[
+        int, Meta(ge=0, le=1000, description="in a group with more members nobody is told who types")
+    ] = 50
     # A list that a person can still look through; 0.6 MB of store for the largest.
     contacts_max: Annotated[int, Meta(ge=1, le=100_000, description="contacts and blocked users of one user")] = 5000
     # More than somebody asks who has just moved in; too few for a spammer.
     contact_requests_per_hour: Annotated[
         int, Meta(ge=1, le=100_000, description="contact requests that one user may make in an hour")
     ] = 60
+    # Who has forgotten which of ten passwords it was gets in; who guesses needs a day and a half for a list of 1,000.
+    wrong_passwords_per_hour: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="wrong passwords for one user in an hour, on all workers together")
+    ] = 30
+    # A whole office may be behind one address.
+    wrong_passwords_per_address_hour: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="wrong passwords from one address (of IPv6: a /64) in an hour")
+    ] = 300
+    registrations_per_address_hour: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="accounts made from one address (of IPv6: a /64) in an hour")
+    ] = 20
     # A phone that changes networks is back before; XMPP clients take 30 to 60 seconds for it.
     presence_grace_seconds: Annotated[
         float,

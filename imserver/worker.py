@@ -38,6 +38,7 @@ from imserver.protocol.framing import LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.protocol.overload import level_of
 from imserver.routing.accounts import Accounts
+from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
 from imserver.routing.presence import Presence
 from imserver.routing.table import handlers
@@ -57,6 +58,7 @@ from imserver.wire.http import HttpConnection
 from imserver.wire.listener import Listener, is_loopback
 from imserver.wire.reactor import Reactor, clock
 from imserver.wire.site import Site, web_folder
+from imserver.worker_control import Control, Start
 
 log = observe_log.get_logger("worker")
 
@@ -76,6 +78,11 @@ def end_at_once() -> None:
     """
     log.error("this worker was stopped, or cut off, for longer than its lease: it ends")
     os._exit(EXIT_DEAD)
+
+
+def _told_of(host: str) -> str | None:
+    """What a session is told of its client's address."""
+    return None if is_loopback(host) else host
 
 
 class Worker:
@@ -119,8 +126,10 @@ class Worker:
         self.accounts = Accounts(self.context, passwords)
         self.messages = Messages(self.context)
         self.context.attendance = self.presence = Presence(self.context)
-        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence))
+        self.context.marking = self.marks = Marks(self.context)
+        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence, self.marks))
         self.store.listen(self.messages, self.presence)
+        self.store.conversations.listen(self.marks)
         self.site = Site(web_folder(), self.why_not_ready)
         self.listeners: list[Listener] = []
         self._serving: trio.Nursery | None = None
@@ -151,22 +160,22 @@ class Worker:
 
     def _open_tcp(self, sock: socket.socket, host: str) -> Connection:
         framing = LineFraming(self.settings.max_frame_bytes)
-        return Connection(sock, framing, self.context, self.reactor, is_local=is_loopback(host))
+        return Connection(sock, framing, self.context, self.reactor, host=_told_of(host))
 
     def _open_http(self, sock: socket.socket, host: str) -> HttpConnection:
-        upgrade = partial(self._open_websocket, is_loopback(host))
+        upgrade = partial(self._open_websocket, _told_of(host))
         return HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade)
 
-    def _open_websocket(self, is_local: bool, sock: socket.socket, trailing: bytes) -> None:
+    def _open_websocket(self, host: str | None, sock: socket.socket, trailing: bytes) -> None:
         framing = WebSocketFraming(self.settings.max_frame_bytes, ConnectionType.SERVER)
-        connection = Connection(sock, framing, self.context, self.reactor, is_local=is_local)
+        connection = Connection(sock, framing, self.context, self.reactor, host=host)
         self.reactor.replace(sock.fileno(), connection)
         if trailing:
             connection.feed(trailing)
 
     # -- running
 
-    async def run(self, control: "Control", start: "Start") -> None:
+    async def run(self, control: Control, start: Start) -> None:
         """Serves until drained or until the supervisor is gone."""
         async with trio.open_nursery() as nursery:
             self._serving = nursery
@@ -210,6 +219,7 @@ class Worker:
                 self.context.wheel.sweep(self.reactor.now)
                 self._store_cursors()
                 self.presence.tick(self.reactor.now)
+                self.marks.tick()
             if self.reactor.now >= next_keys:
                 next_keys = self.reactor.now + KEYS_SECONDS
                 self._spawn(self._quietly, self.accounts.load_keys)
@@ -301,62 +311,6 @@ class Worker:
         """The supervisor is gone: nobody would start this worker again, and the store is about to stop."""
         self._stop_listening()
         await self._say_bye("shutdown", "the server stops", spread=5.0)
-
-
-class Start(msgspec.Struct):
-    """The supervisor's first line."""
-
-    settings: Settings
-    tcp_fds: list[int]
-    http_fds: list[int]
-    redis: str
-    number: int
-
-
-class Request(msgspec.Struct):
-    """Its later ones."""
-
-    do: str
-    ref: int | None = None
-    seconds: float = 0.0
-
-
-class Control:
-    """The channel to the supervisor: JSON objects, one a line."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        self._buffer = b""
-
-    async def receive(self) -> bytes | None:
-        """The next line, None at the end."""
-        while b"\n" not in self._buffer:
-            try:
-                data = await self._stream.receive_some()
-            except trio.BrokenResourceError:
-                return None
-            if not data:
-                return None
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
-
-    async def send(self, message: object) -> None:
-        try:
-            await self._stream.send_all(msgspec.json.encode(message) + b"\n")
-        except trio.BrokenResourceError:
-            pass  # `receive` is about to see the end
-
-    async def serve(self, worker: Worker) -> None:
-        """Answers until told to drain, or until the supervisor is gone."""
-        while (line := await self.receive()) is not None:
-            request = msgspec.json.decode(line, type=Request)
-            if request.do == "statistics":
-                await self.send({"re": request.ref, "statistics": worker.statistics()})
-            elif request.do == "drain":
-                await worker.drain(request.seconds)
-                return
-        await worker.abandon()
 
 
 async def serve(fd: int) -> None:

@@ -261,19 +261,12 @@ class Rosters:
 
     def typing(self, sender: str, to: str, is_on: bool) -> None:
         found = self._find(to)
-        if found is None or UserId(sender) not in self.audience(to):
-            return
-        for node in dict.fromkeys(node_of(place) for place in found[0].on.values()):
-            said = partial(_say_typing, UserId(to), UserId(sender), is_on)
-            self._database.publish(to, node, Published(to, None, b"", said=said))
+        if found is not None and UserId(sender) in self.audience(to):
+            self._database.say_typing(to, sender, is_on)
 
 
 def _say_told(user: UserId, to: list[UserId], told: Told, presence: Any) -> None:
     presence.on_told(user, to, told)
-
-
-def _say_typing(user: UserId, sender: UserId, is_on: bool, presence: Any) -> None:
-    presence.on_typing(user, sender, is_on=is_on)
 
 
 class NodeCircle:
@@ -285,6 +278,10 @@ class NodeCircle:
 
     def is_reachable(self, user: str) -> bool:
         return self._store.link_of(user).up
+
+    def is_lost(self, user: str) -> bool:
+        link = self._store.link_of(user)
+        return link.lost_lease and not link.up
 
     async def standing(self, user: UserId, other: UserId) -> Any:
         return await self._ask("standing", user, lambda rosters: rosters.standing(user, other))
@@ -316,6 +313,10 @@ class NodeCircle:
 
     async def audience(self, user: UserId) -> Any:
         return await self._ask("audience", user, lambda rosters: rosters.audience(user))
+
+    async def contacts_from(self, users: Sequence[UserId], beginning: str) -> list[UserId]:
+        found = [name for user in users for name in await self.audience(user)]
+        return [name for name in found if name.startswith(beginning)]
 
     async def whereabouts(
         self, users: Sequence[UserId], found: Callable[[UserId, Whereabouts], None], *, with_told: bool

@@ -13,16 +13,19 @@
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imserver.errors import ServiceError, Unavailable
+from imserver.errors import ImError, NotFound, ServiceError, Unavailable
 from imserver.model import Entry, GroupId, Place, Position, UserId
+from imserver.store.account_calls import Device, Login, Profile
 from imserver.store.calls import Attached
 from imserver.store.group_calls import Change
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
+from imserver.store.tries import Allowance
 from tests.model_circle import NodeCircle, Rosters
+from tests.model_conversations import Conversations, NodeConversations
 from tests.model_database import Account, Database, Published
 from tests.model_groups import GroupDatabase
 from tests.model_tasks import Question, Tasks
@@ -54,6 +57,7 @@ class Link:
     def __init__(self, node: "NodeStore", shard: int) -> None:
         self.node, self.shard = node, shard
         self.subscribed = self.up = True
+        self.lost_lease = False  # a test says so
         self.calls: deque[Call] = deque()  # without an answer
         self.executed = 0  # how many of them the store has done
         self.back: deque[tuple[Call | None, Any]] = deque()  # replies (of a call) and pushes on their way
@@ -127,6 +131,7 @@ class Link:
             if is_new:
                 self.node.listener.on_new_epoch(lambda user: self.node.link_of(user) is self)
             self.node.listener.on_link_up(lambda user: self.node.link_of(user) is self)
+            self.node.conversations.missed(lambda user: self.node.link_of(user) is self)
             for call in refused:
                 call.then(Unavailable("the store may have lost its newest entries; send again with the same id"))
             if self.node.presence is not None:
@@ -153,6 +158,7 @@ class World:
         """`reaches_both`: a single instance and no cluster, so that one call may concern two users."""
         self.database = Database(self._publish)
         self.database.rosters = Rosters(self.database)
+        self.database.conversations = Conversations(self.database)
         self.shards = shards
         self.reaches_both = reaches_both and shards == 1
         self.push_first = push_first
@@ -256,6 +262,7 @@ class NodeStore:
         self._held: list[Holdable] = []
         self.groups = NodeGroups(self)
         self.accounts = NodeAccounts(self)
+        self.conversations = NodeConversations(self)
 
     def listen(self, listener: Listener, presence: PresenceListener | None = None) -> None:
         self.listener, self.presence = listener, presence
@@ -265,7 +272,9 @@ class NodeStore:
 
     def hear(self, what: Published) -> None:
         assert self.listener is not None
-        if what.said is not None:
+        if what.marked is not None:
+            self.conversations.hear(what.marked)
+        elif what.said is not None:
             what.said(self.presence)
         elif what.entry is None:
             self.listener.on_expelled(UserId(what.user), Place(what.origin), what.why)
@@ -344,6 +353,10 @@ class NodeStore:
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
         self._call("read", user, lambda database: database.read(user, after, count), then, writes=False)
 
+    async def read_on(self, user: UserId, after: Position, count: int) -> list[Entry]:
+        found: list[Entry] = await self._ask("read", user, lambda database: database.read(user, after, count))
+        return found
+
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
         found: list[Entry] = await self._ask(
             "read_back", user, lambda database: database.read_back(user, before, count)
@@ -378,6 +391,7 @@ class NodeAccounts:
 
     def __init__(self, store: NodeStore) -> None:
         self._store = store
+        self.tries = NodeTries(store)
 
     async def register(self, user: UserId, password_hash: str) -> None:
         await self._store._ask("register", user, lambda database: database.register(user, password_hash))
@@ -386,11 +400,65 @@ class NodeAccounts:
         known: str | None = await self._store._ask("password_hash", user, lambda database: database.password_hash(user))
         return known
 
+    async def set_password(self, user: UserId, old: str, new: str, revoking: Login | None) -> None:
+        await self._store._ask("set_password", user, lambda database: database.set_password(user, old, new, revoking))
+
+    async def revoke(self, user: UserId, device: str | None, asking: Login) -> None:
+        await self._store._ask("revoke", user, lambda database: database.revoke(user, device, asking))
+
+    async def erase(self, user: UserId, asking: Place) -> None:
+        """In one step, what others have of it left out: tests/store looks at those."""
+        await self._store._ask("erase", user, lambda database: database.erase(user, asking))
+
+    async def devices(self, user: UserId) -> list[Device]:
+        known: list[Device] = await self._store._ask("devices", user, lambda database: database.devices(user))
+        return known
+
+    async def name_device(self, user: UserId, device: str, name: str) -> None:
+        await self._store._ask("name_device", user, lambda database: database.name_device(user, device, name))
+
+    async def set_profile(self, user: UserId, fields: Mapping[str, str]) -> int:
+        version: int = await self._store._ask("set_profile", user, lambda database: database.set_profile(user, fields))
+        return version
+
+    async def profile(self, user: UserId, viewer: UserId) -> Profile:
+        known: Profile = await self._store._ask("profile", user, lambda database: database.profile(user, viewer))
+        return known
+
+    async def profiles(self, users: Sequence[UserId], viewer: UserId) -> list[Profile | ImError]:
+        known: list[Profile | ImError] = []
+        for user in users:
+            try:
+                known.append(await self.profile(user, viewer))
+            except NotFound as error:
+                known.append(error)
+        return known
+
+    async def names_from(self, beginning: str, most: int) -> list[UserId]:
+        names: list[UserId] = await self._store._ask(
+            "names_from", "", lambda database: [UserId(name) for name in database.names_from(beginning)[:most]]
+        )
+        return names
+
     async def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
         known: dict[str, str] = await self._store._ask(
             "signing_keys", "", lambda database: database.signing_keys(key_id, secret)
         )
         return known
+
+
+class NodeTries:
+    """The interface of `imserver.store.tries.Tries`; an hour never ends."""
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+
+    async def spend(self, allowance: Allowance) -> float:
+        wait: float = await self._store._ask("try", allowance.who, lambda database: database.spend(allowance))
+        return wait
+
+    def forgive(self, allowance: Allowance) -> None:
+        self._store._call("forgive", allowance.who, lambda database: database.forgive(allowance), _ignore)
 
 
 class NodeGroups:
@@ -408,8 +476,11 @@ class NodeGroups:
         origin: bytes,
         then: Then,
         again: int = 0,
+        mentions: Sequence[str] = (),
     ) -> None:
-        self._call("append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again), then)
+        self._call(
+            "append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again, mentions), then
+        )
 
     async def create(self, group: GroupId, owner: str, token: str, content: bytes, fields: dict[str, Any]) -> Any:
         return await self._ask("create", group, lambda it: it.create(group, owner, token, content, fields))
@@ -430,6 +501,9 @@ class NodeGroups:
     def follow(self, group: GroupId, user: str, cursor: Position, most: int, then: Then) -> None:
         node = self._store.node
         self._call("follow", group, lambda it: it.follow(group, node, user, cursor, most), then)
+
+    def typing(self, sender: UserId, group: GroupId, most: int, *, is_on: bool) -> None:
+        self._call("typing", group, lambda it: it.typing(sender, group, most, is_on), _ignore)
 
     def follow_again(self, group: GroupId, then: Then) -> None:
         node = self._store.node

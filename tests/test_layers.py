@@ -56,7 +56,8 @@ ALLOWED = {
         "imserver.errors",
         "imserver.model",
         "imserver.observe",
-        "imserver.protocol.groups",  # a table: who may do what
+        "imserver.protocol.contacts",  # tables: what an event does to the switches of a relation
+        "imserver.protocol.groups",  # and who may do what
     ),
     "imserver.wire": (
         "imserver.config",
@@ -69,6 +70,15 @@ ALLOWED = {
     ),
     "imserver.observe": ("imserver.config", "imserver.endpoints", "imserver.errors"),
     "imserver.security": ("imserver.config", "imserver.errors", "imserver.model"),
+    "imserver.hooks": (
+        "imclient",  # a client like any other
+        "imserver.__version__",
+        "imserver.endpoints",
+        "imserver.errors",
+        "imserver.model",
+        "imserver.observe",
+        "imserver.supervisor.sockets",  # of the admin port
+    ),
     "imclient": ("imserver.errors", "imserver.model", "imserver.protocol"),
 }
 

@@ -2,7 +2,7 @@
 
 The path of a message that is sent:
 
-    client.Client.send          what the application calls
+    client.Client.send          what the application calls, and waits for (`inbox`)
     core.Replica                what the protocol makes of it; sans-IO, with
         outbox, confirming      the messages without an answer, and the answers
         entries, reader, cursor what has been received, what is missing, what is acknowledged
@@ -11,25 +11,33 @@ The path of a message that is sent:
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
-Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
-`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `connecting` (`connect` and
-`register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
+Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events), `answers`,
+`people` (contacts and presence), `groups`, `account`, `conversations` (marks, unread messages), `profile` (what is
+remembered on disk), `connecting` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `chat_people`,
+`chat_groups`, `chat_marks`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, confirming, core, cursor, entries, errors, events, handshake, journal, keepalive,
-outbox, people, reader, said and stages import neither anyio nor sockets; nothing imports the server but
-`imserver.protocol`, `imserver.model` and `imserver.errors`.
+The rule of imports: address, answers, backoff, confirming, conversations, core, cursor, entries, errors, events,
+handshake, journal, keepalive, outbox, people, reader, said and stages import neither anyio nor sockets; nothing imports
+the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
-from imclient.client import Client, Inbox, Notice
+from imclient.account import Account
+from imclient.client import Client
 from imclient.connecting import connect, register
+from imclient.conversations import Conversation, Conversations
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
+    Arranged,
     Contact,
+    ConversationsOutdated,
+    Delivered,
     Disconnected,
     GroupChanged,
     Message,
+    Notice,
     Page,
     Presence,
+    Read,
     Regressed,
     SendFailed,
     Sent,
@@ -38,8 +46,9 @@ from imclient.events import (
     Typing,
     Welcomed,
 )
-from imclient.file import Conversation
+from imclient.file import LocalConversation
 from imclient.groups import Groups
+from imclient.inbox import Inbox
 from imclient.keeping import Local
 from imclient.people import People
 from imclient.profile import Profile
@@ -62,8 +71,13 @@ from imserver.errors import (
     TooLarge,
     Unavailable,
 )
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
+from imserver.protocol.pushes import Device, FoundUser, FoundUsers, ProfileList, ProfileShown
 
 __all__ = [
+    "Account",
+    "Arranged",
+    "Attachment",
     "BadCredentials",
     "BadRequest",
     "Blocked",
@@ -72,14 +86,23 @@ __all__ = [
     "ConnectionLost",
     "Contact",
     "Conversation",
+    "Conversations",
+    "ConversationsOutdated",
+    "Delivered",
+    "Device",
     "Disconnected",
+    "Encrypted",
     "Exists",
     "ExpiredToken",
+    "FoundUser",
+    "FoundUsers",
     "GroupChanged",
     "Groups",
     "ImError",
     "Inbox",
     "Local",
+    "LocalConversation",
+    "Location",
     "Message",
     "NotAllowed",
     "NotFound",
@@ -89,7 +112,11 @@ __all__ = [
     "People",
     "Presence",
     "Profile",
+    "ProfileList",
+    "ProfileShown",
     "RateLimited",
+    "Read",
+    "Reference",
     "Regressed",
     "RequestError",
     "SendFailed",

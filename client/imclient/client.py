@@ -2,38 +2,42 @@
 
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Unpack
 
 import anyio
 import msgspec
 
+from imclient.account import Account
 from imclient.backoff import Backoff
+from imclient.conversations import Conversations
 from imclient.core import Replica
 from imclient.courier import LEAVE_SECONDS, Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
     Answered,
     Contact,
+    ConversationsOutdated,
     Disconnected,
     Ended,
+    Entry,
     Event,
     GroupChanged,
     Message,
+    Notice,
     Page,
-    Presence,
-    Regressed,
+    Reconnect,
     SendFailed,
     Sent,
     Synced,
     Truncated,
-    Typing,
-    Welcomed,
 )
 from imclient.groups import Groups
+from imclient.inbox import Answer, Inbox
 from imclient.journal import Journal
 from imclient.keeping import Keeper, Local
+from imclient.outbox import Extras
 from imclient.people import People
 from imclient.stages import State
 from imclient.wire import Wire
@@ -41,23 +45,7 @@ from imserver.errors import BadFrame, BadRequest, ImError, SetupError
 from imserver.model import parse_address
 from imserver.protocol.commands import Command, History, Ping
 
-Notice = (
-    Message
-    | GroupChanged
-    | Contact
-    | Presence
-    | Typing
-    | Sent
-    | SendFailed
-    | Synced
-    | Truncated
-    | Regressed
-    | Welcomed
-    | Disconnected
-)
-MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
-
-T = TypeVar("T")
+MOST_WAITING = 10_000  # notices that nobody takes; entries are bounded in bytes, by the reader
 
 
 class Client:
@@ -71,11 +59,13 @@ class Client:
         tell = self._on_events if keeper is None else keeper.tell
         self._courier = Courier(replica, open_wire, Backoff(random.random), tell)
         self._inbox: deque[Notice] = deque()
-        self._answers: dict[str | int, _Answer] = {}
+        self._answers: dict[str | int, Answer] = {}
         self._failure: ImError | None = None
         self._news = anyio.Event()
         self.groups = Groups(self._ask)
         self.people = People(self._ask, Journal() if keeper is None else keeper.journal)
+        self.conversations = Conversations(self.user, self._ask)
+        self.account = Account(self._ask)
         if keeper is not None:
             keeper.start(replica, self._on_kept)
             self.people.restore(keeper.saved.contacts)
@@ -135,17 +125,31 @@ class Client:
 
     # -- sending and asking
 
-    async def send(self, to: str, body: str | dict[str, Any]) -> Sent:
+    async def send(
+        self,
+        to: str,
+        body: str | dict[str, Any],
+        *,
+        id: str | None = None,
+        again: bool = False,
+        **extras: Unpack[Extras],
+    ) -> Sent:
         """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
+
+        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`, and
+        `mentions` in a group.
 
         Lost connections and errors that the server calls passing are waited out, and the message is repeated under
         its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated
         until the server has answered, since it may be stored already.
 
+        `id`: 1 to 64 printable ASCII characters, another for each message of this device; the default is a new one.
+        `again`: it may have been sent under this id by an earlier run; it is stored once all the same.
+
         Raises BadRequest, NotFound, Blocked, TooLarge and whatever else the server refuses it with, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body)
+        id = self._replica.send(to, body, id=id, again=again, **extras)
         try:
             sent: Sent = await self._answer(id)
         except anyio.get_cancelled_exc_class():
@@ -153,23 +157,33 @@ class Client:
             raise
         return sent
 
-    def send_nowait(self, to: str, body: str | dict[str, Any]) -> str:
+    def send_nowait(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> str:
         """Queues a message and returns its id; `events` tells what becomes of it (`Sent` or `SendFailed`).
 
         The queue is not bounded: look at `unsent`. Raises BadRequest, TooLarge, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body)
+        id = self._replica.send(to, body, **extras)
         self._courier.wake()
         return id
 
-    async def queue(self, to: str, body: str | dict[str, Any]) -> str:
+    async def queue(
+        self,
+        to: str,
+        body: str | dict[str, Any],
+        *,
+        id: str | None = None,
+        again: bool = False,
+        **extras: Unpack[Extras],
+    ) -> str:
         """As `send_nowait`, and with a store the message is in the file when it returns.
 
         Then it is sent, once and in its turn, even if this program ends now: by the next one with that file. May raise
         SetupError.
         """
-        id = self.send_nowait(to, body)
+        self._check()
+        id = self._replica.send(to, body, id=id, again=again, **extras)
+        self._courier.wake()
         if self._keeper is not None:
             await self._keeper.flush()
         return id
@@ -205,7 +219,7 @@ class Client:
 
     async def _answer(self, key: str | int) -> Any:
         self._courier.wake()
-        self._answers[key] = answer = _Answer()
+        self._answers[key] = answer = Answer()
         try:
             return await answer.wait()
         finally:
@@ -213,21 +227,26 @@ class Client:
 
     # -- receiving
 
-    def messages(self, *, auto_ack: bool = True) -> "Inbox[Message]":
+    def messages(self, *, auto_ack: bool = True) -> Inbox[Message]:
         """All messages that come, in their order, those from the user's other devices too; for one consumer.
 
         A message is acknowledged when the next one is asked for: a program that dies before gets it again. Without
         `auto_ack`, call `ack`. Raises what has ended the session, once there is nothing left to give.
         """
-        return Inbox(self, Message, auto_ack=auto_ack)
+        return Inbox(self.take, self.ack if auto_ack else None, Message)
 
-    def events(self, *, auto_ack: bool = True) -> "Inbox[Notice]":
-        """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`."""
-        return Inbox(self, Notice, auto_ack=auto_ack)
+    def events(self, *, auto_ack: bool = True) -> Inbox[Notice]:
+        """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`.
 
-    def ack(self, message: Message) -> None:
-        """The application is done with this message and all before it in its log: they need not be given again."""
-        self._courier.obey(self._replica.keep(message, anyio.current_time()))
+        Other entries of logs (`GroupChanged`, `Contact`, a `Truncated` with a count) are acknowledged as messages are.
+        """
+        return Inbox(self.take, self.ack if auto_ack else None, Notice)
+
+    def ack(self, entry: Entry) -> None:
+        """The application is done with this entry and all before it in its log: they need not be given again."""
+        if isinstance(entry, Truncated) and not entry.count:
+            return  # it is no entry: `at` is that of the next one
+        self._courier.obey(self._replica.keep(entry, anyio.current_time()))
         self._courier.wake()
         if self._keeper is not None:
             self._keeper.wake()
@@ -246,24 +265,29 @@ class Client:
 
     def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
         for event in events:
+            self._on_event(event)
             if not isinstance(event, Disconnected):
                 self.people.on_event(event)
-            match event:
-                case Answered():
-                    self._give(event.ref, event.content)
-                case Sent() if event.id in self._answers:
-                    self._give(event.id, event)
-                case SendFailed() if event.id in self._answers:
-                    self._give(event.id, event.error)
-                case Ended():
-                    self._end(event.error)
-                case Message():
-                    self._inbox.append(event)
-                case GroupChanged() | Contact() | Presence() | Typing():
-                    self._note(event)
-                case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
-                    self._note(event)
+                if self.conversations.on_event(event):
+                    self._note(ConversationsOutdated())
         self._tell_news()
+
+    def _on_event(self, event: Event | Disconnected) -> None:
+        match event:
+            case Answered():
+                self._give(event.ref, event.content)
+            case Sent() if event.id in self._answers:
+                self._give(event.id, event)
+            case SendFailed() if event.id in self._answers:
+                self._give(event.id, event.error)
+            case Ended():
+                self._end(event.error)
+            case Message() | GroupChanged() | Contact() | Truncated():
+                self._inbox.append(event)
+            case Reconnect() | ConversationsOutdated():
+                pass  # the courier's; and of what is outdated `conversations` says when it is news
+            case _:
+                self._note(event)
 
     def _note(self, event: Notice) -> None:
         if isinstance(event, Synced):
@@ -316,41 +340,3 @@ class Client:
                 await self._keeper.flush()
         await self._courier.leave()
         self._on_events([Ended(ConnectionLost("the client was closed"))])
-
-
-class _Answer:
-    """What somebody waits for."""
-
-    def __init__(self) -> None:
-        self._came = anyio.Event()
-        self._content: Any = None
-
-    def give(self, content: object) -> None:
-        self._content = content
-        self._came.set()
-
-    async def wait(self) -> Any:
-        await self._came.wait()
-        if isinstance(self._content, ImError):
-            raise self._content.with_traceback(None)
-        return self._content
-
-
-class Inbox(AsyncIterator[T], Generic[T]):
-    """An iterator over what comes to a client; see `Client.messages`."""
-
-    def __init__(self, client: Client, kind: Any, *, auto_ack: bool) -> None:
-        self._client = client
-        self._kind = kind
-        self._auto_ack = auto_ack
-        self._given: Message | None = None
-
-    async def __anext__(self) -> T:
-        if self._given is not None and self._auto_ack:
-            self._client.ack(self._given)
-        self._given = None
-        while not isinstance(event := await self._client.take(), self._kind):
-            pass
-        if isinstance(event, Message):
-            self._given = event
-        return event  # type: ignore[no-any-return]

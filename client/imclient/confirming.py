@@ -72,9 +72,22 @@ class Confirming:
 
     def _message(self, item: Item, log: str, stored: _Stored) -> Message:
         """As it stands in the log."""
-        who = self._identity
+        who, said = self._identity, item.command()
         return Message(
-            at=stored.at, sender=who.user, device=who.device, to=item.to, id=item.id, body=item.body(), log=log
+            at=stored.at,
+            sender=who.user,
+            device=who.device,
+            to=item.to,
+            id=item.id,
+            body=msgspec.json.decode(said.body),
+            log=log,
+            prev=stored.prev,
+            reply=said.reply,
+            forwarded=said.forwarded,
+            attachment=said.attachment,
+            location=said.location,
+            encrypted=said.encrypted,
+            mentions=said.mentions,
         )
 
     def show_sent(self, id: str, at: str, now: float) -> list[Event]:

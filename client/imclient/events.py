@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from imserver.errors import ImError
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
 from imserver.protocol.pushes import GroupPush
 
 OWN_LOG = ""  # the user's own log, where logs are named
@@ -28,6 +29,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     log: str = OWN_LOG
     prev: str | None = None  # the position before it in its log, where the server tells it
     bot: bool = False  # the sender is one
+    reply: Reference | None = None  # what it answers
+    forwarded: Reference | None = None  # whose words these are
+    attachment: Attachment | None = None
+    location: Location | None = None
+    encrypted: Encrypted | None = None
+    mentions: list[str] | None = None  # members of the group that are addressed
+
+    @property
+    def reference(self) -> Reference:
+        """What names it in replies, on both sides."""
+        return Reference(self.sender, self.device, self.id)
 
     @property
     def sent_at(self) -> datetime:
@@ -73,7 +85,7 @@ class SendFailed(msgspec.Struct, frozen=True):
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True):
-    """How the user stands to another one: told when it changes, and by the list of contacts.
+    """How the user stands to another one: an entry of the own log when it changes; also told by the list of contacts.
 
     `state`: "asked" (by this user), "asking", "mutual", "none". `quiet`: asks, and was never known before. `name` and
     `groups`: what this user calls it.
@@ -86,6 +98,8 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     name: str | None = None
     groups: tuple[str, ...] = ()
+    at: str = ""  # empty in the list
+    log: str = OWN_LOG
 
     @property
     def is_known(self) -> bool:
@@ -103,10 +117,50 @@ class Presence(msgspec.Struct, frozen=True):
 
 
 class Typing(msgspec.Struct, frozen=True):
-    """A contact types to this user, or has stopped; forget it after 6 seconds."""
+    """A contact types to this user, or a member in a group, or has stopped; forget it after 6 seconds.
+
+    `to`: this user, or the group.
+    """
 
     sender: str
+    to: str
     on: bool
+
+
+class Read(msgspec.Struct, frozen=True, kw_only=True):
+    """`by` (the partner, or this user elsewhere) has read the conversation with `partner`, as `by` sees it.
+
+    `upto`: a position in the log of `by`, or of the group. `device`, `id`: of the newest message up to there that the
+    other one has sent; None where nobody is to know.
+    """
+
+    by: str
+    partner: str
+    upto: str
+    device: str | None = None
+    id: str | None = None
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """What this user sent to `by`, up to the message `id` of `device`, has come to a device there. `upto`: as above."""
+
+    by: str
+    upto: str
+    device: str
+    id: str
+
+
+class Arranged(msgspec.Struct, frozen=True, kw_only=True):
+    """This user has muted, pinned or archived a conversation, or not any more: on another device."""
+
+    partner: str
+    muted: bool = False
+    pinned: bool = False
+    archived: str | None = None
+
+
+class ConversationsOutdated(msgspec.Struct, frozen=True):
+    """What `Client.conversations` knows is behind: call its `refresh`."""
 
 
 class Welcomed(msgspec.Struct, frozen=True):
@@ -126,11 +180,13 @@ class Truncated(msgspec.Struct, frozen=True):
     """Entries of `log` between the last one given and `at` are not to be had any more.
 
     With `count` they are (so many, or more): a group said too much for all of it to be sent; `history` has it.
+    `mentioned`: position of the newest of these that mentions this user.
     """
 
     at: str
     log: str = OWN_LOG
     count: int = 0
+    mentioned: str | None = None
 
 
 class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +201,7 @@ class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):
     change: str
     user: str | None = None
     by: str | None = None
+    quiet: bool = False  # `by` is a stranger: to be shown without a sound
     role: str | None = None
     name: str | None = None
     topic: str | None = None
@@ -159,6 +216,7 @@ def group_changed(push: GroupPush, me: str) -> GroupChanged:
         change=push.change,
         user=push.user if push.log else me,
         by=push.by,
+        quiet=push.quiet,
         role=push.role,
         name=push.name,
         topic=push.topic,
@@ -205,12 +263,15 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 People = Contact | Presence | Typing
+Entry = Message | GroupChanged | Contact | Truncated  # what is acknowledged: see `Client.ack`
+Marks = Read | Delivered | Arranged | ConversationsOutdated
 Event = (
     Message
     | GroupChanged
     | Sent
     | SendFailed
     | People
+    | Marks
     | Welcomed
     | Synced
     | Truncated
@@ -218,4 +279,23 @@ Event = (
     | Answered
     | Reconnect
     | Ended
+)
+# What an application may hear of.
+Notice = (
+    Message
+    | GroupChanged
+    | Contact
+    | Presence
+    | Typing
+    | Read
+    | Delivered
+    | Arranged
+    | ConversationsOutdated
+    | Sent
+    | SendFailed
+    | Synced
+    | Truncated
+    | Regressed
+    | Welcomed
+    | Disconnected
 )

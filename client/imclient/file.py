@@ -46,7 +46,7 @@ CREATE TABLE contacts (user TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROW
 """
 
 
-class Conversation(msgspec.Struct, frozen=True):
+class LocalConversation(msgspec.Struct, frozen=True):
     """With a user or a group, and the newest message of it that the file has."""
 
     partner: str
@@ -214,7 +214,8 @@ class File:
             case Queued():
                 row = (change.number, change.id, change.to, change.frame, change.is_confirmed)
                 self._sqlite.execute("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?)", row)
-                self._note_run(change.id.rpartition("-")[0])
+                if change.run is not None:
+                    self._note_run(change.run)
             case Unqueued():
                 self._sqlite.execute("DELETE FROM outbox WHERE id = ?", (change.id,))
             case Listed():
@@ -275,13 +276,13 @@ class File:
         more = len(rows) > limit
         return Page(messages, more, messages[0].at if more else None, local=True)
 
-    def conversations(self) -> list[Conversation]:
+    def conversations(self) -> list[LocalConversation]:
         """The last one to be talked in first."""
         with self._turn_taken():
             partners = self._sqlite.execute(
                 "SELECT DISTINCT partner FROM entries WHERE partner IS NOT NULL AND NOT is_lost"
             ).fetchall()
-            found = [Conversation(partner, self._page(partner, None, 1).messages[0]) for (partner,) in partners]
+            found = [LocalConversation(partner, self._page(partner, None, 1).messages[0]) for (partner,) in partners]
         return sorted(found, key=lambda conversation: _order(conversation.last.at), reverse=True)
 
 

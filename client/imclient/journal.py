@@ -7,9 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from imclient.events import Contact, GroupChanged, Message
-
-Entry = Message | GroupChanged | Contact
+from imclient.events import Contact, Entry
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -36,6 +34,7 @@ class Queued(msgspec.Struct, frozen=True):
     to: str
     frame: bytes
     is_confirmed: bool = False  # the application knows that it is stored; it is sent again all the same
+    run: str | None = None  # that made the id; None where it is known, or the application chose the id
 
 
 class Unqueued(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from imclient.core import Replica
 from imclient.events import Disconnected, Event, Page
-from imclient.file import Conversation, File, Saved
+from imclient.file import File, LocalConversation, Saved
 from imclient.journal import Change, Journal
 from imclient.outbox import Outbox
 from imclient.reader import Reader
@@ -132,7 +132,7 @@ class Local:
     def __init__(self, file: File) -> None:
         self._file = file
 
-    async def conversations(self) -> list[Conversation]:
+    async def conversations(self) -> list[LocalConversation]:
         """All of which there is a message, the last one to be talked in first."""
         return await anyio.to_thread.run_sync(self._file.conversations)
 

@@ -10,20 +10,32 @@ it, and it goes to the head of its conversation again, before anything newer. Th
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
 from imclient.journal import Journal, Queued, Unqueued
-from imserver.errors import TooLarge
-from imserver.model import parse_address
+from imserver.errors import BadRequest, TooLarge
+from imserver.model import parse_address, parse_message_id
 from imserver.protocol import codec
 from imserver.protocol.commands import Send
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
 
 MAX_FRAME = 65536  # bytes; until the server has said
 KEPT_SECONDS = 60.0
 MOST_KEPT, MOST_KEPT_BYTES = 10_000, 8 * 1024 * 1024  # the oldest go first
 _FLAG_BYTES = len(b',"again":true')  # may be added to a frame
+
+
+class Extras(TypedDict, total=False):
+    """What a message may have beside its body."""
+
+    reply: Reference  # what it answers
+    forwarded: Reference  # whose words these are
+    attachment: Attachment
+    location: Location
+    encrypted: Encrypted
+    mentions: list[str]  # members of the group that are addressed
 
 
 class Item:
@@ -63,10 +75,19 @@ class Item:
         self.is_flagged = True
         self.frame = codec.encode_command(msgspec.structs.replace(codec.decode_command(self.frame), again=True))
 
-    def body(self) -> Any:
-        command = codec.decode_command(self.frame)
-        assert isinstance(command, Send)
-        return msgspec.json.decode(command.body)
+    def command(self) -> Send:
+        return _send_of(self.frame)
+
+
+def _check_extras(frame: bytes) -> None:
+    """As the server does. Raises BadRequest."""
+    _send_of(frame).checked_extras()
+
+
+def _send_of(frame: bytes) -> Send:
+    command = codec.decode_command(frame)
+    assert isinstance(command, Send)
+    return command
 
 
 class Outbox:
@@ -96,8 +117,8 @@ class Outbox:
         return not self._items
 
     def has_made(self, id: str) -> bool:
-        """The id is of a message that was once in this outbox."""
-        return id.rpartition("-")[0] in self._runs
+        """The id is of a message that was once in this outbox; where the application chose it, in the last minute."""
+        return id.rpartition("-")[0] in self._runs or id in self._items or any(item.id == id for item in self._kept)
 
     def restore(self, messages: Iterable[Queued], runs: Iterable[str]) -> None:
         """What earlier runs have left, in order. Any of them may have been sent, long ago; so the server is told."""
@@ -112,23 +133,30 @@ class Outbox:
 
     # -- in and out
 
-    def add(self, to: str, body: str | dict[str, Any]) -> str:
-        """A new message; returns its id. Raises BadRequest (a bad name, text that can't be carried) and TooLarge."""
+    def add(
+        self, to: str, body: str | dict[str, Any], extras: Extras, *, id: str | None = None, again: bool = False
+    ) -> str:
+        """A new message; returns its id. `again`: it may be stored, since an earlier run sent it under this id.
+
+        Raises BadRequest (a bad name or id, text that can't be carried; an id that is on its way) and TooLarge.
+        """
         address = parse_address(to)
         codec.check_text(body, "body")
-        id = f"{self._run}-{self._count + 1}"
-        item = Item(
-            self._last_number + 1,
-            id,
-            address,
-            codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body))),
-        )
+        run = None if id is not None else self._run
+        id = f"{self._run}-{self._count + 1}" if id is None else parse_message_id(id)
+        if id in self._items:
+            raise BadRequest(f"id: {id!r} is of a message that is on its way")
+        frame = codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body), **extras))
+        if extras:
+            _check_extras(frame)
+        item = Item(self._last_number + 1, id, address, frame)
         if len(item.frame) + _FLAG_BYTES > self.max_frame:
             raise self._too_large(item)
+        item.may_be_stored = again
         self._count += 1
         self._last_number += 1
         self._append(item)
-        self._note(item)
+        self._note(item, run)
         return id
 
     @property
@@ -144,8 +172,8 @@ class Outbox:
         self._items[item.id] = item
         self._conversations.setdefault(item.to, deque()).append(item)
 
-    def _note(self, item: Item) -> None:
-        self._journal.add(Queued(item.number, item.id, item.to, item.frame, item.is_confirmed))
+    def _note(self, item: Item, run: str | None = None) -> None:
+        self._journal.add(Queued(item.number, item.id, item.to, item.frame, item.is_confirmed, run))
 
     def remove(self, id: str) -> Item | None:
         """Takes out what has been answered for; None where it is not there (any more)."""

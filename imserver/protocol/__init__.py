@@ -5,6 +5,8 @@
     commands     what a client may ask: one row per command
     pushes       what the server says unasked, and the replies' contents
     lifecycle    the states of a session, as a literal table
+    extras       what a message may have beside its body
+    text         which characters text may have
     contacts     the states of contacts, likewise
     presence     what several devices show together
     limits       token buckets

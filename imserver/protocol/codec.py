@@ -16,8 +16,10 @@ from imserver.protocol.commands import (
     Command,
     ContactAdd,
     ContactSet,
+    DeviceSet,
     GroupCreate,
     GroupSet,
+    ProfileSet,
     Ref,
     Send,
     SetPresence,
@@ -28,6 +30,7 @@ from imserver.protocol.pushes import (
     Bye,
     ErrorPush,
     Failure,
+    LogPage,
     Page,
     Push,
     Reply,
@@ -35,6 +38,7 @@ from imserver.protocol.pushes import (
     Shared,
     UnknownPush,
 )
+from imserver.protocol.text import check_text
 
 # Union[...] over a tuple made at run time has no operator form.
 _commands: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Union[tuple(COMMANDS)])  # noqa: UP007
@@ -45,15 +49,15 @@ _pushes = msgspec.json.Decoder(AnyPush)
 # What may stand in a JSON string and yet is nothing that XML 1.0 can carry: a character that is escaped, or one of two
 # non-characters as it is (a plain control character is no JSON). Neither is common, so the slow look behind is rare.
 _NON_CHARACTER = re.compile(rb"\xef\xbf[\xbe\xbf]")
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_ENDS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
-MAX_DEPTH = 64
 # The fields of other commands that are text.
 _TEXTS: dict[type[Command], tuple[str, ...]] = {
     ContactAdd: ("note",),
     ContactSet: ("name", "groups"),
+    DeviceSet: ("name",),
     GroupCreate: ("name", "topic"),
     GroupSet: ("name", "topic"),
+    ProfileSet: ("name", "avatar", "about"),
     SetPresence: ("status",),
 }
 
@@ -145,23 +149,6 @@ def checked_body(body: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(raw.translate(_LINE_ENDS_TO_SPACES)) if b"\n" in raw or b"\r" in raw else body
 
 
-def check_text(value: object, field: str, depth: int = MAX_DEPTH) -> None:
-    """Raises BadRequest that names `field` where a string in `value` has a character that XML 1.0 can't carry."""
-    if depth == 0:
-        raise BadRequest(f"{field}: nested more than {MAX_DEPTH} deep")
-    if isinstance(value, str):
-        found = _NOT_XML.search(value)
-        if found is not None:
-            raise BadRequest(f"{field}: the character U+{ord(found.group()):04X} is not allowed in text")
-    elif isinstance(value, list):
-        for item in value:
-            check_text(item, field, depth - 1)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            check_text(key, field, depth - 1)
-            check_text(item, field, depth - 1)
-
-
 def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
     if type(content) is Sent:  # with every message
         if content.prev is None:
@@ -171,6 +158,8 @@ def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
     if type(content) is Page:
         entries = [msgspec.Raw(encode_entry(entry)) for entry in content.messages]
         content = _PageOnTheWire(entries, content.more, content.next)
+    if type(content) is LogPage:
+        content = LogPage([msgspec.Raw(encode_entry(entry)) for entry in content.entries], content.next)
     return b'{"re":%b,"ok":%b}' % (_encoder.encode(ref), _encoder.encode(content))
 
 

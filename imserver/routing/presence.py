@@ -1,4 +1,4 @@
-"""Presence and typing: who shows what to whom, and since when. Never logged, and the first that waits under load.
+"""Presence: who shows what to whom, and since when. Never logged, and the first that waits under load.
 
 What contacts are to be told of a user stands in the store (`told`) and follows, in one atomic step (`settle`), what the
 user's devices show. Whoever changed it then tells: it looks where the contacts are, and publishes one message for each
@@ -21,12 +21,13 @@ from math import inf
 from typing import NamedTuple
 
 from imserver.errors import ImError
-from imserver.model import DeviceId, UserId, parse_address
+from imserver.model import DeviceId, UserId
 from imserver.observe.log import get_logger
-from imserver.protocol.commands import SetPresence, Typing
+from imserver.protocol.commands import SetPresence
 from imserver.protocol.overload import Level, level_of
 from imserver.protocol.presence import REACHABILITY
-from imserver.protocol.pushes import EMPTY, PresencePush, Shared, TypingPush
+from imserver.protocol.pushes import EMPTY, PresencePush, Shared
+from imserver.routing.typing import TypingNotices
 from imserver.session.context import Context
 from imserver.session.session import Session
 from imserver.store.circle_calls import OFFLINE, Extent, Settled, Shown, Told, Whereabouts
@@ -49,11 +50,12 @@ _NEVER = _Gone(inf, inf)
 
 
 class Presence:
-    """Handlers of `presence` and `typing`; the rest is told by sessions and the store."""
+    """Handler of `presence`; the rest is told by sessions and the store."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._circle = context.store.circle
+        self.typing = TypingNotices(context)
         self._gone: dict[tuple[UserId, DeviceId], _Gone] = {}  # in the order in which they are due
         self._unsettled: dict[UserId, None] = {}  # what contacts are told may be behind
         self._outdated: dict[Session, None] = {}  # may have missed something
@@ -67,13 +69,6 @@ class Presence:
         settled = await self._circle.settle(session.user, ORDER, shown=shown)
         session.reply(command.ref, EMPTY)
         await self._tell_or_later(session.user, settled)
-
-    def typing(self, session: Session, command: Typing) -> None:
-        """To contacts only: that somebody types is presence, too. Nobody learns whether it was passed on."""
-        to = parse_address(command.to)
-        if not to.startswith("#"):
-            self._circle.typing(session.user, UserId(to), is_on=command.on)
-        session.reply(command.ref, EMPTY)
 
     def _is_strained(self) -> bool:
         """Whether what is to be told waits, since more important things do."""
@@ -126,7 +121,14 @@ class Presence:
             self._wait(user, device, _Gone(gone.since, now + RETRY_SECONDS))
 
     async def clear(self, user: UserId, node: str) -> None:
-        """The node is dead, or has left this to others. Raises ServiceError: then it is done again."""
+        """The node is dead, or has left this to others. Raises ServiceError: then it is done again.
+
+        Or it is this one, which had lost its lease and has it again. Its sessions went a moment ago, and come back.
+        """
+        if node == self._context.store.node:
+            now = self._context.clock.now
+            self._wait(user, DeviceId(f"={node}"), _Gone(now, now + self._context.settings.presence_grace_seconds))
+            return
         settled = await self._circle.settle(user, ORDER, f"={node}")
         if settled is not None and settled.is_news:
             await self._tell_all(user)
@@ -208,11 +210,8 @@ class Presence:
         else:
             session.channel.share(push)
 
-    def on_typing(self, user: UserId, sender: UserId, *, is_on: bool) -> None:
-        push = Shared(TypingPush(sender=sender, to=user, on=is_on))
-        for session in self._context.registry.sessions_of(user):
-            if session.channel.out_bytes <= self._context.settings.out_buffer_bytes:
-                session.channel.share(push)
+    def on_typing(self, to: str, sender: UserId, *, is_on: bool) -> None:
+        self.typing.hear(to, sender, is_on=is_on)
 
     def _show_to(self, session: Session, contact: UserId, told: Told, *, even_offline: bool) -> None:
         if even_offline or told.show != OFFLINE.show:
@@ -227,6 +226,7 @@ class Presence:
 
     def tick(self, now: float) -> None:
         """Once a second."""
+        self.typing.tick()
         while self._has_work(now) and self._workers < _MOST_WORKERS:
             self._workers += 1
             self._start(self._work)
@@ -265,13 +265,18 @@ class Presence:
         return user not in self._unsettled
 
     async def _refresh(self, session: Session) -> bool:
-        """The session hears of all its contacts anew. Nobody knows of those whose shard is out of reach: offline."""
+        """The session hears of all its contacts anew.
+
+        Those whose shard is out of reach stay as they were, until the lease there is lost: then nobody knows of them.
+        Both ends of that (`missed`) bring the session here again.
+        """
         show = partial(self._show_to, session, even_offline=True)
         try:
             contacts = await self._circle.audience(session.user)
             reachable = [contact for contact in contacts if self._circle.is_reachable(contact)]
             for contact in set(contacts).difference(reachable):
-                show(contact, OFFLINE)
+                if self._circle.is_lost(contact):
+                    show(contact, OFFLINE)
             await self._look(reachable, show)
         except ImError as error:
             log.debug("not now", what="refreshing", error=str(error))

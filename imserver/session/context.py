@@ -8,7 +8,7 @@ import msgspec
 
 from imserver.config import Settings
 from imserver.errors import ImError
-from imserver.model import DeviceId, Entry, Place, UserId
+from imserver.model import DeviceId, Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.protocol.commands import Command, Ref
 from imserver.protocol.limits import Limits
@@ -32,7 +32,7 @@ class Channel(Protocol):
     """The way to one client, whatever it is made of. Nothing here waits: what can't be sent yet is kept."""
 
     out_bytes: int  # kept for a client that has not taken it yet
-    is_local: bool  # the client is on this machine
+    host: str | None  # the client's address until it has logged in; empty: unknown; None: on this machine
 
     @property
     def is_websocket(self) -> bool: ...
@@ -70,6 +70,15 @@ class Attendance(Protocol):
         """A session has left the directory, and contacts may be to be told; `said_so`: by a logout."""
 
 
+class Marking(Protocol):
+    """Who stores what devices have kept, and tells the senders (`routing.marks`)."""
+
+    def kept(
+        self, user: UserId, device: DeviceId, upto: Position, then: Callable[[object], None] | None = None
+    ) -> None:
+        """A device has kept everything up to there; `then`: it is stored."""
+
+
 Handler = Callable[["Session", Any], None]
 RareHandler = Callable[["Session", Any], Awaitable[None]]
 Handlers = dict[type[Command], Handler | RareHandler]
@@ -88,6 +97,7 @@ class Context:
     random: Callable[[], float]  # from 0 to 1: spreads those who are to come back
     entrance: Entrance
     attendance: Attendance = field(init=False)  # set before the first client comes
+    marking: Marking = field(init=False)  # the same
     handlers: Handlers = field(default_factory=dict)
     cursors: "dict[Session, None]" = field(
         default_factory=dict

@@ -16,6 +16,7 @@ from imserver.store.calls import Appended, Attached, Late
 from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
+from imserver.store.conversations import ConversationStore
 from imserver.store.departures import Departures
 from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.groups import GroupStore
@@ -92,6 +93,7 @@ class Store:
         self._by_partition = self._links.by_partition
         self.circle = Circle(self)
         self.accounts = AccountStore(self)
+        self.conversations = ConversationStore(self)
         seeds = [shard.url for shard in shards if shard.clustered]
         self._watch = ClusterWatch(seeds, on_map=self._on_map, are_up=self._are_up) if seeds else None
 
@@ -187,6 +189,11 @@ class Store:
         keys = user_keys(log)
         self._by_partition[keys.partition].call(calls.read(keys, after, count), then, calls.entries)
 
+    async def read_on(self, log: str, after: Position, count: int) -> list[Entry]:
+        """As `read`, for a task."""
+        keys = user_keys(log)
+        return calls.entries(await self._by_partition[keys.partition].ask(calls.read(keys, after, count)))
+
     async def read_back(self, log: str, before: Position | None, count: int) -> list[Entry]:
         """At most `count` entries before `before` (None: the end), newest first."""
         keys = user_keys(log)
@@ -208,7 +215,7 @@ class Store:
         keys = user_keys(user)
         logins = await self._link_with_lease(keys).ask(calls.logins(keys, device), once=True)
         link = self._link_with_lease(keys)  # a cluster may have changed meanwhile
-        command = calls.attach(keys, self._hosting(keys), place, generations, logins)
+        command = calls.attach(keys, self._hosting(keys), place, generations, logins, time.time())
         try:
             attached: Attached = await link.ask(command, calls.attached, once=True)
         except Late:
@@ -239,7 +246,9 @@ class Store:
         """A session leaves the directory; its cursor is kept. `then` gets calls.OWES where contacts are to hear."""
         keys = user_keys(user)
         answered = self._departures.watch(place, partial(self.detach, user, place, cursor, then), then)
-        self._by_partition[keys.partition].call(calls.detach(keys, self._hosting(keys), place, cursor), answered)
+        self._by_partition[keys.partition].call(
+            calls.detach(keys, self._hosting(keys), place, cursor, time.time()), answered
+        )
 
     def _hosting(self, keys: UserKeys) -> Hosting:
         return Hosting(keys.partition, self.node.encode())
@@ -248,6 +257,11 @@ class Store:
         """Before the first login. Raises ServiceError."""
         for lease in list(self._leases.values()):
             await lease.take(self._reactor.now)
+
+    def is_lost(self, owner: str) -> bool:
+        """Out of reach, and the lease there is, too."""
+        link = self.link_of(owner)
+        return not (link.up or self._leases[link].is_held)
 
     def may_be_dead(self, now: float) -> bool:
         """Whether others may have taken this node for dead; `now`: reactor time."""
@@ -268,6 +282,7 @@ class Store:
         if in_new_epoch:
             self._tell_new_epoch(link)
         self._listener.on_link_up(lambda owner: self.link_of(owner) is link)
+        self.conversations.missed(lambda owner: self.link_of(owner) is link)
         assert self._presence is not None
         self._presence.missed()
 
@@ -297,6 +312,8 @@ class Store:
         if kind == b"x":
             user, place, why = rest.split(b" ")
             self._listener.on_expelled(UserId(user.decode()), Place(place), why.decode())
+        elif kind == b"m":
+            self.conversations.on_push(rest)
         elif kind == b"p":
             for link in self.links:
                 if link.url.encode() == rest:
@@ -311,8 +328,8 @@ class Store:
             names = [UserId(name) for name in to.decode().split(",")]
             self._presence.on_told(UserId(subject.decode()), names, circle_calls.told(told))
         elif kind == b"t":
-            user, sender, is_on = rest.decode().split(" ")
-            self._presence.on_typing(UserId(user), UserId(sender), is_on=is_on == "1")
+            whom, sender, is_on = rest.decode().split(" ")
+            self._presence.on_typing(whom, UserId(sender), is_on=is_on == "1")
 
     async def _on_gone(self, user: UserId, node: str) -> None:
         assert self._presence is not None

@@ -24,12 +24,17 @@ class Sender:
         self._dedupe = f"{user}/{device}/".encode()
 
     def content(self, to: str, message_id: str, body: msgspec.Raw) -> bytes:
-        """A message as the log keeps it. `body` stands last: the store's functions read only what is before it."""
+        """A message as the log keeps it. Extras stand behind `body`: the store's functions read what is before it."""
         return b'%b%b","id":%b,"body":%b}' % (self._head, to.encode(), _encode(message_id), body)
 
     def dedupe(self, message_id: str) -> bytes:
         """What makes two sends the same: sender, device and client message id."""
         return self._dedupe + message_id.encode()
+
+
+def with_extras(content: bytes, extras: dict[str, object]) -> bytes:
+    """They stand behind the body."""
+    return b"%b,%b" % (content[:-1], _encode(extras)[1:])
 
 
 _BEHIND_EV = len(b'{"ev":"msg"')

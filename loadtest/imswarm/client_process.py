@@ -18,10 +18,11 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Protocol
 
 from imswarm.client_loop import ClientLoop
+from imswarm.company import Company, ResumingSwarm
 from imswarm.group_talk import GroupConversation, GroupTalk
 from imswarm.pacing import Pacer
 from imswarm.population import Crowd, Population, Session
-from imswarm.resuming import ResumingPairs, ResumingSwarm
+from imswarm.rare_talk import RareRequests, RareTalk
 from imswarm.stats import Tally
 from imswarm.traffic import Conversation, Talker, Traffic
 
@@ -45,7 +46,7 @@ class Plan:
     """Everything a client process needs to know, given to it at its start."""
 
     crowd: Crowd
-    conversation: Conversation | GroupConversation
+    conversation: Conversation | GroupConversation | RareRequests
     cores: frozenset[int] | None
     """Where it may run; None: anywhere."""
     dialect: Dialect
@@ -55,7 +56,7 @@ class Plan:
 class ResumingPlan:
     """The same, of a process whose sessions come back."""
 
-    pairs: ResumingPairs
+    company: Company
     cores: frozenset[int] | None = None
 
 
@@ -66,7 +67,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Of a group: it is made, and everybody joins; answered when all have."""
+    """Groups are made, everybody joins, contacts find each other; answered when all have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +147,13 @@ def client_main(plan: Plan | ResumingPlan, pipe: Pipe) -> None:
 
 def _crowd(plan: Plan | ResumingPlan, loop: ClientLoop, tally: Tally) -> tuple[Sessions, Talking]:
     if isinstance(plan, ResumingPlan):
-        swarm = ResumingSwarm(loop, plan.pairs, tally)
+        swarm = ResumingSwarm(loop, plan.company, tally)
         return swarm, swarm
     population = Population(loop, plan.crowd, tally, plan.dialect.session)
     if isinstance(plan.conversation, GroupConversation):
         return population, GroupTalk(population, plan.conversation, tally)
+    if isinstance(plan.conversation, RareRequests):
+        return population, RareTalk(population, plan.conversation, tally)
     return population, Traffic(population, plan.conversation, tally, plan.dialect.talker)
 
 
@@ -192,7 +195,7 @@ class ClientProcess:
             case Connect():
                 self._population.connect(self._on_connected)
             case Gather():
-                assert isinstance(self._traffic, GroupTalk)
+                assert isinstance(self._traffic, GroupTalk | RareTalk | ResumingSwarm)
                 self._traffic.gather(self._answer)
             case Start(rate_per_second):
                 self._traffic.start(rate_per_second)

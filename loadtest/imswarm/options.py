@@ -15,6 +15,7 @@ Options = tuple[Callable[[Command], Command], ...]
 
 POSITIVE = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0.1)
+_MOST = 64
 
 
 class _AddressType(click.ParamType[Any]):
@@ -55,6 +56,23 @@ class _NamesType(click.ParamType[Any]):
         return names
 
 
+class _NumbersType(click.ParamType[Any]):
+    name = "N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",") if value else []
+        if not all(part.isdecimal() and 0 < int(part) <= _MOST for part in parts):
+            self.fail(f"{value!r} is not a list of numbers from 1 to {_MOST} like 1,2,4", param, ctx)
+        return tuple(map(int, parts))
+
+
+def numbers() -> click.ParamType[Any]:
+    """The type of a list of small numbers, separated by commas; it may be empty."""
+    return _NumbersType()
+
+
 def names_of(known: Collection[str]) -> click.ParamType[Any]:
     """The type of a list of these names, separated by commas."""
     return _NamesType(known)
@@ -85,7 +103,6 @@ TARGET: Options = (
         help="Store of the server attached to, or for the one started here (default: embedded).",
     ),
     option("--pids", type=_PidsType(), default=(), help="Workers of the server attached to."),
-    option("--workers", type=POSITIVE, default=1, help="Workers of the server started here."),
     option(
         "--pin/--no-pin",
         default=None,
@@ -95,10 +112,16 @@ TARGET: Options = (
     JSON,
 )
 
+WORKERS: Options = (
+    option(
+        "--workers", type=POSITIVE, help="Workers of the server started here; by default as few as hold the sessions."
+    ),
+)
+
 SIZE: Options = (
     option("--sessions", type=POSITIVE, default=1000),
     option("--transport", type=click.Choice(["tcp", "ws"]), default="tcp"),
-    option("--processes", type=POSITIVE, default=1, help="Client processes."),
+    option("--processes", type=POSITIVE, help="Client processes; by default as few as hold the sessions."),
     option("--concurrency", type=POSITIVE, default=64, help="Logins under way at once."),
     option("--prefix", default="swarm", help="Accounts are named PREFIX0, PREFIX1, ..."),
 )

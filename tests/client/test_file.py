@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imclient.events import OWN_LOG, Contact, Message
+from imclient.events import OWN_LOG, Contact, Entry, Message
 from imclient.file import File
-from imclient.journal import Change, Entry, Kept, Listed, Lost, Queued, Unqueued
+from imclient.journal import Change, Kept, Listed, Lost, Queued, Unqueued
 
 from imserver.errors import SetupError
 

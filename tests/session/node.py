@@ -13,6 +13,7 @@ from imserver.observe.metrics import Counters
 from imserver.protocol.framing import Framing, LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.routing.accounts import Accounts
+from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
 from imserver.routing.presence import Presence
 from imserver.routing.table import handlers
@@ -30,6 +31,7 @@ from tests.session.memory import MemoryReactor, Wire
 
 # The deployment's signing keys, so that tests can make tokens.
 KEYS = {"k1": "5" * 64, "current": "k1"}
+ELSEWHERE = "203.0.113.7"
 CHEAP = {"password_memory_kib": 8, "password_rounds": 1}
 
 
@@ -74,8 +76,10 @@ class ServerNode:
         self.accounts = Accounts(self.context, UnthreadedPasswords(memory_kib=8, rounds=1, threads=1))
         self.messages = Messages(self.context)
         self.context.attendance = self.presence = Presence(self.context)
-        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence))
+        self.context.marking = self.marks = Marks(self.context)
+        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence, self.marks))
         self.store.listen(self.messages, self.presence)
+        self.store.conversations.listen(self.marks)
         self.store.tasks.spawn(self.accounts.load_keys)
         settle([self.store])
 
@@ -89,7 +93,7 @@ class ServerNode:
             framing,
             self.context,
             cast(Reactor, self.reactor),
-            is_local=is_local,
+            host=None if is_local else ELSEWHERE,
         )
         self.reactor.add(wire.server.fileno(), connection)
         return wire
@@ -111,6 +115,7 @@ class ServerNode:
                 self.context.wheel.sweep(self.reactor.now)
                 self._store_cursors()
                 self.presence.tick(self.reactor.now)
+                self.marks.tick()
 
     def _store_cursors(self) -> None:
         dirty, self.context.cursors = self.context.cursors, {}

@@ -3,7 +3,18 @@
 A new command is one schema and one row in its area's module, and a handler in `routing.table`.
 """
 
-from imserver.protocol.commands import contacts, entering, groups, messages
+from imserver.protocol.commands import account, contacts, conversations, entering, groups, messages
+from imserver.protocol.commands.account import (
+    AccountDelete,
+    DeviceRevoke,
+    Devices,
+    DeviceSet,
+    Export,
+    Password,
+    Profile,
+    Profiles,
+    ProfileSet,
+)
 from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Row
 from imserver.protocol.commands.contacts import (
     Block,
@@ -15,8 +26,14 @@ from imserver.protocol.commands.contacts import (
     Contacts,
     ContactSet,
     Privacy,
+    Search,
     SetPresence,
     Unblock,
+)
+from imserver.protocol.commands.conversations import (
+    Conversations,
+    ConversationSet,
+    Read,
 )
 from imserver.protocol.commands.entering import (
     Login,
@@ -49,6 +66,7 @@ from imserver.protocol.pushes.base import Ref
 
 __all__ = [
     "COMMANDS",
+    "AccountDelete",
     "Ack",
     "Block",
     "Blocked",
@@ -59,6 +77,12 @@ __all__ = [
     "ContactRemove",
     "ContactSet",
     "Contacts",
+    "ConversationSet",
+    "Conversations",
+    "DeviceRevoke",
+    "DeviceSet",
+    "Devices",
+    "Export",
     "GroupBan",
     "GroupCreate",
     "GroupInfo",
@@ -77,18 +101,24 @@ __all__ = [
     "Name",
     "Note",
     "PageLimit",
+    "Password",
     "Ping",
     "PositionText",
     "Privacy",
+    "Profile",
+    "ProfileSet",
+    "Profiles",
+    "Read",
     "Ref",
     "Register",
     "Resend",
     "Row",
+    "Search",
     "Send",
     "SetPresence",
     "Typing",
     "Unblock",
 ]
 
-AREAS = (entering, messages, contacts, groups)
+AREAS = (entering, messages, conversations, contacts, groups, account)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

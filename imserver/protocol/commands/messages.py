@@ -6,22 +6,52 @@ import msgspec
 from msgspec import Meta
 
 from imserver.protocol.commands.base import ADDRESS, INSIDE, Address, Command, Group, PageLimit, PositionText, Row
+from imserver.protocol.extras import (
+    EXTRAS,
+    MESSAGE_ID,
+    Attachment,
+    Encrypted,
+    Location,
+    Mentions,
+    Reference,
+    check_extras,
+)
 from imserver.protocol.overload import Level
 from imserver.protocol.pushes.messages import Page, Sent
 
 # With every message the decoder checks only types; the rest is checked where it is parsed.
-MessageId = Annotated[str, Meta(extra_json_schema={"pattern": "^[ -~]{1,64}$"})]
+MessageId = Annotated[str, Meta(extra_json_schema=MESSAGE_ID)]
 Recipient = Annotated[str, Meta(extra_json_schema=ADDRESS)]
 Body = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["string", "object"]})]
 
 
 class Send(Command, tag="send"):
-    """`again`: sent before, with unknown outcome; it is looked for in the log, too, however long ago that was."""
+    """`again`: sent before, with unknown outcome; it is looked for in the log, too, however long ago that was.
+
+    `reply`: what it answers. `forwarded`: whose words these are. `mentions`: members of the group. More: `extras`.
+    """
 
     id: MessageId
     to: Recipient
     body: Body
     again: bool = False
+    reply: Reference | None = None
+    forwarded: Reference | None = None
+    attachment: Attachment | None = None
+    location: Location | None = None
+    encrypted: Encrypted | None = None
+    mentions: Mentions | None = None
+
+    @property
+    def has_extras(self) -> bool:
+        """Asked of every message; a struct is true."""
+        return bool(self.reply or self.forwarded or self.attachment or self.location or self.encrypted or self.mentions)
+
+    def checked_extras(self) -> dict[str, object]:
+        """Those that are there. Raises BadRequest."""
+        extras = {name: value for name in EXTRAS if (value := getattr(self, name)) is not None}
+        check_extras(extras)
+        return extras
 
 
 class Resend(Command, tag="resend"):

@@ -1,5 +1,13 @@
 """What the server says: the contents of replies, and pushes. A receiver ignores fields and events it does not know."""
 
+from imserver.protocol.pushes.account import (
+    Device,
+    DeviceList,
+    LogPage,
+    ProfileList,
+    ProfileShown,
+    ProfileVersion,
+)
 from imserver.protocol.pushes.base import (
     EMPTY,
     Empty,
@@ -15,8 +23,20 @@ from imserver.protocol.pushes.contacts import (
     Contact,
     ContactPush,
     ContactsPage,
+    FoundUser,
+    FoundUsers,
     PresencePush,
     PrivacySettings,
+)
+from imserver.protocol.pushes.conversations import (
+    Arrangement,
+    Conversation,
+    ConversationPush,
+    ConversationsChanged,
+    ConversationsPage,
+    DeliveredPush,
+    Mark,
+    ReadPush,
 )
 from imserver.protocol.pushes.entering import (
     Bye,
@@ -47,19 +67,31 @@ from imserver.protocol.pushes.messages import (
 __all__ = [
     "EMPTY",
     "AnyPush",
+    "Arrangement",
     "BlockedList",
     "Bye",
     "Contact",
     "ContactPush",
     "ContactsPage",
+    "Conversation",
+    "ConversationPush",
+    "ConversationsChanged",
+    "ConversationsPage",
+    "DeliveredPush",
+    "Device",
+    "DeviceList",
     "Empty",
     "ErrorPush",
     "Failure",
+    "FoundUser",
+    "FoundUsers",
     "GroupDetails",
     "GroupList",
     "GroupListed",
     "GroupPush",
     "Invitation",
+    "LogPage",
+    "Mark",
     "Member",
     "MemberPage",
     "MessagePush",
@@ -68,7 +100,11 @@ __all__ = [
     "PingPush",
     "PresencePush",
     "PrivacySettings",
+    "ProfileList",
+    "ProfileShown",
+    "ProfileVersion",
     "Push",
+    "ReadPush",
     "Regressed",
     "Reply",
     "ResendPush",
@@ -87,6 +123,10 @@ AnyPush = (
     | ContactPush
     | PresencePush
     | TypingPush
+    | ReadPush
+    | DeliveredPush
+    | ConversationPush
+    | ConversationsChanged
     | Synced
     | Truncated
     | Regressed

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from imserver.model import Entry, Position
+from imserver.protocol.extras import Attachment, Encrypted, Location, Mentions, Reference
 from imserver.protocol.pushes.base import Push
 
 
@@ -39,6 +40,12 @@ class MessagePush(Push, tag="msg", kw_only=True):
     body: Any
     log: str | None = None
     bot: bool = False  # its sender is one
+    reply: Reference | None = None
+    forwarded: Reference | None = None
+    attachment: Attachment | None = None
+    location: Location | None = None
+    encrypted: Encrypted | None = None
+    mentions: Mentions | None = None
 
 
 class TypingPush(Push, tag="typing", kw_only=True):

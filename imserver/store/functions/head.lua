@@ -12,13 +12,16 @@
 --   last                    position of the newest entry of the log; it exists exactly while the account does
 --   on                      places of the connected devices: "device=node.session device=node.session"
 --   c:<device>              cursor: the device has kept all entries up to there
---   s:<device>              how often the device has logged in
+--   s:<device>              "logins first last generations": how often the device has logged in, the first and the last time
+--                           (unix seconds), and the generations of the token that it got the last time
+--   l:<device>              when its connection ended last (unix seconds)
 --   low                     entries before this position have left the dedupe index
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
 --   guard                   there only where not everybody may write: "blocks", or "contacts" (nobody else may); then
 --   w:<user>                "-": may not write; "+", only with "contacts": may. Both follow from the roster (contacts.lua)
 --   told                    presence as contacts were told it (presence.lua); only of users with a roster
 --   h:<device>              what the device shows: "show status"; without it: online
+--   kept                    senders have been told of what devices have kept up to there (conversations.lua)
 --
 -- The roster of a user ({T}k:<user>, a hash) and its versions ({T}v:<user>): contacts.lua. They are there only of users who
 -- have, or had, contacts.
