@@ -14,7 +14,7 @@ The path of a message that is sent:
 Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events), `answers`,
 `people` (contacts and presence), `groups`, `account`, `conversations` (marks, unread messages), `profile` (what is
 remembered on disk), `connecting` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `chat_people`,
-`chat_groups`, `chat_marks`, `console`, `text`, `slots`.
+`chat_groups`, `chat_marks`, `chat_conversations`, `console`, `text`, `slots`.
 
 The rule of imports: address, answers, backoff, confirming, conversations, core, cursor, entries, errors, events,
 handshake, journal, keepalive, outbox, people, reader, said and stages import neither anyio nor sockets; nothing imports
