@@ -13,13 +13,14 @@
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imserver.errors import ServiceError, Unavailable
+from imserver.errors import ImError, ServiceError, Unavailable
 from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.calls import Attached
+from imserver.store.deletions import Appends
 from imserver.store.group_calls import Change
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
 from tests.model_circle import NodeCircle, Rosters
@@ -340,6 +341,39 @@ class NodeStore:
             return database.append_both(to, own, dedupe, content, origin, again)
 
         self._call("append_both", to, run, then, also=own)
+
+    @property
+    def appends(self) -> Appends:
+        return Appends(self.append, self.append_both, self.groups.post)
+
+    def deletion(self, gone: Mapping[str, Sequence[Position]]) -> Appends:
+        def one(user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
+            def run(database: Database) -> Any:
+                return database.append_deletion(user, dedupe, content, origin, gone, again)
+
+            self._call("append_deletion", user, run, then)
+
+        def both(to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
+            assert self.reaches_both
+
+            def run(database: Database) -> Any:
+                received = database.append_deletion(to, dedupe, content, b"-", gone, again)
+                if isinstance(received, ImError):
+                    return received
+                return database.append_deletion(own, dedupe, content, origin, gone, again)
+
+            self._call("append_deletion", to, run, then, also=own)
+
+        def post(log: str, by: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
+            def run(database: Database) -> Any:
+                result = database.groups.post(GroupId(log), by, dedupe, content, origin, again)
+                if not isinstance(result, ImError):
+                    database.remove(log, gone)
+                return result
+
+            self._call("append_deletion", log, run, then)
+
+        return Appends(one, both, post)
 
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
         self._call("read", user, lambda database: database.read(user, after, count), then, writes=False)

@@ -56,6 +56,7 @@ ALLOWED = {
         "imserver.errors",
         "imserver.model",
         "imserver.observe",
+        "imserver.protocol.extras",  # how a message is named
         "imserver.protocol.groups",  # a table: who may do what
     ),
     "imserver.wire": (

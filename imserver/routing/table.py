@@ -2,6 +2,7 @@
 
 from imserver.protocol import commands
 from imserver.routing.accounts import Accounts
+from imserver.routing.amendments import Amendments, amendment_handlers
 from imserver.routing.contacts import ContactLists
 from imserver.routing.groups import Groups, group_handlers
 from imserver.routing.history import Histories
@@ -33,5 +34,6 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         commands.SetPresence: presence.show,
         commands.Typing: presence.typing,
         **group_handlers(Groups(context)),
+        **amendment_handlers(Amendments(context, messages)),
         commands.Ping: messages.ping,
     }

@@ -16,7 +16,7 @@ from imserver.store.partitions import Hosting, LeaseKeys, UserKeys
 
 Packed = bytes
 
-_LIBRARY = ("head", "log", "directory", "accounts", "leases", "epochs", "contacts", "presence", "groups")
+_LIBRARY = ("head", "log", "directory", "accounts", "leases", "epochs", "contacts", "presence", "groups", "amendments")
 
 # hiredis's own stub knows tuples of one element only.
 _pack: Callable[[tuple[bytes | str | int, ...]], Packed] = pack_command  # type: ignore[assignment]

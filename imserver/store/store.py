@@ -1,7 +1,7 @@
 """The store as a worker uses it: typed calls on the shard of the log's owner, and what is published to this node."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from imserver.store.calls import Appended, Attached, Late
 from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
+from imserver.store.deletions import Appends, Deletion
 from imserver.store.departures import Departures
 from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.groups import GroupStore
@@ -172,6 +173,15 @@ class Store:
         link = self._by_partition[keys.partition]
         link.call(calls.append_both(keys, own_keys, dedupe, content, origin, again), then, calls.appended)
         self.trim_now_and_then(keys, own_keys)
+
+    @property
+    def appends(self) -> Appends:
+        """For entries that do nothing else."""
+        return Appends(self.append, self.append_both, self.groups.post)
+
+    def deletion(self, gone: Mapping[str, Sequence[Position]]) -> Appends:
+        """For an entry with which others leave: `gone` has their positions in each of the logs concerned."""
+        return Deletion(self, gone).appends()
 
     def trim_now_and_then(self, *appended_to: UserKeys) -> None:
         """After an append to the logs of these."""

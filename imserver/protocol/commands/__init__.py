@@ -3,7 +3,8 @@
 A new command is one schema and one row in its area's module, and a handler in `routing.table`.
 """
 
-from imserver.protocol.commands import contacts, entering, groups, messages
+from imserver.protocol.commands import amendments, contacts, entering, groups, messages
+from imserver.protocol.commands.amendments import Delete, Edit, React
 from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Row
 from imserver.protocol.commands.contacts import (
     Block,
@@ -59,6 +60,8 @@ __all__ = [
     "ContactRemove",
     "ContactSet",
     "Contacts",
+    "Delete",
+    "Edit",
     "GroupBan",
     "GroupCreate",
     "GroupInfo",
@@ -80,6 +83,7 @@ __all__ = [
     "Ping",
     "PositionText",
     "Privacy",
+    "React",
     "Ref",
     "Register",
     "Resend",
@@ -90,5 +94,5 @@ __all__ = [
     "Unblock",
 ]
 
-AREAS = (entering, messages, contacts, groups)
+AREAS = (entering, messages, amendments, contacts, groups)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

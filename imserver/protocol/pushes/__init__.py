@@ -1,5 +1,6 @@
 """What the server says: the contents of replies, and pushes. A receiver ignores fields and events it does not know."""
 
+from imserver.protocol.pushes.amendments import DeletePush, EditPush, ReactionPush, RemovedPush
 from imserver.protocol.pushes.base import (
     EMPTY,
     Empty,
@@ -52,6 +53,8 @@ __all__ = [
     "Contact",
     "ContactPush",
     "ContactsPage",
+    "DeletePush",
+    "EditPush",
     "Empty",
     "ErrorPush",
     "Failure",
@@ -69,7 +72,9 @@ __all__ = [
     "PresencePush",
     "PrivacySettings",
     "Push",
+    "ReactionPush",
     "Regressed",
+    "RemovedPush",
     "Reply",
     "ResendPush",
     "Sent",
@@ -83,6 +88,10 @@ __all__ = [
 
 AnyPush = (
     MessagePush
+    | EditPush
+    | DeletePush
+    | ReactionPush
+    | RemovedPush
     | GroupPush
     | ContactPush
     | PresencePush
