@@ -5,7 +5,7 @@ server runs does not matter. Sessions that must close are told through the same 
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,8 +13,8 @@ import msgspec
 import redis
 
 from imserver.config import Settings
-from imserver.errors import BadRequest, ImError, NotFound, Unavailable
-from imserver.model import GroupId, UserId, parse_device, parse_user
+from imserver.errors import BadRequest, Conflict, ImError, NotFound, Unavailable
+from imserver.model import DeviceId, GroupId, UserId, parse_device, parse_user
 from imserver.protocol.contacts import SWITCHES, Event
 from imserver.protocol.groups import RULES
 from imserver.security import tokens
@@ -27,6 +27,7 @@ from imserver.store.partitions import UserKeys, deployment_key, group_keys, leas
 from imserver.store.shards import Shard, find_shards
 from imserver.store.stored import group_event
 
+BOT_TOKEN_SECONDS = 3650 * 86_400  # nobody is there to log in again; it can be revoked at any time
 _PIPELINE = 500  # accounts imported at a time
 
 
@@ -36,6 +37,8 @@ class AccountInfo(NamedTuple):
     user: UserId
     created: int
     disabled: bool
+    is_bot: bool
+    owner: str | None = None  # of a bot
 
 
 class ImportLine(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,7 +78,7 @@ class Admin:
     """Raises ImError from every method; its str() can be shown."""
 
     def __init__(self, shards: list[Shard], settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._clients = [redis.Redis.from_url(shard.url) for shard in shards]
         self._by_partition: dict[int, redis.Redis] = {
             partition: client
@@ -92,8 +95,12 @@ class Admin:
         for client in self._clients:
             client.function_load(calls.library(), replace=True)
 
+    def ask(self, keys: UserKeys, *commands: Packed) -> list[Any]:
+        """The replies, in order; all over one connection to the shard that has these keys."""
+        return _send(self._by_partition[keys.partition], list(commands))
+
     def _ask(self, keys: UserKeys, command: Packed) -> Any:
-        return _send(self._by_partition[keys.partition], [command])[0]
+        return self.ask(keys, command)[0]
 
     # -- users
 
@@ -106,7 +113,9 @@ class Admin:
         )
 
     def user_set_password(self, user: str, password: str) -> None:
-        """Tokens given out before stop working, and sessions are closed. Raises NotFound."""
+        """Tokens given out before stop working, and sessions are closed. Raises NotFound, and Conflict for a bot."""
+        if self.account(user).is_bot:
+            raise Conflict(f"user: {user} is a bot, which logs in by token only")
         self._set(user, "password", self._hash(password))
         self.token_revoke(user, None)
 
@@ -147,9 +156,18 @@ class Admin:
         """In no order: a walk over all keys of the store, a little at a time."""
         for client in self._clients:
             for key in client.scan_iter(match="{???}a:" + prefix + "*", count=1000):
-                created, disabled = client.hmget(key, "created", "disabled")
-                if created is not None:
-                    yield AccountInfo(UserId(key.decode().partition("}a:")[2]), int(created), disabled is not None)
+                user = UserId(key.decode().partition("}a:")[2])
+                if (account := _account(user, client, key)) is not None:
+                    yield account
+
+    def account(self, user: str) -> AccountInfo:
+        """Raises NotFound."""
+        name = parse_user(user)
+        keys = user_keys(name)
+        account = _account(name, self._by_partition[keys.partition], keys.account)
+        if account is None:
+            raise NotFound(f"there is no user {name}")
+        return account
 
     def user_import(self, lines: Iterable[str]) -> int:
         """JSON objects, one a line (ImportLine); returns how many accounts were new. Existing ones are left alone."""
@@ -183,17 +201,57 @@ class Admin:
         ]
         return sum(answer[0] == b"ok" for answer in answers)
 
+    # -- bots
+
+    def bot_add(self, name: str, owner: str | None = None) -> None:
+        """An account without a password, marked as a bot. Raises Exists, and NotFound where there is no such owner."""
+        keys = user_keys(parse_user(name))
+        known_owner = account_calls.NO_OWNER if owner is None else self.account(owner).user
+        making = account_calls.register(keys, "", time.time(), known_owner)
+        _raise_if(account_calls.registered(self._ask(keys, making)))
+
+    def bot_delete(self, name: str) -> None:
+        """As `user_delete`. Raises NotFound, also for an account that is no bot."""
+        if not self.account(name).is_bot:
+            raise NotFound(f"{name} is no bot")
+        self.user_delete(name)
+
     # -- tokens
 
     def token_mint(self, user: str, device: str, lifetime_seconds: int | None = None) -> str:
-        """A token that logs this device in without a password. Raises NotFound."""
-        keys = self._known(user)
-        name, device_id = parse_user(user), parse_device(device)
-        fields = ("generation", f"generation:{device_id}")
-        user_generation, device_generation = self._by_partition[keys.partition].hmget(keys.account, *fields)
-        generations = f"{_text(user_generation)}.{_text(device_generation)}"
-        expires = int(time.time()) + (lifetime_seconds or self._settings.token_lifetime_seconds)
-        return tokens.sign(self._signing_keys(rotate=False), name, device_id, expires, generations)
+        """A token that logs this device in without a password; a bot's is good for ten years. Raises NotFound."""
+        if lifetime_seconds is None:
+            is_bot = self.account(user).is_bot
+            lifetime_seconds = BOT_TOKEN_SECONDS if is_bot else self.settings.token_lifetime_seconds
+        return self.tokens_mint([(user, device)], lifetime_seconds)[0]
+
+    def tokens_mint(self, devices: Sequence[tuple[str, str]], lifetime_seconds: int) -> list[str]:
+        """The same for many users and devices, in their order. Raises NotFound."""
+        signing = self._signing_keys(rotate=False)
+        expires = int(time.time()) + lifetime_seconds
+        minted: list[str] = []
+        for start in range(0, len(devices), _PIPELINE):
+            batch = [(parse_user(user), parse_device(device)) for user, device in devices[start : start + _PIPELINE]]
+            generations = self._generations(batch)
+            minted += (tokens.sign(signing, *each, expires, generations[each]) for each in batch)
+        return minted
+
+    def _generations(self, devices: list[tuple[UserId, DeviceId]]) -> dict[tuple[UserId, DeviceId], str]:
+        """What the tokens of these users' devices carry. Raises NotFound."""
+        by_client: dict[int, list[tuple[UserId, DeviceId]]] = {}
+        for each in devices:
+            client = self._by_partition[user_keys(each[0]).partition]
+            by_client.setdefault(self._clients.index(client), []).append(each)
+        found = {}
+        for number, part in by_client.items():
+            pipeline = self._clients[number].pipeline(transaction=False)
+            for user, device in part:
+                pipeline.hmget(user_keys(user).account, "created", "generation", f"generation:{device}")
+            for (user, device), (created, *generations) in zip(part, pipeline.execute(), strict=True):
+                if created is None:
+                    raise NotFound(f"there is no user {user}")
+                found[user, device] = ".".join(map(_text, generations))
+        return found
 
     def token_revoke(self, user: str, device: str | None) -> None:
         """All tokens of the user, or of one device, given out so far; their sessions are closed. Raises NotFound."""
@@ -223,7 +281,7 @@ class Admin:
     # -- helpers
 
     def _hash(self, password: str) -> str:
-        settings = self._settings
+        settings = self.settings
         return hash_now(password, memory_kib=settings.password_memory_kib, rounds=settings.password_rounds)
 
     def _known(self, user: str) -> UserKeys:
@@ -248,6 +306,15 @@ def _send(client: "redis.Redis", commands: list[Packed]) -> list[Any]:
         return [connection.read_response() for _ in commands]
     finally:
         client.connection_pool.release(connection)
+
+
+def _account(user: UserId, client: "redis.Redis", key: bytes) -> AccountInfo | None:
+    fields: Any = client.hmget(key, "created", "disabled", "bot")
+    created, disabled, bot = fields
+    if created is None:
+        return None
+    owner = None if bot in (None, account_calls.NO_OWNER.encode()) else bot.decode()
+    return AccountInfo(user, int(created), disabled is not None, bot is not None, owner)
 
 
 def _raise_if(error: ImError | None) -> None:

@@ -155,6 +155,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     group_backlog_entries: Annotated[
         int, Meta(ge=1, le=100_000, description="entries of a group sent to a device that was away; with more, none")
     ] = 1000
+    # As many as can know each other's typing; each notice is told to all of them.
+    group_typing_members: Annotated[
+        int, Meta(ge=0, le=1000, description="in a group with more members nobody is told who types")
+    ] = 50
     # A list that a person can still look through; 0.6 MB of store for the largest.
     contacts_max: Annotated[int, Meta(ge=1, le=100_000, description="contacts and blocked users of one user")] = 5000
     # More than somebody asks who has just moved in; too few for a spammer.

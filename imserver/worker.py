@@ -38,6 +38,7 @@ from imserver.protocol.framing import LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.protocol.overload import level_of
 from imserver.routing.accounts import Accounts
+from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
 from imserver.routing.presence import Presence
 from imserver.routing.table import handlers
@@ -119,8 +120,10 @@ class Worker:
         self.accounts = Accounts(self.context, passwords)
         self.messages = Messages(self.context)
         self.context.attendance = self.presence = Presence(self.context)
-        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence))
+        self.context.marking = self.marks = Marks(self.context)
+        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence, self.marks))
         self.store.listen(self.messages, self.presence)
+        self.store.conversations.listen(self.marks)
         self.site = Site(web_folder(), self.why_not_ready)
         self.listeners: list[Listener] = []
         self._serving: trio.Nursery | None = None
@@ -210,6 +213,7 @@ class Worker:
                 self.context.wheel.sweep(self.reactor.now)
                 self._store_cursors()
                 self.presence.tick(self.reactor.now)
+                self.marks.tick()
             if self.reactor.now >= next_keys:
                 next_keys = self.reactor.now + KEYS_SECONDS
                 self._spawn(self._quietly, self.accounts.load_keys)

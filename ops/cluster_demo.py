@@ -1,8 +1,9 @@
-"""What `ops/cluster-demo` shows: two hosts behind HAProxy, and that it does not matter who is at which."""
+"""What `ops/cluster-demo` shows: a deployment of several hosts, and that it does not matter which of them is lost."""
 
 import argparse
 import csv
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,11 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from demo_network import Network, make_network
+from imswarm.cluster import PORTS, Cluster, ClusterError, running_cluster
+
+from imserver.store.partitions import partition_of, slot_of_partition
+
 ROOT = Path(__file__).resolve().parents[1]
 CERTIFICATE = ROOT / "tests" / "client" / "certificate.pem"  # its key is no secret: good for a demo, and nothing else
-HOSTS = {"im1": "127.0.0.11", "im2": "127.0.0.12"}
-# What is acknowledged survives a killed process: see docs/delivery.md.
-REDIS_OPTIONS = ["--appendonly", "yes", "--appendfsync", "no", "--maxmemory-policy", "noeviction"]
+HOSTS = ("im1", "im2", "im3", "im4")
 PATIENCE_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
@@ -46,15 +50,20 @@ def free_ports(count: int) -> list[int]:
 
 
 class Demo:
-    """The processes, each with a log in `folder`."""
+    """The processes, each with a log in `folder`.
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder, self._stack = folder, stack
-        self._tcp, self._http, self._redis, self._tls, https, plain, web, status = free_ports(8)
+    Messages wait for no replica (`durability`, docs/delivery.md): with one replica each, the loss of a primary would
+    stop them until there is another one. What a dead primary takes along, the clients send again.
+    """
+
+    def __init__(self, folder: Path, network: Network, stack: ExitStack) -> None:
+        self._folder, self._network, self._stack = folder, network, stack
+        self._hosts: dict[str, subprocess.Popen[str]] = {}
+        self._tcp, self._http, self._tls, https, plain, web, status = free_ports(7)
         self.page, self._status = f"http://127.0.0.1:{web}/", f"http://127.0.0.1:{status}/"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("IM")},
-            **{name.upper(): address for name, address in HOSTS.items()},
+            **{name.upper(): address for name, address in network.addresses.items()},
             "IM_TCP_PORT": str(self._tcp),
             "IM_HTTP_PORT": str(self._http),
             "IM_TLS": f"127.0.0.1:{self._tls}",
@@ -69,7 +78,7 @@ class Demo:
             "IM_USER": "root",
             "IM_MAXCONN": "1000",
             "IM_CHECK": "200ms",
-            "IMSERVER_PROXY_PROTOCOL_FROM": "127.0.0.1",
+            "IMSERVER_PROXY_PROTOCOL_FROM": network.front,
             "IMSERVER_REGISTRATION": "loopback",
             "IMSERVER_WORKERS": "1",
             "IMSERVER_DRAIN_SECONDS": "2",
@@ -98,26 +107,36 @@ class Demo:
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
 
-    def start_redis(self) -> str:
-        """The URL."""
-        say(f"Redis, on port {self._redis}")
-        own = ["--port", self._redis, "--bind", "127.0.0.1", "--dir", self._folder, "--save", ""]
-        self._start("redis", "redis-server", *own, *REDIS_OPTIONS)
-        wait_for("Redis answers", lambda: can_connect(self._redis))
-        return f"redis://127.0.0.1:{self._redis}"
+    def start_cluster(self) -> Cluster:
+        say("a Redis Cluster: three primaries, each with a replica")
+        program = Path(shutil.which("redis-server") or "redis-server")
+        ports = free_ports(PORTS)
+        return self._stack.enter_context(running_cluster(program, self._folder / "redis", ports, self._network.front))
 
     def start_host(self, name: str, redis: str) -> None:
-        say(f"host {name}: imserver at {HOSTS[name]}")
+        address = self._network.addresses[name]
+        say(f"host {name}: imserver at {address}")
         options = {
-            "tcp": f"{HOSTS[name]}:{self._tcp}",
-            "http": f"{HOSTS[name]}:{self._http}",
-            "admin": f"{HOSTS[name]}:0",
+            "tcp": f"{address}:{self._tcp}",
+            "http": f"{address}:{self._http}",
+            "admin": "127.0.0.1:0" if self._network.inside(name) else f"{address}:0",
             "redis": redis,
             "data": self.data(name),
         }
         words = [word for option, value in options.items() for word in (f"--{option}", value)]
-        self._start(name, sys.executable, "-m", "imserver.cli", "serve", *words)
+        serve = [sys.executable, "-m", "imserver.cli", "serve", *words]
+        (self.data(name) / "run.json").unlink(missing_ok=True)
+        self._hosts[name] = self._start(name, *self._network.inside(name), *serve)
         wait_for(f"{name} is ready, see {self._folder}/{name}.log", (self.data(name) / "run.json").exists)
+
+    def kill_host(self, name: str) -> None:
+        """As if its power failed: nothing of it says or writes another word."""
+        supervisor = self._hosts[name].pid
+        os.kill(supervisor, signal.SIGSTOP)  # else it would start another worker
+        workers = subprocess.run(["pgrep", "-P", str(supervisor)], capture_output=True, text=True, check=True)
+        for pid in (*map(int, workers.stdout.split()), supervisor):
+            os.kill(pid, signal.SIGKILL)
+        self._hosts[name].wait()
 
     def data(self, name: str) -> Path:
         return self._folder / name
@@ -125,7 +144,7 @@ class Demo:
     def start_haproxy(self) -> None:
         say("HAProxy in front, with ops/haproxy.cfg")
         self._start("haproxy", "haproxy", "-db", "-f", ROOT / "ops" / "haproxy.cfg")
-        wait_for(f"HAProxy finds both hosts ready, see {self._folder}/haproxy.log", self._are_up)
+        wait_for(f"HAProxy finds all hosts ready, see {self._folder}/haproxy.log", self._are_up)
 
     def _servers(self) -> list[dict[str, str]]:
         with urllib.request.urlopen(f"{self._status};csv") as page:
@@ -141,6 +160,10 @@ class Demo:
         """How many each host has."""
         servers = self._servers()
         return {host: sum(int(row["scur"]) for row in servers if row["svname"] == host) for host in HOSTS}
+
+    def busy_host(self) -> str:
+        """One that has sessions."""
+        return next(host for host, sessions in self.sessions().items() if sessions)
 
     # -- users
 
@@ -166,12 +189,6 @@ class Demo:
         command = [sys.executable, str(ROOT / "ops" / "drain"), *map(str, arguments)]
         print(f"$ ops/drain {' '.join(command[2:])}", flush=True)
         subprocess.run(command, check=True, env=self._environment)
-
-
-def can_connect(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
 
 
 def stop(process: "subprocess.Popen[str]") -> None:
@@ -200,7 +217,8 @@ def talk(demo: Demo, chats: "dict[str, subprocess.Popen[str]]", words: dict[str,
 
 
 def show(demo: Demo, redis: str, stay: bool) -> None:
-    url = redis or demo.start_redis()
+    cluster = None if redis else demo.start_cluster()
+    url = redis if cluster is None else ",".join(node.url for node in cluster.nodes)
     for host in HOSTS:
         demo.start_host(host, url)
     demo.start_haproxy()
@@ -213,18 +231,35 @@ def show(demo: Demo, redis: str, stay: bool) -> None:
         chats[user] = demo.chat(user, partner)
     demo.wait_sessions(2)
     say(f"sessions: {demo.sessions()}")
-    talk(demo, chats, {"alice": "hello bob", "bob": "hello alice, are you at the other host?"})
-    say("im1 is taken out: its clients come back at im2, and go on talking")
-    demo.drain("im1", "--data", demo.data("im1"))
+    talk(demo, chats, {"alice": "hello bob", "bob": "hello alice, are you at another host?"})
+    drained = demo.busy_host()
+    say(f"{drained} is taken out: its clients come back elsewhere, and go on talking")
+    demo.drain(drained, "--data", demo.data(drained))
     demo.wait_sessions(2)
     say(f"sessions: {demo.sessions()}")
-    talk(demo, chats, {"alice": "now I am at yours", "bob": "I did not notice anything"})
-    say("im1 is started again, and brought back")
-    demo.start_host("im1", url)
-    demo.drain("--back", "im1")
+    talk(demo, chats, {"alice": "have you moved?", "bob": "I did not notice anything"})
+    killed = demo.busy_host()
+    say(f"{killed} dies, without a word")
+    demo.kill_host(killed)
+    talk(demo, chats, {"alice": "still there?", "bob": "still here"})
+    if cluster is not None:
+        show_failover(demo, cluster, chats)
+    say(f"{drained} and {killed} are started again; HAProxy sees {killed} by itself, {drained} is brought back")
+    for host in (drained, killed):
+        demo.start_host(host, url)
+    demo.drain("--back", drained)
     if stay:
         say(f"it runs until Ctrl-C: {demo.page} in a browser; imclient chat {demo.url('alice')} bob --ca {CERTIFICATE}")
         signal.pause()
+
+
+def show_failover(demo: Demo, cluster: Cluster, chats: "dict[str, subprocess.Popen[str]]") -> None:
+    primary = cluster.holder(slot_of_partition(partition_of("bob")))
+    say(f"the primary with bob's messages dies ({primary.url}); its replica takes its place")
+    primary.kill()
+    talk(demo, chats, {"alice": "and now?", "bob": "I have everything"})
+    cluster.wait_replaced(primary)
+    primary.start()
 
 
 @contextmanager
@@ -243,10 +278,12 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="imserver-demo-") as folder, ending_all() as stack:
-            show(Demo(Path(folder), stack), arguments.redis, arguments.stay)
+            network = make_network(HOSTS, stack)
+            say(network.about)
+            show(Demo(Path(folder), network, stack), arguments.redis, arguments.stay)
     except KeyboardInterrupt:
         return 0
-    except (Failed, subprocess.CalledProcessError) as error:
+    except (Failed, ClusterError, subprocess.CalledProcessError) as error:
         print(f"ops/cluster-demo: {error}", file=sys.stderr)
         return 1
     return 0

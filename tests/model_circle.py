@@ -97,13 +97,14 @@ class Rosters:
             account.roster = Roster()
         return account, account.roster
 
-    def refusal(self, user: str, dedupe: bytes) -> ImError | None:
+    def refusal(self, user: str, dedupe: bytes, content: bytes) -> ImError | None:
         found = self._find(user)
         sender = dedupe.partition(b"/")[0].decode()
         relation = found[1].relations.get(sender, Relation()) if found else Relation()
         if relation.switches[2]:
             return Blocked("to: takes no messages from you")
-        if found and found[1].write == "contacts" and relation.state is not State.MUTUAL:
+        is_bot = msgspec.json.decode(content).get("bot", False)
+        if found and found[1].write == "contacts" and relation.state is not State.MUTUAL and not is_bot:
             return NotAllowed("to: takes messages from contacts only")
         return None
 
@@ -260,19 +261,12 @@ class Rosters:
 
     def typing(self, sender: str, to: str, is_on: bool) -> None:
         found = self._find(to)
-        if found is None or UserId(sender) not in self.audience(to):
-            return
-        for node in dict.fromkeys(node_of(place) for place in found[0].on.values()):
-            said = partial(_say_typing, UserId(to), UserId(sender), is_on)
-            self._database.publish(to, node, Published(to, None, b"", said=said))
+        if found is not None and UserId(sender) in self.audience(to):
+            self._database.say_typing(to, sender, is_on)
 
 
 def _say_told(user: UserId, to: list[UserId], told: Told, presence: Any) -> None:
     presence.on_told(user, to, told)
-
-
-def _say_typing(user: UserId, sender: UserId, is_on: bool, presence: Any) -> None:
-    presence.on_typing(user, sender, is_on=is_on)
 
 
 class NodeCircle:

@@ -6,10 +6,11 @@ As plain as possible, and used by tests only; tests/test_model_store.py holds it
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
-from imserver.model import START, Entry, Position, position_order
+from imserver.model import START, Entry, Position, UserId, position_order
 from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced
 from imserver.store.stored import head_of
 from tests.model_groups import GroupDatabase
@@ -26,6 +27,7 @@ class Published(NamedTuple):
     origin: bytes
     why: str = ""
     said: Callable[[Any], None] | None = None
+    marked: Any = None  # of conversations
 
 
 @dataclass
@@ -41,9 +43,11 @@ class Account:
     cursors: dict[str, Position] = field(default_factory=dict)
     logins: dict[str, int] = field(default_factory=dict)
     disabled: bool = False
+    bot: bool = False
     generation: int = 0
     device_generation: dict[str, int] = field(default_factory=dict)
     roster: Any = None  # tests/model_circle.py
+    conversations: Any = None  # tests/model_conversations.py
 
     def copy(self) -> "Account":
         """As it is now."""
@@ -51,6 +55,7 @@ class Account:
         other.log, other.seen, other.on = list(self.log), dict(self.seen), dict(self.on)
         other.cursors, other.logins = dict(self.cursors), dict(self.logins)
         other.device_generation = dict(self.device_generation)
+        other.conversations = None if self.conversations is None else self.conversations.copy()
         return other
 
     def generations(self, device: str) -> str:
@@ -90,13 +95,14 @@ class Database:
         self.publish = self._publish = publish
         self.groups = GroupDatabase(self)
         self.rosters: Any = None  # tests/model_circle.py
+        self.conversations: Any = None  # tests/model_conversations.py
 
     # -- accounts
 
-    def register(self, user: str, password: str) -> ImError | None:
+    def register(self, user: str, password: str, *, bot: bool = False) -> ImError | None:
         known = self.accounts.get(user)
         if known is None:
-            self.accounts[user] = Account(password)
+            self.accounts[user] = Account(password, bot=bot)
             return None
         return None if known.password == password != "" else Exists("user: this name is taken")
 
@@ -135,7 +141,7 @@ class Database:
             return NotFound("to: there is no such user")
         if dedupe in account.seen:
             return Appended(account.seen[dedupe], None)
-        refused = self.rosters.refusal(user, dedupe) if self.rosters is not None and origin == b"-" else None
+        refused = self.rosters.refusal(user, dedupe, content) if self.rosters is not None and origin == b"-" else None
         if refused is not None:
             return refused  # type: ignore[no-any-return]
         forgotten = [entry for entry in account.log if not newer(entry.at, account.low)] if again else []
@@ -218,6 +224,12 @@ class Database:
         account.log = [entry for entry in account.log if stays(entry)]
         return passed
 
+    def say_typing(self, to: str, sender: str, is_on: bool) -> None:
+        """Where the sessions of a user are, or the followers of a group."""
+        for node in dict.fromkeys(map(node_of, self.accounts[to].on.values())):
+            said = partial(_say_typing, to, UserId(sender), is_on)
+            self._publish(to, node, Published(to, None, b"", said=said))
+
     def ack(self, user: str, device: str, upto: Position) -> int:
         if user in self.accounts:
             self.accounts[user].keep(device, upto)
@@ -249,7 +261,7 @@ class Database:
             self._publish(user, node_of(former), Published(user, None, former, "replaced"))
         account.on[device] = place
         groups = self.groups.listed_at_login(user, device)
-        return Attached(account.last, account.cursors.get(device), account.generations(device), groups)
+        return Attached(account.last, account.cursors.get(device), account.generations(device), groups, account.bot)
 
     def is_hosted(self, user: str, node: str) -> bool:
         account = self.accounts.get(user)
@@ -271,3 +283,7 @@ class Database:
             if account.roster is not None and account.roster.exists:
                 return OWES
         return 1
+
+
+def _say_typing(to: str, sender: UserId, is_on: bool, presence: Any) -> None:
+    presence.on_typing(to, sender, is_on=is_on)

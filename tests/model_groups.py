@@ -171,6 +171,14 @@ class GroupDatabase:
             self._account(group).last,
         )
 
+    def typing(self, sender: str, group: GroupId, most: int, is_on: bool) -> None:
+        known = self.groups.get(group)
+        if known is None or len(known.members) > most:
+            return
+        standing, _ = known.standing(sender)
+        if may_post(standing, announcing=known.fields["posting"] == "admins"):
+            self._database.say_typing(group, sender, is_on)
+
     # -- following
 
     def follow(self, group: GroupId, node: str, user: str, cursor: Position, most: int) -> Followed:

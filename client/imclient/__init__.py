@@ -1,4 +1,4 @@
-"""imclient: the client of imserver, as a library for trio and as a program for the terminal.
+"""imclient: the client of imserver, as a library for trio and asyncio and as a program for the terminal.
 
 The path of a message that is sent:
 
@@ -11,15 +11,16 @@ The path of a message that is sent:
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
 Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
-`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `trio_client` (`connect` and
+`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `connecting` (`connect` and
 `register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
 
 The rule of imports: address, backoff, confirming, core, cursor, entries, errors, events, handshake, keepalive, outbox,
-people, reader, said and stages import neither trio nor sockets; nothing imports the server but `imserver.protocol`,
+people, reader, said and stages import neither anyio nor sockets; nothing imports the server but `imserver.protocol`,
 `imserver.model` and `imserver.errors`.
 """
 
 from imclient.client import Client, Inbox, Notice
+from imclient.connecting import connect, register
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
     Contact,
@@ -40,7 +41,6 @@ from imclient.groups import Groups
 from imclient.people import People
 from imclient.profile import Profile
 from imclient.stages import State
-from imclient.trio_client import connect, register
 from imserver.errors import (
     BadCredentials,
     BadRequest,

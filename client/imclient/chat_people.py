@@ -6,6 +6,7 @@ from imclient.client import Client
 from imclient.events import Contact, Presence, Typing
 from imclient.text import clean
 from imserver.errors import BadRequest
+from imserver.model import is_group
 from imserver.protocol.presence import Show
 
 TYPING_SECONDS = 6.0  # as the protocol says
@@ -27,7 +28,7 @@ class PeopleCommands:
 
     def __init__(self, client: Client, note: Callable[[str], Awaitable[None]]) -> None:
         self._client, self._people, self._note = client, client.people, note
-        self._typing: dict[str, float] = {}  # who types -> until when it is believed
+        self._typing: dict[tuple[str, str], float] = {}  # who types, to whom -> until when it is believed
         self.commands: dict[str, Act] = {
             "/contacts": self._list,
             "/add": self._add,
@@ -101,15 +102,17 @@ class PeopleCommands:
         await self._note(f"{presence.user} is {presence.show}{_quoted(presence.status)}")
 
     def on_typing(self, typing: Typing, now: float) -> None:
-        self._typing.pop(typing.sender, None)
+        who = (typing.sender, typing.to)
+        self._typing.pop(who, None)
         if typing.on:
-            self._typing[typing.sender] = now + TYPING_SECONDS
+            self._typing[who] = now + TYPING_SECONDS
 
     def has_written(self, sender: str) -> None:
-        self._typing.pop(sender, None)
+        self._typing = {who: until for who, until in self._typing.items() if who[0] != sender}
 
     def typing_at(self, now: float) -> list[str]:
-        return [sender for sender, until in self._typing.items() if until > now]
+        here = [who for who, until in self._typing.items() if until > now]
+        return [f"{sender} in {to}" if is_group(to) else sender for sender, to in here]
 
 
 def _quoted(text: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import trio
 
-from imclient import trio_client
+from imclient import connecting
 from imclient.address import Address, parse_url
 from imclient.chat import Chat
 from imclient.client import Client
@@ -78,7 +78,7 @@ def register(address: Address, tls: TLS, password: str | None, password_stdin: b
         password = sys.stdin.readline().rstrip("\r\n")
     if password is None:
         password = ask_for_password(address, confirm=True)
-    trio.run(partial(trio_client.register, str(address), password, ssl_context=tls))
+    trio.run(partial(connecting.register, str(address), password, ssl_context=tls))
     click.echo(f"{address.user} is registered")
     with claim(address, "send") as profile:
         run(address, profile, tls, profile.farthest, _stay_logged_in, password=password)

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar, Unpack
 
+import anyio
 import msgspec
-import trio
 
 from imclient.backoff import Backoff
 from imclient.core import Replica
@@ -67,7 +67,7 @@ class Client:
         self._inbox: deque[Notice] = deque()
         self._answers: dict[str | int, _Answer] = {}
         self._failure: ImError | None = None
-        self._news = trio.Event()
+        self._news = anyio.Event()
         self.groups = Groups(self._ask)
         self.people = People(self._ask)
 
@@ -134,7 +134,7 @@ class Client:
         id = self._replica.send(to, body, **extras)
         try:
             sent: Sent = await self._answer(id)
-        except trio.Cancelled:
+        except anyio.get_cancelled_exc_class():
             self._replica.withdraw(id)
             raise
         return sent
@@ -163,9 +163,9 @@ class Client:
 
     async def ping(self) -> float:
         """Asks the server for a sign of life; how long it took, in seconds. Raises as `history` does."""
-        started = trio.current_time()
+        started = anyio.current_time()
         await self._ask(Ping())
-        return trio.current_time() - started
+        return anyio.current_time() - started
 
     async def _ask(self, command: Command) -> msgspec.Raw:
         self._check()
@@ -196,7 +196,7 @@ class Client:
 
     def ack(self, message: Message) -> None:
         """The application is done with this message and all before it in its log: they need not be given again."""
-        self._courier.obey(self._replica.keep(message, trio.current_time()))
+        self._courier.obey(self._replica.keep(message, anyio.current_time()))
         self._courier.wake()
         self._tell_news()
 
@@ -246,7 +246,7 @@ class Client:
 
     def _tell_news(self) -> None:
         self._news.set()
-        self._news = trio.Event()
+        self._news = anyio.Event()
 
     # -- life; called by `connect`
 
@@ -272,7 +272,7 @@ class _Answer:
     """What somebody waits for."""
 
     def __init__(self) -> None:
-        self._came = trio.Event()
+        self._came = anyio.Event()
         self._content: Any = None
 
     def give(self, content: object) -> None:

@@ -1,4 +1,4 @@
-"""The replica's connections, one after the other, over trio: reads, writes, comes back.
+"""The replica's connections, one after the other, over anyio: reads, writes, comes back.
 
 Courier.run            one connection after the other, until the session has ended
 `-- Exchange.run       one connection
@@ -9,7 +9,7 @@ Courier.run            one connection after the other, until the session has end
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 
-import trio
+import anyio
 
 from imclient.backoff import Backoff
 from imclient.core import Replica
@@ -31,16 +31,16 @@ class Exchange:
         self._wire = wire
         self._replica = replica
         self._tell = tell
-        self._scope = trio.CancelScope()
-        self._awake = trio.Event()
+        self._scope = anyio.CancelScope()
+        self._awake = anyio.Event()
         self._outcome: Reconnect | Ended = Reconnect("the connection was left")
 
     async def run(self) -> Reconnect | Ended:
-        self._replica.connected(trio.current_time())
+        self._replica.connected(anyio.current_time())
         with self._scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._guarded, self._read)
-                nursery.start_soon(self._guarded, self._write)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._guarded, self._read)
+                tasks.start_soon(self._guarded, self._write)
         return self._outcome
 
     def wake(self) -> None:
@@ -61,13 +61,13 @@ class Exchange:
     async def _read(self) -> None:
         while True:
             frames = await self._receive()
-            self._replica.heard(trio.current_time())
+            self._replica.heard(anyio.current_time())
             for frame in frames:
-                self._told(self._replica.receive(frame, trio.current_time()))
+                self._told(self._replica.receive(frame, anyio.current_time()))
             self.wake()
 
     async def _receive(self) -> list[bytes]:
-        with trio.move_on_at(self._replica.dead_at()):
+        with anyio.CancelScope(deadline=self._replica.dead_at()):
             return await self._wire.receive()
         raise ConnectionLost("nothing was heard from the server any more")
 
@@ -80,7 +80,7 @@ class Exchange:
 
     async def _write(self) -> None:
         while True:
-            frames = self._replica.take_frames(trio.current_time())
+            frames = self._replica.take_frames(anyio.current_time())
             if frames or self._wire.has_replies:
                 await self._wire.send(frames)
             elif self._replica.state is State.ENDED:
@@ -90,9 +90,9 @@ class Exchange:
 
     async def _sleep_until_due(self) -> None:
         due = self._replica.next_due()
-        with trio.move_on_at(inf if due is None else due):
+        with anyio.CancelScope(deadline=inf if due is None else due):
             await self._awake.wait()
-        self._awake = trio.Event()
+        self._awake = anyio.Event()
 
 
 class Courier:
@@ -105,7 +105,7 @@ class Courier:
         self._backoff = backoff
         self._tell = tell
         self._exchange: Exchange | None = None
-        self._idle = trio.Event()  # there is no exchange
+        self._idle = anyio.Event()  # there is no exchange
         self._idle.set()
 
     async def run(self) -> None:
@@ -116,7 +116,7 @@ class Courier:
                 break
             delay = self._backoff.next_delay(outcome.after)
             self._tell([Disconnected(outcome.why, delay, outcome.bye)])
-            await trio.sleep(delay)
+            await anyio.sleep(delay)
         self._tell([Ended(_error_of(outcome))])
 
     def _comes_back(self, outcome: Reconnect) -> bool:
@@ -129,7 +129,7 @@ class Courier:
         except ConnectionLost as lost:
             return Reconnect(str(lost))
         self._exchange = exchange = Exchange(wire, self._replica, self._tell)
-        self._idle = trio.Event()
+        self._idle = anyio.Event()
         outcome: Reconnect | Ended = Reconnect("the connection was left")
         try:
             outcome = await exchange.run()
@@ -159,7 +159,7 @@ class Courier:
         """Says the last words, for at most 2 s. `run` is to be cancelled after that."""
         self._replica.leave()
         self.wake()
-        with trio.move_on_after(LEAVE_SECONDS, shield=True):
+        with anyio.move_on_after(LEAVE_SECONDS, shield=True):
             await self._idle.wait()
 
 

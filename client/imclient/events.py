@@ -28,6 +28,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     body: Any  # a str, or a dict
     log: str = OWN_LOG
     prev: str | None = None  # the position before it in its log, where the server tells it
+    bot: bool = False  # the sender is one
     reply: Reference | None = None  # what it answers
     forwarded: Reference | None = None  # whose words these are
     attachment: Attachment | None = None
@@ -104,9 +105,13 @@ class Presence(msgspec.Struct, frozen=True):
 
 
 class Typing(msgspec.Struct, frozen=True):
-    """A contact types to this user, or has stopped; forget it after 6 seconds."""
+    """A contact types to this user, or a member in a group, or has stopped; forget it after 6 seconds.
+
+    `to`: this user, or the group.
+    """
 
     sender: str
+    to: str
     on: bool
 
 

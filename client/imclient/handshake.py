@@ -41,9 +41,7 @@ class Handshake:
         return (self._connection.send(self._request) or b"") + (self._connection.send(h11.EndOfMessage()) or b"")
 
     def receive(self, data: bytes) -> Accepted | None:
-        """None: more is needed. `data` empty: the server closed. Raises HandshakeFailed."""
-        if not data:
-            raise HandshakeFailed("the server closed the connection instead of opening a WebSocket")
+        """None: more is needed. Raises HandshakeFailed."""
         try:
             self._connection.receive_data(data)
             event = self._connection.next_event()

@@ -7,7 +7,7 @@ import msgspec
 
 from imclient.events import Contact, Event, Presence, Welcomed
 from imserver.errors import BadFrame
-from imserver.model import parse_user
+from imserver.model import parse_address, parse_user
 from imserver.protocol import commands
 from imserver.protocol.commands import Command
 from imserver.protocol.presence import Show
@@ -147,8 +147,8 @@ class People:
         await self._ask(commands.SetPresence(show=show, status=status))
 
     async def typing(self, to: str, *, on: bool = True) -> None:
-        """Tells a contact's sessions; good for 6 seconds."""
-        await self._ask(commands.Typing(to=parse_user(to), on=on))
+        """Tells a contact's sessions, or the members of a small group who are connected; good for 6 seconds."""
+        await self._ask(commands.Typing(to=parse_address(to), on=on))
 
 
 def _decoded(content: msgspec.Raw, kind: type[T]) -> T:

@@ -13,8 +13,8 @@ import trio
 
 from imclient.address import Address
 from imclient.client import Client
+from imclient.connecting import connect
 from imclient.profile import Profile
-from imclient.trio_client import connect
 from imserver.errors import BadCredentials, BadRequest, ExpiredToken
 
 Connecting = AbstractAsyncContextManager[Client]

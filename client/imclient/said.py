@@ -14,6 +14,7 @@ def message_of(push: MessagePush) -> Message:
         body=push.body,
         log=push.log or OWN_LOG,
         prev=push.prev,
+        bot=push.bot,
         reply=push.reply,
         forwarded=push.forwarded,
         attachment=push.attachment,
@@ -36,5 +37,5 @@ def contact_of(push: ContactPush) -> Contact:
 
 def presence_of(push: PresencePush | TypingPush) -> Presence | Typing:
     if isinstance(push, TypingPush):
-        return Typing(push.sender, push.on)
+        return Typing(push.sender, push.to, push.on)
     return Presence(push.user, push.show, push.status, push.since)

@@ -19,7 +19,7 @@ import msgspec
 from imserver.errors import CODES
 from imserver.protocol.commands import COMMANDS, Command, Row
 from imserver.protocol.overload import Level
-from imserver.protocol.pushes import AnyPush, MessagePush, Reply
+from imserver.protocol.pushes import AnyPush, DeletePush, EditPush, MessagePush, ReactionPush, Reply
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PLACE = "#/$defs/{name}"
@@ -34,6 +34,8 @@ def document() -> Schema:
     _, components = msgspec.json.schema_components(types, ref_template=PLACE)
     # The codec writes an entry as the push that it is, and an `ok` as the command's row says.
     components["Entry"] = _place(MessagePush)
+    amendments = {"oneOf": [_place(push) for push in (EditPush, DeletePush, ReactionPush)]}
+    components["Page"]["properties"]["amendments"]["items"] = amendments
     components["Reply"]["oneOf"] = [{"required": ["ok"]}, {"required": ["err"]}]
     kinds: Schema = {
         "Request": {"oneOf": [_place(command) for command in COMMANDS]},

@@ -61,30 +61,30 @@ class Accounts:
             return
         session.enter()
         try:
-            user, generations = await self._authenticate(command, device)
-            await self._enter(session, command, user, device, generations)
+            user, claims = await self._authenticate(command, device)
+            await self._enter(session, command, user, device, claims)
         except BaseException:
             session.refused()
             raise
 
     async def _enter(
-        self, session: Session, command: Login, user: UserId, device: DeviceId, generations: str | None
+        self, session: Session, command: Login, user: UserId, device: DeviceId, claims: tokens.Claims | None
     ) -> None:
         """Into the directory. From then on the place may be expelled, even before this task has heard that it is in."""
         context, place, since = self._context, session.new_place(device), _since(command)
         context.entering[place] = ""
         try:
-            attached = await self._attach(session, user, device, place, generations)
+            attached = await self._attach(session, user, device, place, claims.generations if claims else None)
         finally:
             expelled = context.entering.pop(place)
         if session.is_closed or context.draining:
             context.store.detach(user, place, None)
             session.send_elsewhere()
             return
-        identity = Identity(user, device, place, attached.generations)
+        identity = Identity(user, device, place, attached.generations, is_bot=attached.is_bot)
         new_device = since is None and attached.cursor is None
         session.welcome(identity, _start(since, attached), attached.last, new_device=new_device)
-        session.reply(command.ref, self._welcome(identity, attached))
+        session.reply(command.ref, self._welcome(identity, attached, claims))
         if expelled:
             session.expelled(expelled)
             return
@@ -116,13 +116,13 @@ class Accounts:
 
     # -- by what right
 
-    async def _authenticate(self, command: Login, device: DeviceId) -> tuple[UserId, str | None]:
-        """The user, and the token's generations (None: a password). Raises BadCredentials, ExpiredToken."""
+    async def _authenticate(self, command: Login, device: DeviceId) -> tuple[UserId, tokens.Claims | None]:
+        """The user, and what the token claims (None: a password). Raises BadCredentials, ExpiredToken."""
         if command.token is not None:
             claims = await self._check_token(command.token)
             if claims.device != device or (command.user is not None and parse_user(command.user) != claims.user):
                 raise BadCredentials("token: made for another user or device")
-            return claims.user, claims.generations
+            return claims.user, claims
         assert command.password is not None
         user = _claimed_user(command)
         known = await self._context.store.accounts.password_hash(user)
@@ -137,9 +137,12 @@ class Accounts:
             await self.load_keys()  # rotated since they were read, perhaps
             return tokens.check(self._keys, token, time.time())
 
-    def _welcome(self, identity: Identity, attached: Attached) -> Welcome:
+    def _welcome(self, identity: Identity, attached: Attached, claims: tokens.Claims | None) -> Welcome:
+        """With a token that is good for at least as long as the one it came by: a bot's for years."""
         settings = self._context.settings
         expires = int(time.time()) + settings.token_lifetime_seconds
+        if claims is not None:
+            expires = max(expires, claims.expires)
         token = tokens.sign(self._keys, identity.user, identity.device, expires, attached.generations)
         return Welcome(
             identity.user,

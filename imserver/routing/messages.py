@@ -75,11 +75,11 @@ class Sending:
         session.finished_sending(command.id)
 
 
-def _given_of(session: Session, group: GroupId, upto: Position) -> Position:
+def given_of(session: Session, group: GroupId, upto: Position, field: str = "log") -> Position:
     """Never past what the session was given of the group's log. Raises NotFound."""
     tail = session.tail_of(group)
     if tail is None:
-        raise NotFound(f"log: you are no member of {group}")
+        raise NotFound(f"{field}: you are no member of {group}")
     return tail.position if is_newer(upto, tail.position) else upto
 
 
@@ -178,7 +178,7 @@ class Messages:
         upto = parse_position(command.upto, "upto")
         group = None if command.log is None else parse_group(command.log, "log")
         if group is not None:
-            upto = _given_of(session, group, upto)
+            upto = given_of(session, group, upto)
         if command.ref is None:
             if group is None or session.following is None:
                 session.keep(upto)
@@ -193,7 +193,7 @@ class Messages:
                 session.reply(command.ref, EMPTY)
 
         if group is None:
-            self._context.store.ack(session.user, session.device, upto, stored)
+            self._context.marking.kept(session.user, session.device, upto, stored)
         else:
             self._context.store.groups.ack(session.user, session.device, group, upto, stored)
 

@@ -1,4 +1,4 @@
-"""Presence and typing: who shows what to whom, and since when. Never logged, and the first that waits under load.
+"""Presence: who shows what to whom, and since when. Never logged, and the first that waits under load.
 
 What contacts are to be told of a user stands in the store (`told`) and follows, in one atomic step (`settle`), what the
 user's devices show. Whoever changed it then tells: it looks where the contacts are, and publishes one message for each
@@ -21,12 +21,13 @@ from math import inf
 from typing import NamedTuple
 
 from imserver.errors import ImError
-from imserver.model import DeviceId, UserId, parse_address
+from imserver.model import DeviceId, UserId
 from imserver.observe.log import get_logger
-from imserver.protocol.commands import SetPresence, Typing
+from imserver.protocol.commands import SetPresence
 from imserver.protocol.overload import Level, level_of
 from imserver.protocol.presence import REACHABILITY
-from imserver.protocol.pushes import EMPTY, PresencePush, Shared, TypingPush
+from imserver.protocol.pushes import EMPTY, PresencePush, Shared
+from imserver.routing.typing import TypingNotices
 from imserver.session.context import Context
 from imserver.session.session import Session
 from imserver.store.circle_calls import OFFLINE, Extent, Settled, Shown, Told, Whereabouts
@@ -49,11 +50,12 @@ _NEVER = _Gone(inf, inf)
 
 
 class Presence:
-    """Handlers of `presence` and `typing`; the rest is told by sessions and the store."""
+    """Handler of `presence`; the rest is told by sessions and the store."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._circle = context.store.circle
+        self.typing = TypingNotices(context)
         self._gone: dict[tuple[UserId, DeviceId], _Gone] = {}  # in the order in which they are due
         self._unsettled: dict[UserId, None] = {}  # what contacts are told may be behind
         self._outdated: dict[Session, None] = {}  # may have missed something
@@ -67,13 +69,6 @@ class Presence:
         settled = await self._circle.settle(session.user, ORDER, shown=shown)
         session.reply(command.ref, EMPTY)
         await self._tell_or_later(session.user, settled)
-
-    def typing(self, session: Session, command: Typing) -> None:
-        """To contacts only: that somebody types is presence, too. Nobody learns whether it was passed on."""
-        to = parse_address(command.to)
-        if not to.startswith("#"):
-            self._circle.typing(session.user, UserId(to), is_on=command.on)
-        session.reply(command.ref, EMPTY)
 
     def _is_strained(self) -> bool:
         """Whether what is to be told waits, since more important things do."""
@@ -208,11 +203,8 @@ class Presence:
         else:
             session.channel.share(push)
 
-    def on_typing(self, user: UserId, sender: UserId, *, is_on: bool) -> None:
-        push = Shared(TypingPush(sender=sender, to=user, on=is_on))
-        for session in self._context.registry.sessions_of(user):
-            if session.channel.out_bytes <= self._context.settings.out_buffer_bytes:
-                session.channel.share(push)
+    def on_typing(self, to: str, sender: UserId, *, is_on: bool) -> None:
+        self.typing.hear(to, sender, is_on=is_on)
 
     def _show_to(self, session: Session, contact: UserId, told: Told, *, even_offline: bool) -> None:
         if even_offline or told.show != OFFLINE.show:
@@ -227,6 +219,7 @@ class Presence:
 
     def tick(self, now: float) -> None:
         """Once a second."""
+        self.typing.tick()
         while self._has_work(now) and self._workers < _MOST_WORKERS:
             self._workers += 1
             self._start(self._work)

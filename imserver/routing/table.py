@@ -4,14 +4,16 @@ from imserver.protocol import commands
 from imserver.routing.accounts import Accounts
 from imserver.routing.amendments import Amendments, amendment_handlers
 from imserver.routing.contacts import ContactLists
+from imserver.routing.conversations import ConversationLists, conversation_handlers
 from imserver.routing.groups import Groups, group_handlers
 from imserver.routing.history import Histories
+from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
 from imserver.routing.presence import Presence
 from imserver.session.context import Context, Handlers
 
 
-def handlers(context: Context, accounts: Accounts, messages: Messages, presence: Presence) -> Handlers:
+def handlers(context: Context, accounts: Accounts, messages: Messages, presence: Presence, marks: Marks) -> Handlers:
     contacts, histories = ContactLists(context, presence), Histories(context)
     return {
         commands.Register: accounts.register,
@@ -32,8 +34,9 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         commands.Blocked: contacts.blocked,
         commands.Privacy: contacts.privacy,
         commands.SetPresence: presence.show,
-        commands.Typing: presence.typing,
+        commands.Typing: presence.typing.say,
         **group_handlers(Groups(context)),
         **amendment_handlers(Amendments(context, messages)),
+        **conversation_handlers(marks, ConversationLists(context)),
         commands.Ping: messages.ping,
     }

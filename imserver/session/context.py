@@ -9,7 +9,7 @@ import msgspec
 
 from imserver.config import Settings
 from imserver.errors import ImError
-from imserver.model import DeviceId, Entry, Place, UserId
+from imserver.model import DeviceId, Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.protocol.commands import Command, Ref
 from imserver.protocol.limits import Limits
@@ -71,6 +71,15 @@ class Attendance(Protocol):
         """A session has left the directory, and contacts may be to be told; `said_so`: by a logout."""
 
 
+class Marking(Protocol):
+    """Who stores what devices have kept, and tells the senders (`routing.marks`)."""
+
+    def kept(
+        self, user: UserId, device: DeviceId, upto: Position, then: Callable[[object], None] | None = None
+    ) -> None:
+        """A device has kept everything up to there; `then`: it is stored."""
+
+
 Handler = Callable[["Session", Any], None]
 RareHandler = Callable[["Session", Any], Awaitable[None]]
 Handlers = dict[type[Command], Handler | RareHandler]
@@ -90,6 +99,7 @@ class Context:
     entrance: Entrance
     wall: Callable[[], float] = time.time  # unix seconds, as positions have them
     attendance: Attendance = field(init=False)  # set before the first client comes
+    marking: Marking = field(init=False)  # the same
     handlers: Handlers = field(default_factory=dict)
     cursors: "dict[Session, None]" = field(
         default_factory=dict

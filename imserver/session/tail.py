@@ -213,9 +213,12 @@ class Tail:
             self._session.cannot_read(self)
             return
         if page:
-            if self._may_be_cut and is_newer(page[0].prev, self.position):
-                self._look_for_older(page[0])
-                return
+            if is_newer(page[0].prev, self.position):
+                if self._may_be_cut:
+                    self._look_for_older(page[0])
+                    return
+                if self.position != START:
+                    self._tell_removed(page[0].prev)
             self._may_be_cut = True
             self._go_back_if_lost(page[0])
         for entry in page:

@@ -6,9 +6,13 @@ from imserver.errors import Exists, ImError, NotFound
 from imserver.store.calls import Packed, call, pack
 from imserver.store.partitions import UserKeys
 
+NO_OWNER = "-"
 
-def register(keys: UserKeys, password_hash: str, now: float) -> Packed:
-    return call(b"im_register_2", (keys.state, keys.account), password_hash, int(now))
+
+def register(keys: UserKeys, password_hash: str, now: float, bot: str | None = None) -> Packed:
+    """`bot`: its owner, or NO_OWNER; None where it is no bot."""
+    of_bot = () if bot is None else (bot,)
+    return call(b"im_register_2", (keys.state, keys.account), password_hash, int(now), *of_bot)
 
 
 def registered(reply: list[Any]) -> ImError | None:
@@ -25,7 +29,8 @@ def revoke(keys: UserKeys, device: str | None) -> Packed:
 
 
 def erase(keys: UserKeys) -> Packed:
-    return call(b"im_erase_2", (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups))
+    of_user = (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups)
+    return call(b"im_erase_2", (*of_user, keys.conversations, keys.changes))
 
 
 def found(reply: list[Any]) -> ImError | None:

@@ -16,7 +16,19 @@ from imserver.store.partitions import Hosting, LeaseKeys, UserKeys
 
 Packed = bytes
 
-_LIBRARY = ("head", "log", "directory", "accounts", "leases", "epochs", "contacts", "presence", "groups", "amendments")
+_LIBRARY = (
+    "head",
+    "log",
+    "directory",
+    "accounts",
+    "leases",
+    "epochs",
+    "contacts",
+    "presence",
+    "groups",
+    "conversations",
+    "amendments",
+)
 
 # hiredis's own stub knows tuples of one element only.
 _pack: Callable[[tuple[bytes | str | int, ...]], Packed] = pack_command  # type: ignore[assignment]
@@ -59,6 +71,7 @@ class Attached(NamedTuple):
     cursor: Position | None
     generations: str
     groups: tuple[Listed, ...] = ()
+    is_bot: bool = False
 
 
 class Replaced(NotAllowed):
@@ -144,7 +157,7 @@ def attached(reply: list[Any]) -> Attached | ImError:
     """The errors are BadCredentials, NotAllowed (disabled), ExpiredToken (revoked), Late, Replaced, Dead."""
     match reply[0]:
         case b"ok":
-            return Attached(reply[1], reply[2], reply[3].decode(), _listed(reply[4]))
+            return Attached(reply[1], reply[2], reply[3].decode(), _listed(reply[4]), reply[5] is not None)
         case b"disabled":
             return NotAllowed("this account is disabled")
         case b"revoked":

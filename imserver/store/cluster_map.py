@@ -52,14 +52,18 @@ def parse_map(url: str, slots: Sequence[Any], info: bytes) -> ClusterMap:
 
 
 def _url_of(asked: str, member: Sequence[Any]) -> str:
-    """With the credentials of the URL that was asked. A node that does not know its own address leaves it empty."""
+    """With the credentials and options of the URL that was asked.
+
+    A node that does not know its own address leaves it empty.
+    """
     url = urlsplit(asked)
     host, port = _text(member[0] or b""), int(member[1])
     if not host:
         host = url.hostname or "127.0.0.1"
     credentials = url.netloc.rpartition("@")[0]
     at = f"{credentials}@" if credentials else ""
-    return f"{url.scheme}://{at}{f'[{host}]' if ':' in host else host}:{port}"
+    options = f"?{url.query}" if url.query else ""
+    return f"{url.scheme}://{at}{f'[{host}]' if ':' in host else host}:{port}{options}"
 
 
 def _text(value: bytes | str) -> str:

@@ -173,6 +173,11 @@ def follow_again(keys: GroupKeys, hosting: Hosting) -> Packed:
     return call(b"im_follow_again_2", (keys.state, hosting.key), hosting.node)
 
 
+def typing(keys: GroupKeys, sender: str, most: int, *, is_on: bool) -> Packed:
+    """The reply means nothing: it is passed on or not."""
+    return call(b"im_group_typing_2", (keys.state, keys.members), sender, b"1" if is_on else b"0", most)
+
+
 def announce(keys: UserKeys, group: GroupId, most_groups: int, most_made: int | None) -> Packed:
     """`most_made`: where the user is about to make it."""
     return call(b"im_announce_2", (keys.state, keys.groups), group, most_groups, "" if most_made is None else most_made)

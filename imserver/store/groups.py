@@ -113,6 +113,10 @@ class GroupStore:
         command = group_calls.follow(group_keys(group), self._hosting(group), user, cursor, most)
         self._call(group, command, then, group_calls.followed)
 
+    def typing(self, sender: UserId, group: GroupId, most: int, *, is_on: bool) -> None:
+        """Told where members are, unless there are more than `most`, or the sender may not post."""
+        self._call(group, group_calls.typing(group_keys(group), sender, most, is_on=is_on))
+
     def follow_again(self, group: GroupId, then: Callable[[Position | ImError], None]) -> None:
         """The node makes sure that it gets what is published, after a lost link; `then` gets the log's end."""
         self._call(group, group_calls.follow_again(group_keys(group), self._hosting(group)), then)

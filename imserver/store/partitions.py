@@ -62,6 +62,7 @@ class UserKeys(NamedTuple):
     account  hash: password hash, creation time, disabled, token generations
     roster   hash: contacts and blocks; versions  sorted set: the version of each
     groups   hash: group -> where the membership began; cursors of the devices in the groups' logs
+    conversations  hash: marks and switches of each; changes  sorted set: the version of each
     packed   state and log, packed as arguments of a call: made with every message, the same for all
 
     A group has state, log and packed in the same form, under its own name; what else it has is in GroupKeys.
@@ -74,6 +75,8 @@ class UserKeys(NamedTuple):
     roster: bytes
     versions: bytes
     groups: bytes
+    conversations: bytes
+    changes: bytes
     packed: bytes
 
 
@@ -82,11 +85,11 @@ def user_keys(user: str) -> UserKeys:
     """The keys of `user`, kept for those seen lately: they are asked for with every message."""
     partition = partition_of(user)
     tag, name = tags()[partition], user.encode()
-    state, log, account, roster, versions, groups = (
-        b"{%b}%b:%b" % (tag, kind, name) for kind in (b"u", b"l", b"a", b"k", b"v", b"g")
+    state, log, account, roster, versions, groups, conversations, changes = (
+        b"{%b}%b:%b" % (tag, kind, name) for kind in (b"u", b"l", b"a", b"k", b"v", b"g", b"c", b"d")
     )
     packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(state), state, len(log), log)
-    return UserKeys(partition, state, log, account, roster, versions, groups, packed)
+    return UserKeys(partition, state, log, account, roster, versions, groups, conversations, changes, packed)
 
 
 class GroupKeys(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import hiredis
 import trio
-from redis.connection import parse_url
+from redis.connection import SSLConnection, parse_url
 
-from imserver.store import calls, epochs
+from imserver.store import calls, epochs, tls
 from imserver.store.calls import pack
 from imserver.store.epochs import UNKNOWN, Epoch, Lineage
 
@@ -98,7 +98,8 @@ async def _connect(options: dict[str, Any]) -> socket.socket:
     except BaseException:
         sock.close()
         raise
-    return sock
+    is_encrypted = options.get("connection_class") is SSLConnection
+    return await tls.wrap(sock, options.get("host", "localhost"), options) if is_encrypted else sock
 
 
 async def _lineage(conversation: "Conversation") -> Lineage:
@@ -141,7 +142,7 @@ class Conversation:
     def __init__(self, sock: socket.socket) -> None:
         self.reader = hiredis.Reader(notEnoughData=MORE)
         self._owned: socket.socket | None = sock
-        self._sock = trio.socket.from_stdlib_socket(sock)
+        self._sock = sock
 
     def keep(self) -> socket.socket:
         """The socket, which is the caller's from now on."""
@@ -174,14 +175,25 @@ class Conversation:
 
     async def _send(self, data: bytes) -> None:
         while data:
-            data = data[await self._sock.send(data) :]
+            try:
+                data = data[self._sock.send(data) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._sock)
 
     async def _next(self) -> Any:
         while (reply := self.reader.gets()) is MORE:
-            data = await self._sock.recv(_CHUNK)
-            if not data:
-                raise HandshakeFailed("closed by Redis")
-            self.reader.feed(data)
+            self.reader.feed(await self._receive())
         if isinstance(reply, hiredis.ReplyError):
             raise HandshakeFailed(str(reply))
         return reply
+
+    async def _receive(self) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(self._sock)
+            try:
+                data = self._sock.recv(_CHUNK)
+            except BlockingIOError:
+                continue
+            if not data:
+                raise HandshakeFailed("closed by Redis")
+            return data

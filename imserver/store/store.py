@@ -16,6 +16,7 @@ from imserver.store.calls import Appended, Attached, Late
 from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
+from imserver.store.conversations import ConversationStore
 from imserver.store.deletions import Appends, Deletion
 from imserver.store.departures import Departures
 from imserver.store.epochs import IN_DOUBT_SECONDS
@@ -93,6 +94,7 @@ class Store:
         self._by_partition = self._links.by_partition
         self.circle = Circle(self)
         self.accounts = AccountStore(self)
+        self.conversations = ConversationStore(self)
         seeds = [shard.url for shard in shards if shard.clustered]
         self._watch = ClusterWatch(seeds, on_map=self._on_map, are_up=self._are_up) if seeds else None
 
@@ -278,6 +280,7 @@ class Store:
         if in_new_epoch:
             self._tell_new_epoch(link)
         self._listener.on_link_up(lambda owner: self.link_of(owner) is link)
+        self.conversations.missed(lambda owner: self.link_of(owner) is link)
         assert self._presence is not None
         self._presence.missed()
 
@@ -307,6 +310,8 @@ class Store:
         if kind == b"x":
             user, place, why = rest.split(b" ")
             self._listener.on_expelled(UserId(user.decode()), Place(place), why.decode())
+        elif kind == b"m":
+            self.conversations.on_push(rest)
         elif kind == b"p":
             for link in self.links:
                 if link.url.encode() == rest:
@@ -321,8 +326,8 @@ class Store:
             names = [UserId(name) for name in to.decode().split(",")]
             self._presence.on_told(UserId(subject.decode()), names, circle_calls.told(told))
         elif kind == b"t":
-            user, sender, is_on = rest.decode().split(" ")
-            self._presence.on_typing(UserId(user), UserId(sender), is_on=is_on == "1")
+            whom, sender, is_on = rest.decode().split(" ")
+            self._presence.on_typing(whom, UserId(sender), is_on=is_on == "1")
 
     async def _on_gone(self, user: UserId, node: str) -> None:
         assert self._presence is not None

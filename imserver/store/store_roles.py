@@ -39,8 +39,8 @@ class PresenceListener(Protocol):
     def on_told(self, user: UserId, to: Sequence[UserId], told: Told) -> None:
         """Contacts of the user, who have sessions here, are told its presence."""
 
-    def on_typing(self, user: UserId, sender: UserId, *, is_on: bool) -> None:
-        """The sender types; the user has sessions here."""
+    def on_typing(self, to: str, sender: UserId, *, is_on: bool) -> None:
+        """The sender types; the user, or followers of the group, have sessions here."""
 
     def missed(self) -> None:
         """What was published to this node may not have come, or may not come any more."""

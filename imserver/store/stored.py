@@ -18,8 +18,10 @@ class Sender:
         content = self.content(group, message_id, body)
         return b'{"ev":"msg","log":"%b"%b' % (group.encode(), content[_BEHIND_EV:])
 
-    def __init__(self, user: UserId, device: DeviceId) -> None:
-        self._head = f'{{"ev":"msg","from":"{user}","device":"{device}","to":"'.encode()
+    def __init__(self, user: UserId, device: DeviceId, *, is_bot: bool = False) -> None:
+        # Behind "ev", where the store's function log.lua, refusal, looks for it.
+        bot = '"bot":true,' if is_bot else ""
+        self._head = f'{{"ev":"msg",{bot}"from":"{user}","device":"{device}","to":"'.encode()
         self._dedupe = f"{user}/{device}/".encode()
 
     def content(self, to: str, message_id: str, body: msgspec.Raw) -> bytes:

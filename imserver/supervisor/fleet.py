@@ -21,6 +21,9 @@ from imserver.supervisor.worker_process import Launch, WorkerFailed, WorkerProce
 
 log = get_logger("supervisor")
 
+# Each needs most of a second of CPU. Fifty at once would all be late on two cores, and each has its time to be ready.
+STARTS_AT_ONCE = 8
+
 
 @dataclass(slots=True, eq=False)
 class _Place:
@@ -98,10 +101,13 @@ class Fleet:
 
     async def _start_all(self) -> None:
         failures: list[str] = []
+        turns = trio.CapacityLimiter(STARTS_AT_ONCE)
 
         async def start(place: _Place) -> None:
             try:
-                self._put_in_service(place, await self._start(place))
+                async with turns:
+                    worker = await self._start(place)
+                self._put_in_service(place, worker)
             except WorkerFailed as error:
                 failures.append(str(error))
                 nursery.cancel_scope.cancel()

@@ -17,6 +17,7 @@ from imserver.wire.relayed import Network, Open, Relayed, is_within
 log = get_logger("listener")
 
 ACCEPTS_PER_TURN = 64
+FULL_REST_SECONDS = 1.0
 FULL_RETRY_SECONDS = 5.0  # at least, and at most twice that: nobody knows when a place becomes free
 
 
@@ -26,7 +27,11 @@ def is_loopback(host: str) -> bool:
 
 
 class Listener:
-    """Accepts while `reactor` has fewer than `most_sockets`; beyond, clients are told to come back later."""
+    """Accepts while `reactor` has fewer than `most_sockets`; beyond, clients are told to come back later.
+
+    A worker that is full has little else to do and would be the first at every new connection, to refuse it while
+    others have room: so after some refusals it does not look for a second.
+    """
 
     def __init__(
         self,
@@ -47,20 +52,39 @@ class Listener:
         self._most = most_sockets
         self._counters = counters
         self._proxies = proxies
-        self._listening = False
+        self._listening = self._resting = False
+        self._refused = False
 
     def start(self) -> None:
-        self._reactor.add(self._sock.fileno(), self, EXCLUSIVE, outside=True)
+        self._look()
         self._listening = True
 
     def stop(self) -> None:
         """No new connections here; the socket stays open elsewhere."""
         if self._listening:
             self._listening = False
-            self._reactor.remove(self._sock.fileno())
+            if not self._resting:
+                self._reactor.remove(self._sock.fileno())
             self._sock.close()
 
     def on_readable(self) -> None:
+        self._refused = False
+        self._accept()
+        if self._refused:
+            self._resting = True
+            self._reactor.remove(self._sock.fileno())
+            self._wheel.add(self, self._reactor.now + FULL_REST_SECONDS)
+
+    def on_timer(self, now: float) -> None:
+        """The rest is over."""
+        if self._listening:
+            self._resting = False
+            self._look()
+
+    def _look(self) -> None:
+        self._reactor.add(self._sock.fileno(), self, EXCLUSIVE, outside=True)
+
+    def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 client, address = self._sock.accept()
@@ -93,6 +117,7 @@ class Listener:
         self._reactor.add(client.fileno(), handler, outside=True)
 
     def _refuse(self, client: socket.socket) -> None:
+        self._refused = True
         self._counters.refuse_login("full")
         after = round(FULL_RETRY_SECONDS * (1 + random()), 3)
         try:

@@ -2,7 +2,8 @@
 
 The path of a measurement:
 
-    cli          the commands and their options
+    cli          the commands and their options; command: what they share
+    scenario     runs that are described in files
     chat, idle, login, storm
                  one scenario each: what is started, when it is measured, what is reported
     floor        what the machine itself can do in the same run (floor.c, floor_echo.py)
@@ -13,9 +14,11 @@ The path of a measurement:
                  a client process: obeys the parent's orders
     population   connects and logs in many sessions, answers keepalive
     traffic      the conversations of active pairs, closed or open loop
+    company      sessions that come back: who talks with whom, is in which group, comes and goes
+    resuming     one of them; flows: what it says, to whom
     checker      what was sent, answered and delivered: lost, duplicated, reordered
     client_loop  epoll; connection: one socket; tcp, ws: framing
-    stats        latencies and counts; report: tables and JSON
+    stats        latencies and counts; report: tables and JSON; plot: curves in a page
 
 `peers` measures other servers with the same sessions and pairs, beside this one.
 

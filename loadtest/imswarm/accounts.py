@@ -35,7 +35,8 @@ def make_devices(redis_url: str, devices: Sequence[tuple[str, str]]) -> list[Acc
     try:
         with open_admin(Settings(redis=redis_url)) as admin:
             admin.user_import(json.dumps({"user": user}) for user in dict.fromkeys(user for user, _ in devices))
-            return [Account(user, name, admin.token_mint(user, name, _TOKEN_SECONDS)) for user, name in devices]
+            tokens = admin.tokens_mint(devices, _TOKEN_SECONDS)
+            return [Account(*device, token) for device, token in zip(devices, tokens, strict=True)]
     except ImError as error:
         raise AccountsError(f"accounts cannot be made: {error}") from error
 

@@ -13,7 +13,7 @@ from imswarm.connection import Address
 from imswarm.deployment import Deployment
 from imswarm.floor import FloorResult, Program, measure_floor
 from imswarm.population import Account, Crowd
-from imswarm.processes import Cores, CpuMeter
+from imswarm.processes import Cores, CpuMeter, kernel_memory_bytes, total_memory_bytes
 from imswarm.report import Progress, Report
 from imswarm.stats import Tally
 from imswarm.swarm import Swarm
@@ -109,10 +109,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes; None where they are not known."""
+    """Bytes; None where they are not known. `kernel`: of the machine, `load`: of the client processes."""
 
     server: int | None
     redis: int
+    kernel: int
+    load: int
 
     def report_growth(self, base: Memory, sessions: int) -> Report:
         """What each session added since `base`."""
@@ -120,6 +122,8 @@ class Memory:
         return {
             "bytes_per_session": None if server is None else server / sessions,
             "redis_bytes_per_session": (self.redis - base.redis) / sessions,
+            "kernel_bytes_per_session": (self.kernel - base.kernel) / sessions,
+            "load_bytes_per_session": (self.load - base.load) / sessions,
         }
 
 
@@ -152,10 +156,12 @@ class Bench:
             self.progress.stage("measuring the floor")
             self.floors.measure(size.sessions, active, self.cores)
 
-    def memory(self) -> Memory:
+    def memory(self, swarm: Swarm | None = None) -> Memory:
         """When what is only passing has passed."""
         time.sleep(_SETTLE_SECONDS)
-        return Memory(self.deployment.server_memory_bytes(), self.deployment.redis_memory_bytes())
+        load = total_memory_bytes(swarm.pids) if swarm else 0
+        deployment = self.deployment
+        return Memory(deployment.server_memory_bytes(), deployment.redis_memory_bytes(), kernel_memory_bytes(), load)
 
     def swarm(self, size: SwarmSize, accounts: Sequence[Account], talk: Talk | None = None) -> Swarm:
         target = self.deployment.target(size.transport)

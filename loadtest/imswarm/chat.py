@@ -34,7 +34,7 @@ def run_chat(bench: Bench, size: SwarmSize, options: ChatOptions) -> Report:
     base = bench.memory()
     with bench.swarm(size, accounts, options.talk) as swarm:
         bench.log_in(swarm, size)
-        memory = bench.memory()
+        memory = bench.memory(swarm)
         windows = _talk(bench, swarm, size, options)
         outcome = swarm.order(Settle())
     bench.floor(size, 2 * options.talk.pairs)

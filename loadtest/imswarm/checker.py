@@ -102,9 +102,11 @@ class Ledger:
 
     @property
     def lost(self) -> int:
-        return sum(
-            number in self._answers and number not in self._refused for number in self._deliveries.absent(self.sent)
-        )
+        return self.lost_of(self._deliveries)
+
+    def lost_of(self, deliveries: Arrivals) -> int:
+        """The same, of one of several recipients."""
+        return sum(number in self._answers and number not in self._refused for number in deliveries.absent(self.sent))
 
     @property
     def duplicated(self) -> int:

@@ -2,61 +2,64 @@
 
 from __future__ import annotations
 
-import inspect
-import resource
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import click
 
 from imserver.config import Durability
-from imswarm.accounts import AccountsError
-from imswarm.bench import Bench, Floors, SwarmSize, Talk
+from imswarm.bench import Talk
 from imswarm.chat import ChatOptions, run_chat
-from imswarm.children import SwarmError
-from imswarm.deployment import Deployment, DeploymentError, addressed, attached, started
+from imswarm.command import (
+    WRONG,
+    check_pairs,
+    exit_if_wrong,
+    failures_reported,
+    pick,
+    print_report,
+    room,
+    run_bench,
+    size_of,
+    terminable,
+)
 from imswarm.faults.catalogue import FAULTS
 from imswarm.faults.outcome import show_outcome
 from imswarm.faults.plan import MISTAKES
 from imswarm.faults.run import FaultOptions, run_faults
 from imswarm.faults.victim import EMBEDDED, STORES
-from imswarm.floor import MAX_CONNECTIONS, FloorError, floor_program, measure_floor
+from imswarm.floor import MAX_CONNECTIONS, floor_program, measure_floor
 from imswarm.group import GroupOptions, run_group
 from imswarm.idle import run_idle
 from imswarm.login import run_login
-from imswarm.options import DIRECTORY, FLOOR, JSON, POSITIVE, SECONDS, SIZE, TARGET, names_of, option, with_options
+from imswarm.options import (
+    DIRECTORY,
+    FLOOR,
+    JSON,
+    POSITIVE,
+    SECONDS,
+    SIZE,
+    TARGET,
+    WORKERS,
+    names_of,
+    option,
+    with_options,
+)
 from imswarm.peers.comparison import print_comparison, run_peers
 from imswarm.peers.contenders import PEERS
 from imswarm.peers.round import PeersOptions
-from imswarm.processes import CannotMeasure, Cores, run_on, split_cores
-from imswarm.report import Progress, Report, print_json, print_table
+from imswarm.processes import Cores, split_cores
+from imswarm.report import Progress, print_json
 from imswarm.rolling import RollingOptions, run_rolling
+from imswarm.scenario.command import compare, run
 from imswarm.stamps import STAMP_BYTES
 from imswarm.storm.run import EVENTS, StormOptions, run_storm
 from imswarm.stuck import StuckOptions, run_stuck
 
-_FAILURES = (AccountsError, FloorError, DeploymentError, CannotMeasure, SwarmError)
-_WRONG = ("lost", "duplicated", "reordered", "errors")
-_OWN_DESCRIPTORS = 50
-"""What a client process needs beside its sessions."""
-
 _STORM_SESSIONS = 18_000
-
-Values = dict[str, Any]
-"""The values of a command's options, by name."""
-
-T = TypeVar("T")
-
-
-def _room() -> int:
-    """How many sessions a client process can hold."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _OWN_DESCRIPTORS
+_IDLE_WARM_UP = 2.0
 
 
 @click.group()
@@ -72,7 +75,7 @@ def main() -> None:
 
 
 @main.command()
-@with_options(TARGET, SIZE, FLOOR)
+@with_options(TARGET, WORKERS, SIZE, FLOOR)
 @option("--pairs", type=POSITIVE, default=200, help="Pairs of sessions that talk.")
 @option("--window", type=POSITIVE, default=1, help="Messages outstanding in each direction.")
 @option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=74)
@@ -88,14 +91,14 @@ def main() -> None:
 )
 def chat(**values: Any) -> None:
     """Pairs of sessions talk, in both directions; the other sessions are idle."""
-    _check_pairs(values)
-    talk = _pick(Talk, values)
-    options = _pick(ChatOptions, {"talk": talk, **values})
-    _run(values, lambda bench, size: run_chat(bench, size, options))
+    check_pairs(values)
+    talk = pick(Talk, values)
+    options = pick(ChatOptions, {"talk": talk, **values})
+    run_bench(values, lambda bench, size: run_chat(bench, size, options))
 
 
 @main.command()
-@with_options(TARGET)
+@with_options(TARGET, WORKERS)
 @option("--members", type=click.IntRange(min=2), default=1000, help="All of them online.")
 @option("--transport", type=click.Choice(["tcp", "ws"]), default="tcp")
 @option("--concurrency", type=POSITIVE, default=64, help="Logins under way at once.")
@@ -110,27 +113,37 @@ def chat(**values: Any) -> None:
 def group(members: int, **values: Any) -> None:
     """Members of one group talk to all the others."""
     group = f"#swarm{time.time_ns():x}"
-    options = _pick(GroupOptions, {"group": group, **values})
-    _run(
+    options = pick(GroupOptions, {"group": group, **values})
+    run_bench(
         {**values, "sessions": members, "processes": 1, "floor": False},
         lambda bench, size: run_group(bench, size, options),
     )
 
 
 @main.command()
-@with_options(TARGET, SIZE, FLOOR)
+@with_options(TARGET, WORKERS, SIZE, FLOOR)
 @option("--seconds", type=SECONDS, default=30.0, help="How long to hold them.")
-def idle(seconds: float, **values: Any) -> None:
-    """Sessions that only answer keepalive: memory of each, CPU of all."""
-    _run(values, lambda bench, size: run_idle(bench, size, seconds))
+@option("--rate", "rate_per_second", type=click.FloatRange(min=1.0), help="Messages a second among them meanwhile.")
+@option("--pairs", type=POSITIVE, default=500, help="Pairs that talk, where there is a --rate.")
+@option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=74)
+@option("--drain-seconds", type=SECONDS, default=15.0, help="Longest wait for what is under way.")
+def idle(**values: Any) -> None:
+    """Sessions that only answer keepalive: memory of each in server, kernel and store, CPU of all.
+
+    A million of them: imswarm idle --sessions 1000000 --rate 1000 --concurrency 256.
+    """
+    pairs = min(values["pairs"], values["sessions"] // 2) if values["rate_per_second"] else 0
+    talk = Talk(pairs, 1, values["body_bytes"], ack=True)
+    options = pick(ChatOptions, {**values, "talk": talk, "warm_up_seconds": _IDLE_WARM_UP, "latency_at": None})
+    run_bench(values, lambda bench, size: run_idle(bench, size, options))
 
 
 @main.command()
-@with_options(TARGET, SIZE)
+@with_options(TARGET, WORKERS, SIZE)
 @option("--rounds", type=POSITIVE, default=2, help="In the first one the devices are new.")
 def login(rounds: int, **values: Any) -> None:
     """Everybody logs in by token and is disconnected again, several times."""
-    _run({**values, "floor": False}, lambda bench, size: run_login(bench, size, rounds))
+    run_bench({**values, "floor": False}, lambda bench, size: run_login(bench, size, rounds))
 
 
 @main.command()
@@ -166,8 +179,8 @@ def faults(as_json: bool, html: Path | None, **values: Any) -> None:
     Ctrl-C, once, breaks nothing more; what was until then is judged and told.
     """
     progress = Progress()
-    with _failures_reported(progress), _terminable():
-        outcome = run_faults(_pick(FaultOptions, values), progress)
+    with failures_reported(progress), terminable():
+        outcome = run_faults(pick(FaultOptions, values), progress)
     show_outcome(outcome, html, as_json=as_json)
     if not outcome.is_good:
         sys.exit(1)
@@ -186,15 +199,15 @@ def faults(as_json: bool, html: Path | None, **values: Any) -> None:
 def rolling(as_json: bool, **values: Any) -> None:
     """Replace all workers under a steady load: who is refused, what is lost, how long messages take meanwhile."""
     progress = Progress()
-    with _failures_reported(progress), _terminable():
-        report = run_rolling(_pick(RollingOptions, values), progress)
-    _print(report, as_json)
-    if any(report[name] for name in _WRONG) or report["probes"]["incidents"]:
+    with failures_reported(progress), terminable():
+        report = run_rolling(pick(RollingOptions, values), progress)
+    print_report(report, as_json)
+    if any(report[name] for name in WRONG) or report["probes"]["incidents"]:
         sys.exit(1)
 
 
 @main.command()
-@option("--sessions", type=POSITIVE, default=min(_STORM_SESSIONS, _room()), help="As far as descriptors allow.")
+@option("--sessions", type=POSITIVE, default=min(_STORM_SESSIONS, room()), help="As far as descriptors allow.")
 @with_options(SIZE[1:])
 @option("--event", type=click.Choice(EVENTS), default="kill-worker", help="What is killed, with SIGKILL.")
 @option("--pairs", type=POSITIVE, default=200, help="Pairs of sessions that talk.")
@@ -211,10 +224,10 @@ def storm(as_json: bool, **values: Any) -> None:
     if 2 * values["pairs"] > values["sessions"]:
         raise click.UsageError(f"--sessions {values['sessions']} is too few for --pairs {values['pairs']}")
     progress = Progress()
-    with _failures_reported(progress), _terminable():
-        report = run_storm(_pick(StormOptions, values), _size(values), progress)
-    _print(report, as_json)
-    if any(report[name] for name in _WRONG):
+    with failures_reported(progress), terminable():
+        report = run_storm(pick(StormOptions, values), size_of(values), progress)
+    print_report(report, as_json)
+    if any(report[name] for name in WRONG):
         sys.exit(1)
 
 
@@ -229,10 +242,10 @@ def storm(as_json: bool, **values: Any) -> None:
 def stuck(as_json: bool, **values: Any) -> None:
     """Clients that read nothing: what they cost the server's memory, and everybody else's delay."""
     progress = Progress()
-    with _failures_reported(progress), _terminable():
-        report = run_stuck(_pick(StuckOptions, values), progress)
-    _print(report, as_json)
-    if any(report[name] for name in _WRONG):
+    with failures_reported(progress), terminable():
+        report = run_stuck(pick(StuckOptions, values), progress)
+    print_report(report, as_json)
+    if any(report[name] for name in WRONG):
         sys.exit(1)
 
 
@@ -244,10 +257,10 @@ def stuck(as_json: bool, **values: Any) -> None:
 @JSON
 def floor(sessions: int, active: int, seconds: float, pin: bool, as_json: bool) -> None:
     """The machine's own limit: an echo server on epoll, without any protocol."""
-    with _failures_reported(), floor_program() as program:
+    with failures_reported(), floor_program() as program:
         cores = split_cores() if pin else Cores()
         result = measure_floor(program, sessions, active, seconds, cores)
-    _print({"scenario": "floor", **asdict(result)}, as_json)
+    print_report({"scenario": "floor", **asdict(result)}, as_json)
 
 
 @main.command()
@@ -268,100 +281,14 @@ def floor(sessions: int, active: int, seconds: float, pin: bool, as_json: bool) 
 @JSON
 def peers(names: tuple[str, ...], archive: bool, pin: bool, as_json: bool, **values: Any) -> None:
     """Measure imserver and the servers people use today, in turn, with the same pairs and bodies."""
-    _check_pairs(values)
+    check_pairs(values)
     progress = Progress()
-    with _failures_reported(progress), _terminable():
+    with failures_reported(progress), terminable():
         cores = split_cores() if pin else Cores()
         report = run_peers(names, archive, PeersOptions(**values), cores, progress)
     (print_json if as_json else print_comparison)(report)
-    _exit_if_wrong(report)
+    exit_if_wrong(report)
 
 
-def _run(values: Values, scenario: Callable[[Bench, SwarmSize], Report]) -> None:
-    size, progress = _size(values), Progress()
-    with _failures_reported(progress), _terminable(), ExitStack() as stack:
-        cores = _cores(values)
-        program = stack.enter_context(floor_program()) if values["floor"] else None
-        floors = Floors(program, values.get("floor_seconds", 0.0))
-        progress.stage("finding the server")
-        deployment = stack.enter_context(_deployment(values, cores))
-        report = scenario(Bench(deployment, cores, floors, progress), size)
-    _print(report, values["as_json"])
-    _exit_if_wrong(report)
-
-
-def _exit_if_wrong(report: Report) -> None:
-    if any(report[name] for name in _WRONG if name in report):
-        sys.exit(1)
-
-
-def _check_pairs(values: Values) -> None:
-    sessions, pairs = values["sessions"], values["pairs"]
-    if 2 * pairs > sessions:
-        raise click.UsageError(f"--sessions {sessions} is too few for --pairs {pairs}: two for each pair")
-
-
-def _pick(kind: Callable[..., T], values: Values) -> T:
-    """A `kind` made of the options that are named like its parameters."""
-    return kind(**{name: values[name] for name in inspect.signature(kind).parameters})
-
-
-def _size(values: Values) -> SwarmSize:
-    size = _pick(SwarmSize, values)
-    room = _room()
-    if size.sessions > room * size.processes:
-        needed = -(-size.sessions // room)
-        raise click.UsageError(
-            f"--processes {size.processes} cannot hold --sessions {size.sessions}: "
-            f"a process may have {room} here, so at least {needed} are needed"
-        )
-    return size
-
-
-def _cores(values: Values) -> Cores:
-    return split_cores() if values["pin"] or (values["pin"] is None and _starts(values)) else Cores()
-
-
-def _starts(values: Values) -> bool:
-    return not (values["data"] or values["tcp"] or values["http"])
-
-
-def _deployment(values: Values, cores: Cores) -> AbstractContextManager[Deployment]:
-    if _starts(values):
-        return started(values["workers"], values["redis_url"], cores.server)
-    if values["data"]:
-        deployment = attached(values["data"])
-    elif values["redis_url"]:
-        deployment = addressed(values["tcp"], values["http"], values["redis_url"], values["pids"])
-    else:
-        raise click.UsageError("--tcp and --http need --redis: accounts are made in the store")
-    if cores.server:
-        run_on(deployment.pids, cores.server)
-    return nullcontext(deployment)
-
-
-@contextmanager
-def _failures_reported(progress: Progress | None = None) -> Iterator[None]:
-    """A run that cannot be done ends with a sentence and status 2."""
-    try:
-        yield
-    except _FAILURES as error:
-        click.echo(f"imswarm: {error}", err=True)
-        sys.exit(2)
-    finally:
-        if progress:
-            progress.end()
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM unwinds the stack, so that a server started here is stopped."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _print(report: Report, as_json: bool) -> None:
-    (print_json if as_json else print_table)(report)
+main.add_command(run)
+main.add_command(compare)

@@ -18,10 +18,10 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Protocol
 
 from imswarm.client_loop import ClientLoop
+from imswarm.company import Company, ResumingSwarm
 from imswarm.group_talk import GroupConversation, GroupTalk
 from imswarm.pacing import Pacer
 from imswarm.population import Crowd, Population, Session
-from imswarm.resuming import ResumingPairs, ResumingSwarm
 from imswarm.stats import Tally
 from imswarm.traffic import Conversation, Talker, Traffic
 
@@ -55,7 +55,7 @@ class Plan:
 class ResumingPlan:
     """The same, of a process whose sessions come back."""
 
-    pairs: ResumingPairs
+    company: Company
     cores: frozenset[int] | None = None
 
 
@@ -66,7 +66,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Of a group: it is made, and everybody joins; answered when all have."""
+    """Groups are made, everybody joins, contacts find each other; answered when all have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def client_main(plan: Plan | ResumingPlan, pipe: Pipe) -> None:
 
 def _crowd(plan: Plan | ResumingPlan, loop: ClientLoop, tally: Tally) -> tuple[Sessions, Talking]:
     if isinstance(plan, ResumingPlan):
-        swarm = ResumingSwarm(loop, plan.pairs, tally)
+        swarm = ResumingSwarm(loop, plan.company, tally)
         return swarm, swarm
     population = Population(loop, plan.crowd, tally, plan.dialect.session)
     if isinstance(plan.conversation, GroupConversation):
@@ -192,7 +192,7 @@ class ClientProcess:
             case Connect():
                 self._population.connect(self._on_connected)
             case Gather():
-                assert isinstance(self._traffic, GroupTalk)
+                assert isinstance(self._traffic, GroupTalk | ResumingSwarm)
                 self._traffic.gather(self._answer)
             case Start(rate_per_second):
                 self._traffic.start(rate_per_second)

@@ -1,4 +1,4 @@
-"""A Redis Cluster of one's own: three primaries, each with a replica. For fault runs, and for tests.
+"""A Redis Cluster of one's own: three primaries, each with a replica. For fault runs, demonstrations and tests.
 
 Nothing here fails over by itself: the cluster does, within about two node time-outs. What is here starts and kills
 processes, asks for a failover or moves a slot, and waits until the cluster says that it is done.
@@ -20,6 +20,7 @@ import redis
 from imserver.store.partitions import PARTITIONS, slot_of_partition
 from imswarm.deployment import DeploymentError
 
+LOOPBACK = "127.0.0.1"
 SLOTS = 16384
 PRIMARIES = 3
 NODES = 2 * PRIMARIES
@@ -32,7 +33,7 @@ _ELECTION_SECONDS = 2.5 * NODE_TIMEOUT_MS / 1000
 _MIGRATE_KEYS, _MIGRATE_MS = 10, 5000
 
 _OPTIONS = {
-    "bind": "127.0.0.1",
+    "protected-mode": "no",  # `host` may be a network of the machine's own
     "save": "",
     "appendonly": "yes",
     "appendfsync": "no",
@@ -51,11 +52,11 @@ class ClusterError(DeploymentError):
 class ClusterNode:
     """One server. What it kept, and who it is in the cluster, survives `kill` and `start`."""
 
-    def __init__(self, program: Path, directory: Path, port: int, bus_port: int) -> None:
-        self.port, self.bus_port = port, bus_port
-        self.url = f"redis://127.0.0.1:{port}"
+    def __init__(self, program: Path, directory: Path, host: str, port: int, bus_port: int) -> None:
+        self.host, self.port, self.bus_port = host, port, bus_port
+        self.url = f"redis://{host}:{port}"
         self._directory = directory
-        own = {"port": str(port), "cluster-port": str(bus_port), "dir": str(directory)}
+        own = {"bind": host, "port": str(port), "cluster-port": str(bus_port), "dir": str(directory)}
         options = (part for name, value in (_OPTIONS | own).items() for part in (f"--{name}", value))
         self._command = [str(program), *options]
         self._process: subprocess.Popen[bytes] | None = None
@@ -90,11 +91,11 @@ class ClusterNode:
 
     def ask(self, *command: str | int) -> Any:
         """Raises redis.RedisError."""
-        with redis.Redis(port=self.port, socket_timeout=PATIENCE_SECONDS, decode_responses=True) as client:
+        with redis.Redis(self.host, self.port, socket_timeout=PATIENCE_SECONDS, decode_responses=True) as client:
             return client.execute_command(*command)
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=PATIENCE_SECONDS)
+        return redis.Redis(self.host, self.port, socket_timeout=PATIENCE_SECONDS)
 
     def replication(self) -> dict[str, Any]:
         with self.client() as client:
@@ -114,10 +115,10 @@ class ClusterNode:
 class Cluster:
     """All nodes. What does not come about within PATIENCE_SECONDS is a ClusterError."""
 
-    def __init__(self, program: Path, directory: Path, ports: Sequence[int]) -> None:
-        """`ports`: PORTS of them."""
+    def __init__(self, program: Path, directory: Path, ports: Sequence[int], host: str = LOOPBACK) -> None:
+        """`ports`: PORTS of them, at `host`, an address of this machine."""
         self.nodes = [
-            ClusterNode(program, directory / str(number), ports[number], ports[NODES + number])
+            ClusterNode(program, directory / str(number), host, ports[number], ports[NODES + number])
             for number in range(NODES)
         ]
 
@@ -133,7 +134,7 @@ class Cluster:
                 begin, end = SLOTS * number // PRIMARIES, SLOTS * (number + 1) // PRIMARIES - 1
                 node.ask("CLUSTER", "ADDSLOTSRANGE", begin, end)
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            node.ask("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)
+            node.ask("CLUSTER", "MEET", first.host, first.port, first.bus_port)
         wait_until(lambda: all(_knows_all(node) for node in self.nodes), "all nodes know each other")
         for number, node in enumerate(self.nodes[PRIMARIES:]):
             node.ask("CLUSTER", "REPLICATE", self.nodes[number].id)
@@ -241,7 +242,7 @@ class Cluster:
         """So many of its keys at most."""
         source = self.holder(slot)
         while most > 0 and (keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, min(most, _MIGRATE_KEYS))):
-            source.ask("MIGRATE", "127.0.0.1", to.port, "", 0, _MIGRATE_MS, "KEYS", *keys)
+            source.ask("MIGRATE", to.host, to.port, "", 0, _MIGRATE_MS, "KEYS", *keys)
             most -= len(keys)
 
     def end_move(self, slot: int, to: ClusterNode) -> None:
@@ -257,9 +258,9 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(program: Path, directory: Path, ports: Sequence[int]) -> Iterator[Cluster]:
+def running_cluster(program: Path, directory: Path, ports: Sequence[int], host: str = LOOPBACK) -> Iterator[Cluster]:
     """Raises ClusterError."""
-    cluster = Cluster(program, directory, ports)
+    cluster = Cluster(program, directory, ports, host)
     try:
         cluster.create()
         yield cluster

@@ -40,7 +40,8 @@ def source_of(number: int, target: Address) -> str | None:
     """
     if not target.host.startswith("127."):
         return None
-    return f"127.0.0.{1 + number // _PORTS_PER_SOURCE}"
+    third, fourth = divmod(number // _PORTS_PER_SOURCE, 254)
+    return f"127.0.{third}.{1 + fourth}"
 
 
 class Owner(Protocol):

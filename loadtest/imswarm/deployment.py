@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import redis
 from imswarm.connection import Address
 from imswarm.processes import Groups, starting_on, total_memory_bytes
 
-START_SECONDS = 60.0
+START_SECONDS, START_SECONDS_PER_WORKER = 60.0, 3.0
+"""Each takes about half a second of CPU to start, of whatever cores there are."""
 STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 _LOG_LINES = 20
@@ -38,7 +39,7 @@ class DeploymentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Where to connect, and the processes to measure (empty: not known)."""
+    """Where to connect, and the processes to measure (empty: not known). `data`: None where it is not known."""
 
     tcp: Address | None
     http: Address | None
@@ -46,6 +47,14 @@ class Deployment:
     workers: tuple[int, ...] = ()
     supervisor: tuple[int, ...] = ()
     redis: tuple[int, ...] = ()
+    data: Path | None = None
+
+    def refreshed(self) -> Deployment:
+        """With the workers that run now: one may have been replaced."""
+        if self.data is None:
+            return self
+        run: dict[str, Any] = json.loads((self.data / "run.json").read_text())
+        return replace(self, workers=tuple(worker["pid"] for worker in run["workers"]))
 
     @property
     def groups(self) -> Groups:
@@ -71,13 +80,24 @@ class Deployment:
         """What Redis has allocated. Raises DeploymentError."""
         return int(_redis_info(self.redis_url, "memory")["used_memory"])
 
+    def redis_commands(self) -> int:
+        """How many Redis has ever processed. Raises DeploymentError."""
+        return int(_redis_info(self.redis_url, "stats")["total_commands_processed"])
+
 
 class OwnServer:
     """A server with this data directory; started again, it listens where it did before."""
 
-    def __init__(self, data: Path, options: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        data: Path,
+        options: Sequence[str],
+        environment: Mapping[str, str],
+        start_seconds: float = START_SECONDS,
+    ) -> None:
         """`options` of `imserver serve`, the addresses among them."""
         self._data = data
+        self._start_seconds = start_seconds
         self._command = [sys.executable, "-m", "imserver.cli", "serve", "--data", str(data), *options]
         self._environment = {**os.environ, **_UNLIMITED, **environment}
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,7 +113,7 @@ class OwnServer:
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C is for the run, which stops the server when it has no use for it
             )
-        _wait_ready(self._process, self._data)
+        _wait_ready(self._process, self._data, self._start_seconds)
 
     def stop(self) -> None:
         """As an operator stops it; by force if it takes too long."""
@@ -103,15 +123,18 @@ class OwnServer:
 
 
 @contextmanager
-def started(workers: int, redis_url: str | None, cores: frozenset[int] | None) -> Iterator[Deployment]:
+def started(
+    workers: int, redis_url: str | None, cores: frozenset[int] | None, settings: Mapping[str, str] | None = None
+) -> Iterator[Deployment]:
     """A server on free ports with a data directory of its own, stopped on exit.
 
-    Its store is embedded unless `redis_url` is given. Raises DeploymentError.
+    Its store is embedded unless `redis_url` is given; `settings`: in the environment. Raises DeploymentError.
     """
     with tempfile.TemporaryDirectory(prefix="imswarm-", ignore_cleanup_errors=True) as directory:
         data = Path(directory)
         store = ["--redis", redis_url] if redis_url else []
-        server = OwnServer(data, [*serve_options(workers, (0, 0, 0)), *store], {})
+        start_seconds = START_SECONDS + START_SECONDS_PER_WORKER * workers
+        server = OwnServer(data, [*serve_options(workers, (0, 0, 0)), *store], settings or {}, start_seconds)
         try:
             with starting_on(cores):
                 server.start()
@@ -139,6 +162,7 @@ def attached(data: Path) -> Deployment:
         workers=tuple(worker["pid"] for worker in run["workers"]),
         supervisor=(run["pid"],),
         redis=(run["redis_pid"],) if run["redis_pid"] else _local_redis(run["redis"]),
+        data=data,
     )
 
 
@@ -150,13 +174,13 @@ def addressed(tcp: Address | None, http: Address | None, redis_url: str, workers
     return Deployment(tcp, http, redis_url, workers, redis=_local_redis(redis_url))
 
 
-def _wait_ready(server: subprocess.Popen[bytes], data: Path) -> None:
-    end = time.monotonic() + START_SECONDS
+def _wait_ready(server: subprocess.Popen[bytes], data: Path, patience_seconds: float) -> None:
+    end = time.monotonic() + patience_seconds
     while not _runs(server.pid, data):
         if server.poll() is not None:
             raise DeploymentError(f"the server ended with status {server.returncode}:\n{_last_lines(data)}")
         if time.monotonic() > end:
-            raise DeploymentError(f"the server is not ready after {START_SECONDS:.0f} s:\n{_last_lines(data)}")
+            raise DeploymentError(f"the server is not ready after {patience_seconds:.0f} s:\n{_last_lines(data)}")
         time.sleep(_POLL_SECONDS)
 
 

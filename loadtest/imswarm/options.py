@@ -85,7 +85,6 @@ TARGET: Options = (
         help="Store of the server attached to, or for the one started here (default: embedded).",
     ),
     option("--pids", type=_PidsType(), default=(), help="Workers of the server attached to."),
-    option("--workers", type=POSITIVE, default=1, help="Workers of the server started here."),
     option(
         "--pin/--no-pin",
         default=None,
@@ -95,10 +94,16 @@ TARGET: Options = (
     JSON,
 )
 
+WORKERS: Options = (
+    option(
+        "--workers", type=POSITIVE, help="Workers of the server started here; by default as few as hold the sessions."
+    ),
+)
+
 SIZE: Options = (
     option("--sessions", type=POSITIVE, default=1000),
     option("--transport", type=click.Choice(["tcp", "ws"]), default="tcp"),
-    option("--processes", type=POSITIVE, default=1, help="Client processes."),
+    option("--processes", type=POSITIVE, help="Client processes; by default as few as hold the sessions."),
     option("--concurrency", type=POSITIVE, default=64, help="Logins under way at once."),
     option("--prefix", default="swarm", help="Accounts are named PREFIX0, PREFIX1, ..."),
 )

@@ -75,6 +75,24 @@ class Pacer(Protocol):
         """How long until something must be sent though nothing arrives."""
 
 
+class Pacers:
+    """Several loops, side by side."""
+
+    def __init__(self, loops: Sequence[Pacer]) -> None:
+        self._loops = loops
+
+    def touch(self, flow: Flow) -> None:
+        for loop in self._loops:
+            loop.touch(flow)
+
+    def pump(self) -> None:
+        for loop in self._loops:
+            loop.pump()
+
+    def wait_seconds(self) -> float:
+        return min((loop.wait_seconds() for loop in self._loops), default=REST_SECONDS)
+
+
 class Quiet:
     """Sends nothing."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 
+from imswarm.backoff import told_seconds
 from imswarm.client_loop import ClientLoop
 from imswarm.connection import Address, Connection, source_of
 from imswarm.framing import PING, Framing
@@ -17,6 +19,8 @@ from imswarm.tcp import LineFraming
 from imswarm.ws import WebSocketFraming, upgrade_request
 
 LOGIN_TIMEOUT_SECONDS = 30.0
+_MOST_TIMES_AWAY = 20
+"""Who is told to come back later more often than that is an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,10 @@ class Crowd:
     concurrency: int
 
 
+def new_framing(transport: str, target: Address) -> Framing:
+    return WebSocketFraming(upgrade_request(str(target))) if transport == "ws" else LineFraming()
+
+
 class Session:
     """One account's session, from connecting to its end.
 
@@ -60,9 +68,7 @@ class Session:
 
     @staticmethod
     def framing(crowd: Crowd) -> Framing:
-        if crowd.transport == "ws":
-            return WebSocketFraming(upgrade_request(str(crowd.target)))
-        return LineFraming()
+        return new_framing(crowd.transport, crowd.target)
 
     @property
     def user(self) -> str:
@@ -81,11 +87,20 @@ class Session:
         """While logging in: the reply, the backlog (not looked at), `synced`."""
         fields = msgspec.json.decode(frame)
         if "err" in fields:
-            self.end(f"login refused: {fields['err'].get('code')}")
+            error = fields["err"]
+            self._turned_away(f"login refused: {error.get('code')}", error.get("retry"))
+        elif fields.get("ev") == "bye" and fields.get("reconnect"):
+            self._turned_away(f"bye {fields.get('code')}: {fields.get('text')}", fields.get("after") or 0.0)
         elif fields.get("ev") == "synced":
             self.enter(now_ns)
         else:
             self.on_event(frame, now_ns)
+
+    def _turned_away(self, reason: str, after_seconds: float | None) -> None:
+        """`after_seconds`: when to come back; None: never."""
+        self.connection.close()
+        if after_seconds is None or not self._population.come_back(self, after_seconds):
+            self.on_closed(reason)
 
     def on_event(self, frame: bytes, now_ns: int) -> None:
         """Once logged in: whatever is no part of a conversation."""
@@ -126,8 +141,10 @@ class Population:
         self._session = session
         self._waiting: Iterator[int] = iter(())
         self._entering: set[Session] = set()
+        self._away: list[tuple[float, int]] = []  # who was told to come back, and when
+        self._times_away: dict[int, int] = {}
         self._on_settled: Callable[[], None] | None = None
-        loop.every(1.0, self._give_up_late_logins)
+        loop.every(1.0, self._look_at_entrance)
 
     def connect(self, on_settled: Callable[[], None]) -> None:
         """Log everybody in; `on_settled` is called when each has succeeded or failed."""
@@ -147,6 +164,17 @@ class Population:
         self.tally.latency.record(now_ns - session.started_ns)
         self._leave_entrance(session)
 
+    def come_back(self, session: Session, after_seconds: float) -> bool:
+        """The server has no room now; false if it said so too often."""
+        number = session.number
+        times = self._times_away[number] = self._times_away.get(number, 0) + 1
+        if times > _MOST_TIMES_AWAY:
+            return False
+        self.tally.turned_away += 1
+        heapq.heappush(self._away, (time.monotonic() + told_seconds(after_seconds), number))
+        self._leave_entrance(session)
+        return True
+
     def on_ended(self, session: Session, reason: str) -> None:
         self.tally.errors[reason] += 1
         self.sessions.pop(session.number, None)
@@ -160,13 +188,18 @@ class Population:
     def _admit(self) -> None:
         """Bounded, so that a storm of logins never overflows the server's accept queue."""
         while len(self._entering) < self.crowd.concurrency:
-            number = next(self._waiting, None)
+            number = self._next_outside()
             if number is None:
                 break
             self._enter(number)
-        if not self._entering and self._on_settled is not None:
+        if not self._entering and not self._away and self._on_settled is not None:
             on_settled, self._on_settled = self._on_settled, None
             on_settled()
+
+    def _next_outside(self) -> int | None:
+        if self._away and self._away[0][0] <= time.monotonic():
+            return heapq.heappop(self._away)[1]
+        return next(self._waiting, None)
 
     def _enter(self, number: int) -> None:
         try:
@@ -174,8 +207,11 @@ class Population:
         except OSError as error:
             self.tally.errors[f"cannot connect: {error.strerror}"] += 1
 
-    def _give_up_late_logins(self) -> None:
+    def _look_at_entrance(self) -> None:
+        """Those who take too long are given up; those who were told to come back do."""
         latest_start = time.monotonic_ns() - int(LOGIN_TIMEOUT_SECONDS * 1e9)
         for session in [late for late in self._entering if late.started_ns < latest_start]:
             session.connection.close()
             self.on_ended(session, f"no login within {LOGIN_TIMEOUT_SECONDS:.0f} s")
+        if self._away:
+            self._admit()

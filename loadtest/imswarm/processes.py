@@ -55,6 +55,31 @@ def memory_bytes(pid: int) -> int:
     raise CannotMeasure(pid, "it has ended")
 
 
+def available_memory_bytes() -> int:
+    """Of the machine."""
+    return _machine_memory("MemAvailable")
+
+
+def used_memory_share() -> float:
+    """Of the machine's memory."""
+    return 1 - _machine_memory("MemAvailable") / _machine_memory("MemTotal")
+
+
+def _machine_memory(name: str) -> int:
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+def kernel_memory_bytes() -> int:
+    """What the kernel keeps in objects (sockets, files, their names) and in the buffers of TCP sockets.
+
+    Of the whole machine: so only a difference means something, and only where nothing else goes on.
+    """
+    tcp = next(line for line in Path("/proc/net/sockstat").read_text().splitlines() if line.startswith("TCP:"))
+    pages = int(tcp.split()[tcp.split().index("mem") + 1])
+    return _machine_memory("Slab") + pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def total_memory_bytes(pids: Iterable[int]) -> int:
     return sum(map(memory_bytes, pids))
 

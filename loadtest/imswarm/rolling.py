@@ -13,6 +13,7 @@ from pathlib import Path
 
 from imswarm.accounts import make_accounts, make_devices
 from imswarm.client_process import Connect, Drain, Mark, ResumingPlan, Settle, Start
+from imswarm.company import Company
 from imswarm.connection import Address
 from imswarm.deployment import OwnServer, serve_options
 from imswarm.faults.incidents import count
@@ -21,7 +22,6 @@ from imswarm.faults.victim import Victim
 from imswarm.population import Account
 from imswarm.processes import CpuMeter
 from imswarm.report import Progress, Report, per
-from imswarm.resuming import ResumingPairs
 from imswarm.stats import Tally
 from imswarm.swarm import Swarm
 
@@ -96,7 +96,7 @@ def _plans(options: RollingOptions, target: Address, accounts: Sequence[Account]
     plans, first = [], 0
     for part in _shares(options):
         mine = tuple(accounts[2 * first : 2 * (first + part)])
-        plans.append(ResumingPlan(ResumingPairs(target, mine, first, options.body_bytes)))
+        plans.append(ResumingPlan(Company({"tcp": target}, mine, 2 * first, part, options.body_bytes)))
         first += part
     return plans
 

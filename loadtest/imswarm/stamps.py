@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 STAMP_BYTES = 36
-NUMBER_AT, TIME_AT = 7, 17
+PREFIX_BYTES = 7
+NUMBER_AT, TIME_AT = PREFIX_BYTES, 17
 FIRST_REF = 1_000_000_000
 """Message 0 is sent with this `ref`: ten digits, like all that follow."""
 

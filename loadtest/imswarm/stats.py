@@ -48,13 +48,17 @@ class Histogram:
 
         None if nothing was recorded.
         """
-        rank = sum(self.counts) * percent / 100
+        rank = self.count * percent / 100
         seen = 0
         for bucket, count in enumerate(self.counts):
             seen += count
             if count and seen >= rank:
                 return min(_middle(bucket) / 1000, self.max_ns / 1e6)
         return None
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
 
     def summary_ms(self) -> dict[str, float | None]:
         """p50, p90, p99 and max in milliseconds; None where nothing was recorded."""
@@ -67,7 +71,11 @@ class Tally:
     """What happened since the last `take`.
 
     Latency is delivery minus sending; lateness is how long after its due time the generator
-    itself sent a message (open loop only).
+    itself sent a message (open loop only). `turned_away` were told at login to come back later,
+    and did. Of sessions that come back: `entry` is from connecting to `synced`, `presence` from
+    when a change was due until a contact was told; `waited` were delivered and count in no
+    latency, since they were due while their recipient was out; `stray` belong to no conversation
+    of this run; `shed` was refused because the server had too much to do.
     """
 
     logged_in: int = 0
@@ -81,6 +89,14 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     latency: Histogram = field(default_factory=Histogram)
     lateness: Histogram = field(default_factory=Histogram)
+    turned_away: int = 0
+    waited: int = 0
+    stray: int = 0
+    presence_changes: int = 0
+    departures: int = 0
+    shed: int = 0
+    entry: Histogram = field(default_factory=Histogram)
+    presence: Histogram = field(default_factory=Histogram)
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, name) + getattr(other, name) for name in _PARTS))

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from imswarm.accounts import make_accounts, make_devices
 from imswarm.client_process import Connect, Drain, Mark, ResumingPlan, Settle, Start
+from imswarm.company import Company
 from imswarm.deployment import Deployment, started
 from imswarm.faults.readers import stuck_reader
 from imswarm.population import Account
 from imswarm.processes import CpuMeter, total_memory_bytes
 from imswarm.report import Progress, Report
-from imswarm.resuming import ResumingPairs
 from imswarm.stats import Tally
 from imswarm.swarm import Swarm
 
@@ -62,7 +62,7 @@ def run_stuck(options: StuckOptions, progress: Progress) -> Report:
         accounts = make_accounts(deployment.redis_url, "stuck", 2 * options.pairs)
         logins = _logins(options, deployment, accounts)
         target = deployment.target("tcp")
-        plan = ResumingPlan(ResumingPairs(target, tuple(accounts), 0, options.body_bytes))
+        plan = ResumingPlan(Company({"tcp": target}, tuple(accounts), 0, options.pairs, options.body_bytes))
         swarm = stack.enter_context(Swarm([plan], progress.show))
         swarm.order(Connect())
         swarm.order(Start(options.rate))

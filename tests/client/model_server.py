@@ -66,14 +66,14 @@ class ModelServer:
             if session.user == user:
                 session.push(Regressed(self.last[user]))
 
-    def append(self, owner: str, message: dict[str, str], origin: "ModelSession | None") -> tuple[str, str | None]:
+    def append(self, owner: str, message: dict[str, Any], origin: "ModelSession | None") -> tuple[str, str | None]:
         """Stores and pushes; the position, and the one before it unless this is a repeat."""
         key = (owner, message["sender"], message["device"], message["id"])
         if key in self.stored:
             return self.stored[key], None
         self.time += 1
         prev = self.last[owner]
-        entry = MessagePush(at=f"{self.time}-0", prev=prev, **message)  # type: ignore[arg-type]  # only texts
+        entry = MessagePush(at=f"{self.time}-0", prev=prev, **message)
         self.last[owner] = entry.at
         self.logs[owner].append(entry)
         self.stored[key] = entry.at

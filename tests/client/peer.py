@@ -2,13 +2,16 @@
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+import anyio
 import h11
 import trio
 import trio.testing
+from anyio.abc import ByteStream
 from imclient.address import Address
 from wsproto.connection import ConnectionType
 
@@ -16,6 +19,40 @@ from imserver.protocol.framing import Framing, LineFraming, WebSocketFraming
 from tests.client.model_server import ModelServer, ModelSession
 
 MAX_FRAME = 65536
+
+
+class Dialled(ByteStream):
+    """A stream of trio's as one of anyio's."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        with _translated():
+            data = bytes(await self._stream.receive_some(max_bytes))
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+    async def send(self, item: bytes) -> None:
+        with _translated():
+            await self._stream.send_all(item)
+
+    async def send_eof(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except trio.BrokenResourceError:
+        raise anyio.BrokenResourceError from None
+    except trio.ClosedResourceError:
+        raise anyio.ClosedResourceError from None
 
 
 @dataclass
@@ -32,13 +69,13 @@ class Peer:
     _streams: list[trio.abc.Stream] = field(default_factory=list)
     _pokes: list[Callable[[], None]] = field(default_factory=list)
 
-    async def dial(self, address: Address) -> trio.abc.Stream:
+    async def dial(self, address: Address) -> ByteStream:
         self.dialled.append(trio.current_time())
         if self.refuses:
             raise OSError(111, "Connection refused")
         ours, theirs = trio.testing.memory_stream_pair()
         self.nursery.start_soon(self.serve, theirs, address.kind.is_websocket)
-        return ours
+        return Dialled(ours)
 
     async def cut(self) -> None:
         """All connections break."""

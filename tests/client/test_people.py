@@ -97,7 +97,7 @@ def test_two_become_contacts_and_see_each_other(
             await until(a, imclient.Presence(bob, "away", "lunch"))
             assert a.people.presence[bob].show == "away"
             await b.people.typing(alice)
-            await until(a, imclient.Typing(bob, True))
+            await until(a, imclient.Typing(bob, alice, True))
             await a.people.describe(bob, "Bob", ["work"])
             assert await a.people.read() == {bob: contact(bob, "mutual", name="Bob", groups=("work",))}
             assert (await a.people.privacy(write="contacts")).write == "contacts"

@@ -1,8 +1,13 @@
 """The client over TLS, on loopback sockets. `certificate.pem` is for localhost, signed by itself, with its key."""
 
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
 
+import anyio
 import imclient
 import pytest
 import trio
@@ -10,6 +15,7 @@ import trio
 from tests.client.peer import Peer
 
 CERTIFICATE = Path(__file__).parent / "certificate.pem"
+on_both = pytest.mark.parametrize("loop", ["trio", "asyncio"])
 
 
 def serving_context() -> ssl.SSLContext:
@@ -34,30 +40,47 @@ async def listen(peer: Peer, *, is_websocket: bool) -> int:
     return port
 
 
-@pytest.mark.parametrize("scheme", ["tls", "wss"])
-def test_a_message_over_tls(scheme: str) -> None:
+@contextmanager
+def served(*, is_websocket: bool = False) -> Iterator[tuple[Peer, int]]:
+    """A server at which alice has an account, in a thread of its own, and its port."""
+    ready: Queue[tuple[Peer, int, trio.lowlevel.TrioToken]] = Queue()
+
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             peer = Peer(nursery)
             peer.server.add_user("alice")
-            port = await listen(peer, is_websocket=scheme == "wss")
-            context = ssl.create_default_context(cafile=CERTIFICATE)
-            url = f"{scheme}://alice@localhost:{port}"
-            async with imclient.connect(url, password="secret", ssl_context=context) as alice:
-                await alice.send("alice", "hi")
-            assert [entry.body for entry in peer.server.logs["alice"]] == ["hi"]
-            nursery.cancel_scope.cancel()
+            ready.put((peer, await listen(peer, is_websocket=is_websocket), trio.lowlevel.current_trio_token()))
 
-    trio.run(main)
+    thread = threading.Thread(target=trio.run, args=(main,))
+    thread.start()
+    peer, port, token = ready.get()
+    try:
+        yield peer, port
+    finally:
+        token.run_sync_soon(peer.nursery.cancel_scope.cancel)
+        thread.join()
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
+@on_both
+@pytest.mark.parametrize("scheme", ["tls", "wss"])
+def test_a_message_over_tls(scheme: str, loop: str) -> None:
     async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            port = await listen(Peer(nursery), is_websocket=False)
-            with pytest.raises(imclient.ConnectionLost, match="certificate verify failed"):
-                async with imclient.connect(f"tls://alice@localhost:{port}", password="secret"):
-                    pass
-            nursery.cancel_scope.cancel()
+        context = ssl.create_default_context(cafile=CERTIFICATE)
+        url = f"{scheme}://alice@localhost:{port}"
+        async with imclient.connect(url, password="secret", ssl_context=context) as alice:
+            await alice.send("alice", "hi")
 
-    trio.run(main)
+    with served(is_websocket=scheme == "wss") as (peer, port):
+        anyio.run(main, backend=loop)
+        assert [entry.body for entry in peer.server.logs["alice"]] == ["hi"]
+
+
+@on_both
+def test_a_certificate_that_nobody_vouches_for_is_refused(loop: str) -> None:
+    async def main() -> None:
+        with pytest.raises(imclient.ConnectionLost, match="certificate verify failed"):
+            async with imclient.connect(f"tls://alice@localhost:{port}", password="secret"):
+                pass
+
+    with served() as (_, port):
+        anyio.run(main, backend=loop)

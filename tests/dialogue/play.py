@@ -31,6 +31,9 @@ class Stage(Protocol):
 
     def open(self) -> Line: ...
 
+    def add_bot(self, name: str, device: str) -> str:
+        """A token for its device."""
+
     def cut_log(self, user: str, entries: int) -> None:
         """Only the newest entries are kept."""
 
@@ -49,6 +52,7 @@ class Play:
         self._lines: dict[str, Line] = {}
         self._noted: dict[str, Any] = {}
         self._stage_names: dict[str, str] = {}
+        self._tokens: dict[str, str] = {}  # of bots
         self._shown: dict[tuple[str, str], Any] = {}  # actor, user -> the presence that was received last
 
     def run(self, steps: list[Step]) -> None:
@@ -76,6 +80,11 @@ class Play:
             self._match({"re": 1, "ok": {}}, line.receive())
         line.close()
 
+    def _do_bots(self, _: str, names: list[str]) -> None:
+        self._do_names("", names)
+        for name in names:
+            self._tokens[name] = self._stage.add_bot(self._stage_names[name], device_of(name)[1])
+
     def _do_names(self, _: str, names: list[str]) -> None:
         self._stage_names.update({name: f"{name}-{self._number}" for name in names})
 
@@ -94,7 +103,8 @@ class Play:
     def _enter(self, actor: str) -> None:
         self._do_connect(actor, None)
         user, device = device_of(actor)
-        self._do_send(actor, {"op": "login", "ref": 0, "user": user, "password": PASSWORD, "device": device})
+        right = {"token": self._tokens[user]} if user in self._tokens else {"user": user, "password": PASSWORD}
+        self._do_send(actor, {"op": "login", "ref": 0, "device": device, **right})
         welcome = {"user": user, "device": device, ANYTHING: ANYTHING}
         self._do_receive(actor, {"re": 0, "ok": welcome})
 

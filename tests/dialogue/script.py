@@ -1,6 +1,7 @@
 """Dialogues: who says what to the server, and what they must hear, in plain sentences.
 
     the users alice, bob                    accounts whose password is "secret"
+    the bots helper                         accounts of bots; they log in by a token, at one device
     the names carol, dave                   names that are free
     alice connects                          one more connection; `alice's phone` is another
     alice logs in                           connects, logs in by password, hears ok and synced, and nothing between
@@ -37,6 +38,7 @@ class Step(NamedTuple):
 
 _SENTENCES = [
     (re.compile(r"the users (?P<argument>.+)"), "users"),
+    (re.compile(r"the bots (?P<argument>.+)"), "bots"),
     (re.compile(r"the names (?P<argument>.+)"), "names"),
     (re.compile(r"(?P<actor>\w+) and (?P<argument>\w+) are contacts"), "befriend"),
     (re.compile(r"the log of (?P<actor>\w+) keeps (?P<argument>\d+) entr(?:y|ies)"), "cut"),
@@ -76,7 +78,7 @@ def _step(number: int, line: str) -> Step:
 def _argument(verb: str, text: str | None) -> Any:
     if text is None:
         return None
-    if verb in ("users", "names"):
+    if verb in ("users", "bots", "names"):
         return [name.strip() for name in text.split(",")]
     if verb == "cut":
         return int(text)

@@ -19,7 +19,7 @@ from tests.dialogue.play import Line
 from tests.model_store import World
 from tests.server import Server
 from tests.session.memory import Wire
-from tests.session.node import ServerNode
+from tests.session.node import ServerNode, token_for
 
 PATIENCE_SECONDS = 20.0
 _MOST = 1 << 24
@@ -48,6 +48,10 @@ class MemoryStage:
         """Everything that can move does, until nothing can."""
         while any(node.move() for node in self._nodes):
             pass
+
+    def add_bot(self, name: str, device: str) -> str:
+        self._world.database.register(name, "", bot=True)
+        return token_for(name, device)
 
     def cut_log(self, user: str, entries: int) -> None:
         self._settle()
@@ -95,6 +99,10 @@ class ServerStage:
 
     def open(self) -> Line:
         return self._line(self._server)
+
+    def add_bot(self, name: str, device: str) -> str:
+        self._server.cli("bot", "add", name)
+        return self._server.cli("token", "mint", name, "--device", device).split()[2]
 
     def cut_log(self, user: str, entries: int) -> None:
         keys = user_keys(user)

@@ -59,7 +59,8 @@ def server_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 
 @pytest.mark.parametrize(
-    "name", ["blocking", "contact_requests", "contacts", "presence", "presence_reconnect", "typing"]
+    "name",
+    ["blocking", "bots", "contact_requests", "contacts", "marks", "presence", "presence_reconnect", "typing", "unread"],
 )
 def test_over_tcp_on_a_cluster(name: str, server_on_a_cluster: Server) -> None:
     """Two users lie in two slots, and mostly on two primaries."""
@@ -67,7 +68,7 @@ def test_over_tcp_on_a_cluster(name: str, server_on_a_cluster: Server) -> None:
 
 
 # Pushes that a client hears only after a time, or after the store has failed: tests of sessions are about them.
-ELSEWHERE = {"ping", "resend"}
+ELSEWHERE = {"conversations", "ping", "resend"}
 
 
 def test_all_that_can_be_asked_is_answered_in_a_dialogue_and_all_that_is_pushed_is_heard() -> None:

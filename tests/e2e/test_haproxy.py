@@ -1,7 +1,9 @@
 """The shipped HAProxy configuration in front of two hosts: what clients see, and what the operator does."""
 
+import ast
 import http.client
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -384,8 +386,12 @@ def test_the_demonstration_shows_what_it_says(tmp_path_factory: pytest.TempPathF
         env={**os.environ, "TMPDIR": str(folder)},
     )
     assert (done.returncode, done.stderr) == (0, "")
-    sessions = [line for line in done.stdout.splitlines() if line.startswith("== sessions: ")]
-    assert sessions == ["== sessions: {'im1': 1, 'im2': 1}", "== sessions: {'im1': 0, 'im2': 2}"]
-    assert done.stdout.endswith("im1: in service\n== everything is stopped\n")
+    rows = [line for line in done.stdout.splitlines() if line.startswith("== sessions: ")]
+    before, after = (ast.literal_eval(row.removeprefix("== sessions: ")) for row in rows)
+    assert sorted(before.values()) == sorted(after.values()) == [0, 0, 1, 1]
+    [drained] = re.findall(r"== (\w+) is taken out", done.stdout)
+    assert (before[drained], after[drained]) == (1, 0)
+    assert done.stdout.count("'s screen:  ") == 8
+    assert done.stdout.endswith(f"{drained}: in service\n== everything is stopped\n")
     assert list(folder.iterdir()) == []
     assert subprocess.run(["pgrep", "-f", folder], capture_output=True, check=False).stdout == b""

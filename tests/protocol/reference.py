@@ -34,6 +34,7 @@ LIMITS = (
     "log_max_age_seconds",
     "group_backlog_entries",
     "group_members_max",
+    "group_typing_members",
     "groups_per_user_max",
     "groups_made_max",
     "contacts_max",

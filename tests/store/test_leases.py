@@ -1,5 +1,7 @@
 """A node that is dead leaves nothing behind, and one that was taken for dead never comes back."""
 
+from urllib.parse import urlsplit
+
 import pytest
 import trio
 from trio.testing import trio_test
@@ -240,9 +242,10 @@ async def test_who_leaves_while_the_store_can_not_write_has_left_when_it_can(dep
     async with opened(deployment.url, "node") as node:
         await registered(node, name)
         await node.attach(name, "laptop", b"node.1")
+        redis_user = urlsplit(deployment.url).username or "default"
         try:
             for client in deployment.clients:
-                client.acl_setuser("default", enabled=True, commands=["-fcall"])
+                client.acl_setuser(redis_user, enabled=True, commands=["-fcall"])
             node.store.detach(UserId(name), Place(b"laptop=node.1"), None)
             await node.settle(name)
             assert b"on" in deployment.state(name)
@@ -251,7 +254,7 @@ async def test_who_leaves_while_the_store_can_not_write_has_left_when_it_can(dep
             await node.settle(name)
         finally:
             for client in deployment.clients:
-                client.acl_setuser("default", enabled=True, categories=["+@all"])
+                client.acl_setuser(redis_user, enabled=True, categories=["+@all"])
         link = node.store.link_of(name)
         assert await link.ask(calls.pack(b"ZSCORE", lease_keys(link.shard.partitions[0]).nodes, b"node"))
         node.store.tick(node.reactor.now)

@@ -44,6 +44,7 @@ class Pair:
 class Scene:
     def __init__(self) -> None:
         self.reactor = Reactor(Counters())
+        self.wheel = TimerWheel(self.reactor.now)
         self.seen: list[str] = []
         self.pairs: list[Pair] = []
 
@@ -208,13 +209,12 @@ def test_a_socket_can_be_given_to_another_handler(scene: Scene) -> None:
 def listening(scene: Scene, most: int, opened: list[Taken]) -> tuple[Listener, tuple[str, int]]:
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    wheel = TimerWheel(scene.reactor.now)
 
     def open_connection(client: socket.socket, host: str) -> Taken:
         opened.append(Taken(scene.reactor, client, host))
         return opened[-1]
 
-    listener = Listener(sock, scene.reactor, wheel, open_connection, most_sockets=most, counters=Counters())
+    listener = Listener(sock, scene.reactor, scene.wheel, open_connection, most_sockets=most, counters=Counters())
     listener.start()
     return listener, sock.getsockname()
 
@@ -264,6 +264,22 @@ def test_a_full_server_says_so_and_when_to_come_back(scene: Scene) -> None:
         assert at_end(client)
     assert opened == []
     listener.stop()
+
+
+def test_a_full_worker_leaves_connections_to_the_others_for_a_while(scene: Scene) -> None:
+    opened: list[Taken] = []
+    listener, address = listening(scene, 1, opened)
+    with socket.create_connection(address):
+        scene.turn()
+    with socket.create_connection(address) as client:
+        scene.turn()
+        client.setblocking(False)
+        assert received(client) == b"", "it waits for another worker"
+        scene.wheel.sweep(scene.reactor.now + 3)
+        scene.turn()
+        assert received(client).startswith(b'{"ev":"bye","code":"overloaded"')
+    listener.stop()
+    assert scene.reactor.sockets == 0
 
 
 # -- the poller

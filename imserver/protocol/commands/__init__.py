@@ -3,7 +3,7 @@
 A new command is one schema and one row in its area's module, and a handler in `routing.table`.
 """
 
-from imserver.protocol.commands import amendments, contacts, entering, groups, messages
+from imserver.protocol.commands import amendments, contacts, conversations, entering, groups, messages
 from imserver.protocol.commands.amendments import Delete, Edit, React
 from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Row
 from imserver.protocol.commands.contacts import (
@@ -18,6 +18,11 @@ from imserver.protocol.commands.contacts import (
     Privacy,
     SetPresence,
     Unblock,
+)
+from imserver.protocol.commands.conversations import (
+    Conversations,
+    ConversationSet,
+    Read,
 )
 from imserver.protocol.commands.entering import (
     Login,
@@ -60,6 +65,8 @@ __all__ = [
     "ContactRemove",
     "ContactSet",
     "Contacts",
+    "ConversationSet",
+    "Conversations",
     "Delete",
     "Edit",
     "GroupBan",
@@ -84,6 +91,7 @@ __all__ = [
     "PositionText",
     "Privacy",
     "React",
+    "Read",
     "Ref",
     "Register",
     "Resend",
@@ -94,5 +102,5 @@ __all__ = [
     "Unblock",
 ]
 
-AREAS = (entering, messages, amendments, contacts, groups)
+AREAS = (entering, messages, amendments, conversations, contacts, groups)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

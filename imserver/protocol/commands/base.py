@@ -21,6 +21,7 @@ Device = Annotated[Name, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9._-]{1,6
 PositionText = Annotated[str, Meta(max_length=40, extra_json_schema={"pattern": "^[0-9]{1,15}-[0-9]{1,15}$"})]
 Note = Annotated[str, Meta(max_length=256)]
 PageLimit = Annotated[int, Meta(ge=1, le=200)]
+Version = Annotated[int, Meta(ge=0, lt=1 << 53)]  # of a list that is kept in step
 
 
 class Command(msgspec.Struct, tag_field="op", omit_defaults=True, kw_only=True, gc=False):

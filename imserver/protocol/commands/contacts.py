@@ -5,12 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, Command, Note, Row, User
+from imserver.protocol.commands.base import INSIDE, Command, Note, Row, User, Version
 from imserver.protocol.overload import Level
 from imserver.protocol.presence import Show
 from imserver.protocol.pushes.contacts import BlockedList, ContactsPage, PrivacySettings
-
-Version = Annotated[int, Meta(ge=0, lt=1 << 53)]
 
 
 class ContactAdd(Command, tag="contact.add"):

@@ -19,6 +19,16 @@ from imserver.protocol.pushes.contacts import (
     PresencePush,
     PrivacySettings,
 )
+from imserver.protocol.pushes.conversations import (
+    Arrangement,
+    Conversation,
+    ConversationPush,
+    ConversationsChanged,
+    ConversationsPage,
+    DeliveredPush,
+    Mark,
+    ReadPush,
+)
 from imserver.protocol.pushes.entering import (
     Bye,
     PingPush,
@@ -48,12 +58,18 @@ from imserver.protocol.pushes.messages import (
 __all__ = [
     "EMPTY",
     "AnyPush",
+    "Arrangement",
     "BlockedList",
     "Bye",
     "Contact",
     "ContactPush",
     "ContactsPage",
+    "Conversation",
+    "ConversationPush",
+    "ConversationsChanged",
+    "ConversationsPage",
     "DeletePush",
+    "DeliveredPush",
     "EditPush",
     "Empty",
     "ErrorPush",
@@ -63,6 +79,7 @@ __all__ = [
     "GroupListed",
     "GroupPush",
     "Invitation",
+    "Mark",
     "Member",
     "MemberPage",
     "MessagePush",
@@ -73,6 +90,7 @@ __all__ = [
     "PrivacySettings",
     "Push",
     "ReactionPush",
+    "ReadPush",
     "Regressed",
     "RemovedPush",
     "Reply",
@@ -96,6 +114,10 @@ AnyPush = (
     | ContactPush
     | PresencePush
     | TypingPush
+    | ReadPush
+    | DeliveredPush
+    | ConversationPush
+    | ConversationsChanged
     | Synced
     | Truncated
     | Regressed

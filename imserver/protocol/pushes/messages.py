@@ -43,6 +43,7 @@ class MessagePush(Push, tag="msg", kw_only=True):
     id: str
     body: Any
     log: str | None = None
+    bot: bool = False  # its sender is one
     reply: Reference | None = None
     forwarded: Reference | None = None
     attachment: Attachment | None = None

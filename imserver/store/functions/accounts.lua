@@ -1,7 +1,8 @@
 -- Accounts, and the keys that sign their tokens.
 
 -- register: a new account and its empty log.
--- KEYS  1 state  2 account   ARGV  1 password hash, or empty (logs in by token only)  2 now (unix seconds)
+-- KEYS  1 state  2 account
+-- ARGV  1 password hash, or empty (logs in by token only)  2 now (unix seconds)  3 if given, a bot: its owner, or -
 -- Returns {'ok'}; also for a repeat of the call that made the account; {'exists'} otherwise.
 local function register(keys, args)
   local known = redis.call('HMGET', keys[2], 'password', 'created')
@@ -9,6 +10,7 @@ local function register(keys, args)
     return { known[1] == args[1] and args[1] ~= '' and 'ok' or 'exists' }
   end
   redis.call('HSET', keys[2], 'password', args[1], 'created', args[2])
+  if args[3] then redis.call('HSET', keys[2], 'bot', args[3]) end
   redis.call('HSET', keys[1], 'last', '0-0')
   return { 'ok' }
 end
@@ -26,7 +28,8 @@ local function revoke(keys, args)
 end
 
 -- erase: the account and all that is kept of it are gone; its sessions are told to close.
--- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left
+-- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left  7 conversations
+--       8 their versions
 -- Returns {'ok'} {'not-found'}.
 local function erase(keys)
   local answer = revoke(keys, { '' })

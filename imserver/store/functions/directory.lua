@@ -30,14 +30,14 @@ end
 -- ARGV  1 place (device=node.session)  2 token's generations ("user.device"), or -
 --       3 "new": replaces another session of this device   "again": after a lost link; is it still there?
 --       4 with "new": the device's logins so far, as read just before
--- Returns {'ok', last, cursor or false, generations, groups}; or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
+-- Returns {'ok', last, cursor or false, generations, groups, owner of the bot or - or false: no bot}; or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
 -- the device has logged in since it was asked for (a call that a network held back must not push out that session); "again"
 -- also {'replaced'}, and {'cleared'} where its node was taken for dead: it MUST NOT put itself back, since nobody would
 -- clear it any more.
 local function attach(keys, args)
   local place, device = args[1], device_at(args[1])
   local state = redis.call('HMGET', keys[1], 'last', 'on', 'c:' .. device, 's:' .. device)
-  local account = redis.call('HMGET', keys[2], 'disabled', 'generation', 'generation:' .. device)
+  local account = redis.call('HMGET', keys[2], 'disabled', 'generation', 'generation:' .. device, 'bot')
   if not state[1] then return NOT_FOUND end
   if account[1] then return { 'disabled' } end
   local generations = (account[2] or '0') .. '.' .. (account[3] or '0')
@@ -51,7 +51,7 @@ local function attach(keys, args)
     redis.call('HSET', keys[1], 'on', table.concat(rest, ' '), 's:' .. device, args[4] + 1)
     redis.call('SADD', keys[3], user_of(keys[1]))
   end
-  return { 'ok', state[1], state[3], generations, groups_of(keys[4], device) }
+  return { 'ok', state[1], state[3], generations, groups_of(keys[4], device), account[4] }
 end
 
 local function keep_cursor(state, device, position)

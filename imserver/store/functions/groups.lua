@@ -45,14 +45,19 @@ local function append_event(state, log, content)
   return at
 end
 
+-- Whether a user may post.
+local function posts(members, user)
+  local known = redis.call('HMGET', members, user, '*')
+  return known[1] and not (known[2] and string.byte(known[1]) == 109) -- 109: m
+end
+
 -- append_group: a message into a group's log.
 -- KEYS  1 state  2 log  3 members
 -- ARGV  1 dedupe field  2 content  3 origin  4 sender  5 if given: as for append
 -- Returns {position, prev}; {position} for a repeat; {'not-found'}; {'refused', standing}.
 -- Atomic: whoever is thrown out has no message in the log behind the entry that says so.
 local function append_group(keys, args)
-  local known = redis.call('HMGET', keys[3], args[4], '*')
-  if known[1] and not (known[2] and string.byte(known[1]) == 109) then -- 109: m
+  if posts(keys[3], args[4]) then
     return append_to(keys[1], keys[2], args[1], args[2], args[3], args[5])
   end
   if redis.call('EXISTS', keys[1]) == 0 then return NOT_FOUND end
@@ -225,6 +230,17 @@ local function follow_again(keys, args)
   return known[1]
 end
 
+-- group_typing: tells the members who are connected that one of them types, who may post.
+-- KEYS  1 state  2 members   ARGV  1 who types  2 "1" or "0"  3 most members   Returns 1.
+local function group_typing(keys, args)
+  local known = redis.call('HMGET', keys[1], 'on', 'members')
+  if known[1] and known[1] ~= '' and tonumber(known[2]) <= tonumber(args[3]) and posts(keys[2], args[1]) then
+    local prefix, group = owner(keys[1])
+    publish(known[1], prefix, 't ' .. group .. ' ' .. args[1] .. ' ' .. args[2])
+  end
+  return 1
+end
+
 -- announce: a user is about to join a group, or to make it. Whoever dies behind this call leaves a trace in the list, and the
 -- next login asks the group.
 -- KEYS  1 state  2 groups of the user   ARGV  1 group  2 most groups  3 most groups made by one user, or empty: it is joined
@@ -297,6 +313,7 @@ redis.register_function('im_create_group_2', create_group)
 redis.register_function('im_announce_2', announce)
 register_always('im_change_2', change)
 redis.register_function{ function_name = 'im_group_info_2', callback = group_info, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'im_group_typing_2', callback = group_typing, flags = { 'allow-oom' } }
 register_always('im_follow_2', follow)
 register_always('im_follow_again_2', follow_again)
 register_always('im_enlist_2', enlist)

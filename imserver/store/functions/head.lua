@@ -19,6 +19,7 @@
 --   w:<user>                "-": may not write; "+", only with "contacts": may. Both follow from the roster (contacts.lua)
 --   told                    presence as contacts were told it (presence.lua); only of users with a roster
 --   h:<device>              what the device shows: "show status"; without it: online
+--   kept                    senders have been told of what devices have kept up to there (conversations.lua)
 --
 -- The roster of a user ({T}k:<user>, a hash) and its versions ({T}v:<user>): contacts.lua. They are there only of users who
 -- have, or had, contacts.

@@ -30,11 +30,15 @@ local function put(state, log, prev, on, content, origin, field)
   return at
 end
 
--- Whether somebody who does not take messages from everybody takes this one; nil, or what `append` returns.
-local function refusal(state, guard, dedupe)
+-- How a message that a bot said begins (imserver/store/stored.py). Nobody can make one look so: the server writes the head.
+local OF_BOT = '{"ev":"msg","bot":true,'
+
+-- Whether somebody who does not take messages from everybody takes this one; nil, or what `append` returns. Bots are made by
+-- the operator and are nobody's contacts: only a block keeps them away.
+local function refusal(state, guard, dedupe, content)
   local pass = redis.call('HGET', state, 'w:' .. string.match(dedupe, '^[^/]+'))
   if pass == '-' then return BLOCKED end
-  if guard == 'contacts' and pass ~= '+' then return SHUT end
+  if guard == 'contacts' and pass ~= '+' and string.sub(content, 1, #OF_BOT) ~= OF_BOT then return SHUT end
 end
 
 -- One entry at the end of a log, unless it is there already. Returns {position, prev}, or {position} for a repeat:
@@ -45,7 +49,7 @@ local function append_to(state, log, dedupe, content, origin, again)
   if not prev then return NOT_FOUND end
   if known[3] then return { known[3] } end
   if known[4] and origin == '-' then
-    local refused = refusal(state, known[4], dedupe)
+    local refused = refusal(state, known[4], dedupe, content)
     if refused then return refused end
   end
   if again then

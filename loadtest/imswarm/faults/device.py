@@ -9,7 +9,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 
+import anyio
 import trio
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from imclient import Client, Disconnected, Message, SendFailed, Sent, State, Truncated, Welcomed, connect
 from imclient.address import Address
 
@@ -23,10 +25,10 @@ MARK = "mark"
 _AGAIN_SECONDS = 0.2
 
 
-class BreakableStream(trio.abc.Stream):
+class BreakableStream(ByteStream):
     """A connection that can be reset in the middle of what it sends next."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: SocketStream) -> None:
         self._stream = stream
         self._is_to_break = False
 
@@ -40,25 +42,27 @@ class BreakableStream(trio.abc.Stream):
 
     def reset(self) -> None:
         """The peer gets an RST, whatever was said before; nothing, where the connection is closed already."""
-        if self._stream.socket.fileno() < 0:
+        raw = self._stream.extra(SocketAttribute.raw_socket)
+        if raw.fileno() < 0:
             return
         self._is_to_break = True
-        self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._stream.socket.close()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        trio.lowlevel.notify_closing(raw)
+        raw.close()
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+    async def send(self, item: bytes) -> None:
         if not self._is_to_break:
-            await self._stream.send_all(data)
+            await self._stream.send(item)
             return
-        await self._stream.send_all(data[: len(data) // 2])
+        await self._stream.send(item[: len(item) // 2])
         self.reset()
-        raise trio.BrokenResourceError("reset on purpose")
+        raise anyio.BrokenResourceError("reset on purpose")
 
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return await self._stream.receive_some(max_bytes)
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        return await self._stream.receive(max_bytes)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -193,10 +197,10 @@ class TalkingDevice:
             self._busy[to] -= 1
         self._outstanding.clear()
 
-    async def _dial(self, address: Address) -> trio.abc.Stream:
+    async def _dial(self, address: Address) -> ByteStream:
         self._dials.append(None)
         try:
-            self._stream = BreakableStream(await trio.open_tcp_stream(address.host, address.port))
+            self._stream = BreakableStream(await anyio.connect_tcp(address.host, address.port))
         except OSError as error:
             self._meet(REFUSED, str(error))
             raise

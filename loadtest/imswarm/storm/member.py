@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import Counter
 from typing import Any, Protocol
 
 import msgspec
 
+from imswarm.backoff import backoff_seconds, told_seconds
 from imswarm.client_loop import ClientLoop
 from imswarm.connection import Connection, source_of
 from imswarm.framing import PING
 from imswarm.population import Account, Crowd, Session
 from imswarm.storm.flow import Flow
 
-FIRST_SECONDS, MOST_SECONDS = 1.0, 30.0
-"""Full jitter: anything from 0 to a bound that doubles from the first to the last."""
 LOGIN_SECONDS = 30.0
 """So long a client waits for the answer to its login."""
-_JITTER = 0.1
-"""Added to what the server says, at most."""
 _LOGIN = "login"
 
 
@@ -148,15 +144,14 @@ class Member:
         self._host.at(self._returns_at, self)
 
     def _backoff(self) -> float:
-        bound = min(MOST_SECONDS, FIRST_SECONDS * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        return bound * random.random()
+        return backoff_seconds(self._failures - 1)
 
     def _give_up(self, why: str, wait: float | None = None) -> None:
         """This connection is not worth keeping; `wait`: what the server said."""
         assert self._connection is not None
         self._host.refusals[why] += 1
-        self._wait = None if wait is None else wait * (1 + _JITTER * random.random())
+        self._wait = None if wait is None else told_seconds(wait)
         self._connection.close()
         self.on_closed(why)
 
@@ -210,7 +205,7 @@ class Member:
         self._host.refusals[f"send: {error['code']}"] += 1
         self.outbound.interrupted()
         if "retry" in error:
-            self._host.at(time.monotonic() + error["retry"] * (1 + _JITTER * random.random()), self)
+            self._host.at(time.monotonic() + told_seconds(error["retry"]), self)
         else:
             self._host.errors[f"send: {error['code']}: {error['text']}"] += 1
 

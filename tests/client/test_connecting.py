@@ -10,6 +10,7 @@ import imclient
 import pytest
 import trio
 import trio.testing
+from anyio.abc import ByteStream
 from imclient import State
 from imclient.address import Address
 from imclient.client import Client
@@ -20,7 +21,7 @@ from imserver.protocol import codec
 from imserver.protocol.commands import Ack, Login, Logout
 from imserver.protocol.framing import WebSocketFraming
 from imserver.protocol.pushes import Bye, PingPush
-from tests.client.peer import Peer
+from tests.client.peer import Dialled, Peer
 
 URLS = ["tcp://alice@chat.example", "ws://alice@chat.example"]
 
@@ -438,7 +439,7 @@ def test_a_server_that_says_goodbye_with_the_handshake_is_come_back_to() -> None
         bye = codec.encode_push(Bye("drain", "this server is being replaced", True, 0.1))
         early = [server_side.encode(bye) + server_side.encode_close(), b""]
 
-        async def dial(address: Address) -> trio.abc.Stream:
+        async def dial(address: Address) -> ByteStream:
             peer.early = early.pop(0)
             return await peer.dial(address)
 
@@ -460,11 +461,11 @@ def test_a_server_that_says_goodbye_with_the_handshake_is_come_back_to() -> None
 )
 def test_a_server_that_opens_no_websocket_is_named(answer: bytes, text: str) -> None:
     async def scene(peer: Peer) -> None:
-        async def dial(address: object) -> trio.abc.Stream:
+        async def dial(address: object) -> ByteStream:
             ours, theirs = trio.testing.memory_stream_pair()
             await theirs.send_all(answer)
             await theirs.send_stream.aclose()
-            return ours
+            return Dialled(ours)
 
         with pytest.raises(imclient.ConnectionLost, match=text):
             async with imclient.connect(URLS[1], password="secret", dial=dial):

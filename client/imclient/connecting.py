@@ -1,4 +1,4 @@
-"""The client for trio programs.
+"""How a program becomes a client, on trio or on asyncio: whichever it runs on.
 
     async with imclient.connect("tcp://alice@127.0.0.1:7400", password="...") as me:
         await me.send("bob", "hi")
@@ -19,7 +19,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-import trio
+import anyio
+import anyio.to_thread
 
 from imclient.address import Address, parse_url
 from imclient.client import Client
@@ -61,7 +62,8 @@ async def connect(
     not accepted. `device`: one name for each place where the user is at the same time, since a second login of a device
     ends the first; the default is made of the machine's and the program's name. `since`: the position after which to
     receive, or an object of log and position (`Client.cursors`); the default is what the server has stored for the
-    device. `profile`: remembers device, token and cursors for the next time. `dial`: opens the stream, for proxies.
+    device. `profile`: remembers device, token and cursors for the next time. `dial`: opens the stream (of anyio), for
+    proxies.
 
     A connection that is lost later is made again by itself: at once where a message is missing, when the server has
     said when, else after a random time between 0 s and a bound that grows from 1 s to 30 s.
@@ -74,18 +76,18 @@ async def connect(
     replica = Replica(identity, Reader(_cursors(since, profile)), Outbox(secrets.token_hex(8)), random.random)
     client = Client(replica, partial(open_wire, address, dial or dialler(ssl_context)))
     error: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.run)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.run)
         try:
             await client.wait_entered()
             if profile is not None:
-                nursery.start_soon(_remember, client, profile)
+                tasks.start_soon(_remember, client, profile)
             yield client
         except (Exception, KeyboardInterrupt) as raised:
-            error = raised  # raised again outside the nursery, which would wrap it in a group
+            error = raised  # raised again outside the task group, which would wrap it in a group
         finally:
             await client.leave()
-            nursery.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()
     if profile is not None and replica.has_entered:
         _note(client, profile)
         _save(profile)
@@ -121,8 +123,8 @@ async def _remember(client: Client, profile: Profile) -> None:
     """Saves what has changed, at most once a second."""
     while True:
         if _note(client, profile):
-            await trio.to_thread.run_sync(_save, profile)
-            await trio.sleep(SAVE_SECONDS)
+            await anyio.to_thread.run_sync(_save, profile)
+            await anyio.sleep(SAVE_SECONDS)
         else:
             await client.wait_changed()
 
@@ -154,7 +156,7 @@ async def register(
     address = parse_url(url)
     wire = await open_wire(address, dial or dialler(ssl_context))
     try:
-        with trio.move_on_after(LOGIN_SECONDS):
+        with anyio.move_on_after(LOGIN_SECONDS):
             return await _ask_to_register(wire, Register(ref=1, user=address.user, password=password))
         raise ConnectionLost(f"{address.place} does not answer")
     finally:

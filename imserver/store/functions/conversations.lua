@@ -1,0 +1,184 @@
+-- Conversations: how far a user, and the partner, have read; what the partner's devices have kept; what is muted, pinned,
+-- archived. All of it is merged, not logged: marks are maxima, a switch has a stamp and the newer one wins. So whatever is
+-- done twice, or comes late, changes nothing.
+--
+-- The conversations of a user ({T}c:<user>, a hash):
+--   <partner>   record, six lines, each of which may be empty: "read\nread_by\ndelivered\nmuted\npinned\narchived"
+--                 read      position in the user's own log (in the group's, where the partner is one)
+--                 read_by, delivered   "upto device id": the newest message of this user that the partner has read, that one
+--                           of the partner's devices has kept; upto: a position in the *partner's* log, which orders them
+--                 muted, pinned, archived   "value stamp": 1 or 0; archived: a position in the log that `read` is of, or 0
+--   =v, =low    as of a roster (contacts.lua): the versions ({T}d:<user>, a sorted set) have the same form
+--
+-- In the state hash of a user:
+--   kept        the senders have been told of what was kept up to there (so far as they are to be told)
+
+-- A record takes 100 to 200 bytes; at the most, those that have changed least lately are forgotten, with what was read.
+local MOST_CONVERSATIONS, FORGOTTEN_AT_ONCE = 10000, 500
+local OWN_LOOK_BACK = 200 -- entries in which the partner's newest message is looked for
+
+local READ, READ_BY, DELIVERED, SWITCHES = 1, 2, 3, { muted = 4, pinned = 5, archived = 6 }
+
+local function read_conversation(text)
+  if not text then return { '', '', '', '', '', '' } end
+  return { string.match(text, '^(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.*)$') }
+end
+
+local function forget_conversations(keys)
+  for _, partner in ipairs(redis.call('ZRANGE', keys[2], 0, FORGOTTEN_AT_ONCE - 1)) do
+    redis.call('HSET', keys[1], '=low', redis.call('ZSCORE', keys[2], partner))
+    redis.call('HDEL', keys[1], partner)
+    redis.call('ZREM', keys[2], partner)
+  end
+end
+
+-- KEYS of this one: 1 conversations  2 versions
+local function write_conversation(keys, partner, record)
+  local version = next_version(keys[1], now_ms())
+  redis.call('HSET', keys[1], partner, table.concat(record, '\n'))
+  if redis.call('ZADD', keys[2], version, partner) == 1 and redis.call('ZCARD', keys[2]) > MOST_CONVERSATIONS then
+    forget_conversations(keys)
+  end
+end
+
+-- Tells all sessions of the user but the one at `origin`.
+local function tell_devices(state, on, what)
+  if on and on ~= '' then
+    local prefix, user = owner(state)
+    publish(on, prefix, 'm ' .. user .. ' ' .. what)
+  end
+end
+
+-- Sender, device and id of a message, from its content as a log keeps it (imserver/store/stored.py); nil for all else.
+-- Before "from" may stand that it is a bot.
+local HEAD = '^{"ev":"msg",.-"from":"([^"]+)","device":"([^"]+)","to":"[^"]+","id":"(.-)","body":'
+local function said_by(content)
+  local sender, device, id = string.match(content, HEAD)
+  return sender, device, id and string.gsub(id, '\\(.)', '%1')
+end
+
+-- The newest message of the partner up to a position: "device id", or nil where none is near.
+local function newest_of(log, partner, upto)
+  local found = redis.call('XREVRANGE', log, upto, '-', 'COUNT', 1)
+  for _ = 1, 2 do
+    for _, entry in ipairs(found) do
+      local sender, device, id = said_by(entry[2][4])
+      if sender == partner then return device .. ' ' .. id end
+    end
+    found = redis.call('XREVRANGE', log, upto, '-', 'COUNT', OWN_LOOK_BACK)
+  end
+end
+
+-- read: the user has read a conversation up to a position.
+-- KEYS  1 state  2 log  3 conversations  4 versions
+-- ARGV  1 partner  2 position in the user's log, or the group's  3 place of the session that says so
+-- Returns {'ok', position as it is now}, and where the partner is to be told, also: "device id" of what was read; {'not-found'}.
+local function read(keys, args)
+  local partner, upto = args[1], args[2]
+  local known = redis.call('HMGET', keys[1], 'last', 'on', 'w:' .. partner)
+  if not known[1] then return NOT_FOUND end
+  local is_group = string.byte(partner) == 35 -- 35: #
+  if not is_group and newer(upto, known[1]) then upto = known[1] end
+  local record = read_conversation(redis.call('HGET', keys[3], partner))
+  local is_news = record[READ] == '' or newer(upto, record[READ])
+  if not is_news then upto = record[READ] end
+  local message = not is_group and known[3] ~= '-' and newest_of(keys[2], partner, upto) or nil
+  if is_news then
+    record[READ] = upto
+    write_conversation({ keys[3], keys[4] }, partner, record)
+    local what = args[3] .. ' read ' .. user_of(keys[1]) .. ' ' .. partner .. ' ' .. upto
+    tell_devices(keys[1], known[2], what .. (message and ' ' .. message or ''))
+  end
+  return { 'ok', upto, message }
+end
+
+-- mark: a partner has read, or its device has kept, a message of this user.
+-- KEYS  1 state  2 conversations  3 versions
+-- ARGV  1 "read" or "delivered"  2 partner  3 position in the partner's log  4 "device id" of the message
+-- Returns 1. Nothing changes where this user blocks the partner, or has deleted its account.
+local function mark(keys, args)
+  local partner, upto = args[2], args[3]
+  local known = redis.call('HMGET', keys[1], 'last', 'on', 'w:' .. partner)
+  if not known[1] or known[3] == '-' then return 1 end
+  local record = read_conversation(redis.call('HGET', keys[2], partner))
+  -- What was read was delivered: that needs no mark of its own.
+  for line = READ_BY, args[1] == 'read' and READ_BY or DELIVERED do
+    if record[line] ~= '' and not newer(upto, string.match(record[line], '^%S+')) then return 1 end
+  end
+  record[args[1] == 'read' and READ_BY or DELIVERED] = upto .. ' ' .. args[4]
+  write_conversation({ keys[2], keys[3] }, partner, record)
+  local what = '- ' .. args[1] .. ' ' .. partner .. ' ' .. user_of(keys[1]) .. ' ' .. upto .. ' ' .. args[4]
+  tell_devices(keys[1], known[2], what)
+  return 1
+end
+
+-- arrange: a conversation is muted, pinned, archived, or not any more.
+-- KEYS  1 state  2 conversations  3 versions
+-- ARGV  1 partner  2 muted  3 pinned (1, 0, or - to leave it)  4 archived: position up to which, 0, or -; "now": the log's end
+--       5 stamp (ms): newer than the record's, where this is done for the first time  6 place of the session that says so
+-- Returns {'ok', muted, pinned, archived}, as it is now; {'not-found'}.
+local function arrange(keys, args)
+  local known = redis.call('HMGET', keys[1], 'last', 'on')
+  if not known[1] then return NOT_FOUND end
+  local record, is_news, now = read_conversation(redis.call('HGET', keys[2], args[1])), false, {}
+  for index, line in ipairs({ SWITCHES.muted, SWITCHES.pinned, SWITCHES.archived }) do
+    local value, stamp = string.match(record[line], '^(%S+) (%d+)$')
+    local wanted = args[index + 1]
+    if wanted ~= '-' and tonumber(args[5]) > tonumber(stamp or 0) then
+      value = wanted == 'now' and known[1] or wanted
+      record[line], is_news = value .. ' ' .. args[5], true
+    end
+    now[index] = value or '0'
+  end
+  if is_news then
+    write_conversation({ keys[2], keys[3] }, args[1], record)
+    tell_devices(keys[1], known[2], args[6] .. ' arranged ' .. args[1] .. ' ' .. table.concat(now, ' '))
+  end
+  return { 'ok', unpack(now) }
+end
+
+-- What senders have not been told of yet: {} where that is nothing; else {position up to which this was looked for, and for
+-- each sender: its name, position, "device id" of its newest message up to there}.
+local function unheard(keys, upto, most)
+  local known = redis.call('HGET', keys[1], 'kept') or '0-0'
+  if not newer(upto, known) then return {} end
+  local entries = redis.call('XRANGE', keys[2], '(' .. known, upto, 'COUNT', most)
+  if #entries == 0 then return {} end
+  local user, newest, answer = user_of(keys[1]), {}, { entries[#entries][1] }
+  for index = #entries, 1, -1 do
+    local sender, device, id = said_by(entries[index][2][4])
+    if sender and sender ~= user and not newest[sender] then
+      newest[sender] = true
+      answer[#answer + 1] = sender
+      answer[#answer + 1] = entries[index][1]
+      answer[#answer + 1] = device .. ' ' .. id
+    end
+  end
+  if #answer == 1 then
+    redis.call('HSET', keys[1], 'kept', answer[1])
+    if #entries < tonumber(most) then return {} end
+  end
+  return answer
+end
+
+-- keep: as `ack`; and what senders are to be told of it.
+-- KEYS  1 state  2 log   ARGV  1 device  2 position  3 most entries to look at   Returns what `unheard` does.
+local function keep(keys, args)
+  keep_cursor(keys[1], args[1], args[2])
+  return unheard(keys, args[2], args[3])
+end
+
+-- heard: the senders have been told of what was kept up to a position; what comes next?
+-- KEYS  1 state  2 log   ARGV  1 position  2 position that was kept  3 most entries to look at   Returns what `unheard` does.
+local function heard(keys, args)
+  local known = redis.call('HMGET', keys[1], 'last', 'kept')
+  if not known[1] then return {} end
+  if not known[2] or newer(args[1], known[2]) then redis.call('HSET', keys[1], 'kept', args[1]) end
+  return unheard(keys, args[2], args[3])
+end
+
+register_always('im_read_2', read)
+register_always('im_mark_2', mark)
+register_always('im_arrange_2', arrange)
+register_always('im_keep_2', keep)
+register_always('im_heard_2', heard)
