@@ -10,17 +10,20 @@ The path of a message that is sent:
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
-Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
-`people` (contacts and presence), `groups`, `profile` (what is remembered on disk), `connecting` (`connect` and
-`register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
+Around it: `address` (URLs), `events`, `amendments` and `errors` (what an application gets), `said` (pushes made
+events), `conversation` (messages with their amendments), `people` (contacts and presence), `groups`, `profile` (what is
+remembered on disk), `connecting` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `chat_people`,
+`chat_groups`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, confirming, core, cursor, entries, errors, events, handshake, keepalive, outbox,
-people, reader, said and stages import neither anyio nor sockets; nothing imports the server but `imserver.protocol`,
-`imserver.model` and `imserver.errors`.
+The rule of imports: address, amendments, backoff, confirming, conversation, core, cursor, entries, errors, events,
+handshake, keepalive, outbox, people, reader, said and stages import neither anyio nor sockets; nothing imports the
+server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
+from imclient.amendments import Deleted, Edited, Reacted
 from imclient.client import Client, Inbox, Notice
 from imclient.connecting import connect, register
+from imclient.conversation import Conversation, Line
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
     Contact,
@@ -69,7 +72,10 @@ __all__ = [
     "Conflict",
     "ConnectionLost",
     "Contact",
+    "Conversation",
+    "Deleted",
     "Disconnected",
+    "Edited",
     "Encrypted",
     "Exists",
     "ExpiredToken",
@@ -77,6 +83,7 @@ __all__ = [
     "Groups",
     "ImError",
     "Inbox",
+    "Line",
     "Location",
     "Message",
     "NotAllowed",
@@ -88,6 +95,7 @@ __all__ = [
     "Presence",
     "Profile",
     "RateLimited",
+    "Reacted",
     "Reference",
     "Regressed",
     "RequestError",

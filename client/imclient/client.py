@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, Unpack
 import anyio
 import msgspec
 
+from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted
 from imclient.backoff import Backoff
 from imclient.core import Replica
 from imclient.courier import Courier
@@ -37,10 +38,13 @@ from imclient.stages import State
 from imclient.wire import Wire
 from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
-from imserver.protocol.commands import Command, History, Ping
+from imserver.protocol.codec import encode_body
+from imserver.protocol.commands import Command, Delete, Edit, History, Ping, React
+from imserver.protocol.extras import Reference
 
 Notice = (
     Message
+    | AnyAmendment
     | GroupChanged
     | Contact
     | Presence
@@ -131,7 +135,9 @@ class Client:
         Raises BadRequest, NotFound, Blocked, TooLarge and whatever else the server refuses it with, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body, **extras)
+        return await self._sent(self._replica.send(to, body, **extras))
+
+    async def _sent(self, id: str) -> Sent:
         try:
             sent: Sent = await self._answer(id)
         except anyio.get_cancelled_exc_class():
@@ -148,6 +154,29 @@ class Client:
         id = self._replica.send(to, body, **extras)
         self._courier.wake()
         return id
+
+    async def edit(self, message: Message | Sent, body: str | dict[str, Any]) -> Sent:
+        """Changes what an own message says. Waits, and raises, as `send` does; also NotAllowed where it is too old.
+
+        The messages' `Conversation` is to be told by whoever has one: own amendments come as `Sent` only.
+        """
+        return await self._amend(message, lambda of: Edit(id="", to="", of=of, body=encode_body(body)))
+
+    async def delete(self, message: Message | Sent) -> Sent:
+        """Deletes a message for everybody: an own one, or, as owner or admin, one in a group. As `edit`."""
+        return await self._amend(message, lambda of: Delete(id="", to="", of=of))
+
+    async def react(self, message: Message | Sent, emoji: str | None) -> Sent:
+        """Says one emoji to a message, in place of an earlier one; None takes it back. As `edit`."""
+        return await self._amend(message, lambda of: React(id="", to="", of=of, emoji=emoji))
+
+    async def _amend(self, message: Message | Sent, make: Callable[[Reference], Edit | Delete | React]) -> Sent:
+        self._check()
+        if isinstance(message, Sent):
+            to, of = message.to, Reference(self.user, self.device, message.id)
+        else:
+            to, of = message.partner(self.user), message.reference
+        return await self._sent(self._replica.amend(to, make(of)))
 
     async def history(self, partner: str, *, before: str | None = None, limit: int = 50) -> Page:
         """The newest `limit` (1 to 200) messages exchanged with `partner` (before the position `before`), newest last.
@@ -222,7 +251,7 @@ class Client:
                     self._end(event.error)
                 case Message():
                     self._inbox.append(event)
-                case GroupChanged() | Contact() | Presence() | Typing():
+                case Edited() | Deleted() | Reacted() | GroupChanged() | Contact() | Presence() | Typing():
                     self._note(event)
                 case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
                     self._note(event)

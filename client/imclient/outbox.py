@@ -17,8 +17,8 @@ import msgspec
 from imserver.errors import TooLarge
 from imserver.model import parse_address
 from imserver.protocol import codec
-from imserver.protocol.commands import Send
-from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
+from imserver.protocol.commands import Delete, Edit, React, Send
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference, check_reference
 
 MAX_FRAME = 65536  # bytes; until the server has said
 KEPT_SECONDS = 60.0
@@ -109,19 +109,32 @@ class Outbox:
 
     def add(self, to: str, body: str | dict[str, Any], extras: Extras) -> str:
         """A new message; returns its id. Raises BadRequest (a bad name, text that can't be carried) and TooLarge."""
-        address = parse_address(to)
+        address, id = parse_address(to), self._next_id()
         codec.check_text(body, "body")
-        id = f"{self._run}-{self._count + 1}"
         frame = codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body), **extras))
         if extras:
             _check_extras(frame)
-        item = Item(id, address, frame)
+        return self._put(Item(id, address, frame))
+
+    def amend(self, to: str, command: Edit | Delete | React) -> str:
+        """The same for what changes a message; it goes in one line with the messages of that conversation."""
+        address, id = parse_address(to), self._next_id()
+        command.to, command.id, command.ref = address, id, id
+        check_reference(command.of, "of")
+        frame = codec.encode_command(command)
+        codec.decode_command(frame)
+        return self._put(Item(id, address, frame))
+
+    def _next_id(self) -> str:
+        return f"{self._run}-{self._count + 1}"
+
+    def _put(self, item: Item) -> str:
         if len(item.frame) + _FLAG_BYTES > self.max_frame:
             raise self._too_large(item)
         self._count += 1
-        self._items[id] = item
-        self._conversations.setdefault(address, deque()).append(item)
-        return id
+        self._items[item.id] = item
+        self._conversations.setdefault(item.to, deque()).append(item)
+        return item.id
 
     def remove(self, id: str) -> Item | None:
         """Takes out what has been answered for; None where it is not there (any more)."""

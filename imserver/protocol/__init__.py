@@ -6,6 +6,7 @@
     pushes       what the server says unasked, and the replies' contents
     lifecycle    the states of a session, as a literal table
     extras       what a message may have beside its body
+    amendments   who may change what was said, as a literal table
     text         which characters text may have
     contacts     the states of contacts, likewise
     presence     what several devices show together

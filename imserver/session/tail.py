@@ -213,19 +213,16 @@ class Tail:
             self._session.cannot_read(self)
             return
         if page:
-            if is_newer(page[0].prev, self.position):
-                if self._may_be_cut:
-                    self._look_for_older(page[0])
-                    return
-                if self.position != START:
-                    self._tell_removed(page[0].prev)
+            if self._may_be_cut and is_newer(page[0].prev, self.position):
+                self._look_for_older(page[0])
+                return
+            if self.position == START:
+                self.position = page[0].prev  # a new device begins with the oldest that is kept
             self._may_be_cut = True
             self._go_back_if_lost(page[0])
         for entry in page:
             if self.state is not TailState.CATCHING_UP:
                 return  # fell behind: the rest is read when the client has taken what it has
-            if entry.prev != self.position and entry is not page[0] and is_newer(entry.prev, self.position):
-                self._tell_removed(entry.prev)
             self._take(entry)
         if self.state is TailState.CATCHING_UP:
             if len(page) == asked:
@@ -267,6 +264,8 @@ class Tail:
     def _take(self, entry: Entry) -> None:
         if not is_newer(entry.at, self.position):
             return  # forwarded while the page was on its way
+        if entry.prev != self.position and is_newer(entry.prev, self.position):
+            self._tell_removed(entry.prev)
         answers = self._answers.pop(entry.at, None) if self._answers else None
         if answers is not None:
             self.position = entry.at

@@ -7,7 +7,9 @@ from tests.test_layers import SOCKETS, imports, modules, within
 SANS_IO = (
     "address",
     "backoff",
+    "amendments",
     "confirming",
+    "conversation",
     "core",
     "cursor",
     "entries",
