@@ -4,31 +4,34 @@ Works on the store directly, through the same functions as the workers, with Red
 server runs does not matter. Sessions that must close are told through the same channels.
 """
 
+import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
 import redis
 
 from imserver.config import Settings
-from imserver.errors import BadRequest, Conflict, ImError, NotFound, Unavailable
-from imserver.model import DeviceId, GroupId, UserId, parse_device, parse_user
-from imserver.protocol.contacts import SWITCHES, Event
-from imserver.protocol.groups import RULES
+from imserver.errors import Conflict, ImError, NotFound, Unavailable
+from imserver.importing import NewAccount, accounts_in
+from imserver.model import DeviceId, UserId, parse_device, parse_user
+from imserver.protocol.contacts import Switches
 from imserver.security import tokens
 from imserver.security.passwords import hash_now
-from imserver.store import account_calls, calls, circle_calls, embedded, group_calls
-from imserver.store.calls import Packed
-from imserver.store.group_calls import Change
+from imserver.store import account_calls, calls, circle_calls, embedded, name_calls
+from imserver.store.calls import Packed, pack
+from imserver.store.erasing import erasing
 from imserver.store.leases import NodeInfo
-from imserver.store.partitions import UserKeys, deployment_key, group_keys, lease_keys, user_keys
+from imserver.store.name_calls import names_key
+from imserver.store.partitions import UserKeys, deployment_key, lease_keys, user_keys
 from imserver.store.shards import Shard, find_shards
-from imserver.store.stored import group_event
 
 BOT_TOKEN_SECONDS = 3650 * 86_400  # nobody is there to log in again; it can be revoked at any time
-_PIPELINE = 500  # accounts imported at a time
+_BATCH = 200  # accounts handled at a time
 
 
 class AccountInfo(NamedTuple):
@@ -41,12 +44,25 @@ class AccountInfo(NamedTuple):
     owner: str | None = None  # of a bot
 
 
-class ImportLine(msgspec.Struct, forbid_unknown_fields=True):
-    """One account to import. With neither `password` nor `hash` it logs in by token only."""
+class Imported(NamedTuple):
+    """Accounts that are new, and that were there already."""
 
-    user: str
-    password: str | None = None
-    hash: str | None = None  # argon2id, as the store keeps it
+    new: int
+    known: int
+
+
+def _ignore(done: Imported) -> None:
+    """Nobody wants to know how far it is."""
+
+
+def _batch(accounts: Iterator[tuple[int, NewAccount]]) -> tuple[list[NewAccount], ImError | None]:
+    """The next ones, and what is wrong with the one behind them."""
+    batch: list[NewAccount] = []
+    try:
+        batch.extend(account for _, account in islice(accounts, _BATCH))
+    except ImError as error:
+        return batch, error
+    return batch, None
 
 
 @contextmanager
@@ -106,11 +122,14 @@ class Admin:
 
     def user_add(self, user: str, password: str) -> None:
         """Raises Exists."""
-        name = parse_user(user)
-        keys = user_keys(name)
-        _raise_if(
-            account_calls.registered(self._ask(keys, account_calls.register(keys, self._hash(password), time.time())))
-        )
+        self._register(parse_user(user), self._hash(password))
+
+    def _register(self, user: UserId, password_hash: str, bot: str | None = None) -> None:
+        """Raises Exists. The index first: see names.lua."""
+        keys = user_keys(user)
+        self._ask(user_keys(names_key(user).owner), name_calls.index_name(user))
+        making = account_calls.register(keys, password_hash, time.time(), bot)
+        _raise_if(account_calls.registered(self._ask(keys, making)))
 
     def user_set_password(self, user: str, password: str) -> None:
         """Tokens given out before stop working, and sessions are closed. Raises NotFound, and Conflict for a bot."""
@@ -132,25 +151,16 @@ class Admin:
     def user_delete(self, user: str) -> None:
         """The account, its log and all it kept; it leaves its groups and the lists of its contacts. Raises NotFound."""
         name = parse_user(user)
-        keys = self._known(name)
-        for group in group_calls.groups_listed(self._ask(keys, group_calls.listed(keys)))[0]:
-            self._leave_group(name, group)
-        self._leave_lists(name, keys)
-        _raise_if(account_calls.found(self._ask(keys, account_calls.erase(keys))))
-
-    def _leave_group(self, user: UserId, group: GroupId) -> None:
-        """As if by itself: where it owned the group, it goes to another member, or is closed."""
-        content = group_event(group, RULES["leave"].change, user=user, by=user)
-        leaving = group_calls.change(group_keys(group), Change("leave", user, user, content))
-        self._ask(user_keys(group), leaving)
-
-    def _leave_lists(self, name: UserId, keys: UserKeys) -> None:
-        """Before the account is gone: whoever is interrupted finds its contacts again."""
-        gone, stamp = str(SWITCHES[Event.REMOVE].mirrored()), int(time.time() * 1000)
-        for other in circle_calls.related_users(self._ask(keys, circle_calls.whole_roster(keys))):
-            other_keys = user_keys(other)
-            record = circle_calls.standing_known(self._ask(other_keys, circle_calls.standing(other_keys, name))).record
-            self._ask(other_keys, circle_calls.relate(other_keys, name, gone, max(stamp, record.stamp + 1)))
+        self._known(name)
+        steps = erasing(name, int(time.time() * 1000))
+        reply = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as stop:
+                _raise_if(stop.value)
+                return
+            reply = self._ask(user_keys(step.owner), step.command)
 
     def user_list(self, prefix: str = "") -> Iterator[AccountInfo]:
         """In no order: a walk over all keys of the store, a little at a time."""
@@ -169,46 +179,84 @@ class Admin:
             raise NotFound(f"there is no user {name}")
         return account
 
-    def user_import(self, lines: Iterable[str]) -> int:
-        """JSON objects, one a line (ImportLine); returns how many accounts were new. Existing ones are left alone."""
-        new, batch = 0, []
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                batch.append(self._parse_import(number, line))
-            if len(batch) == _PIPELINE:
-                new += self._import(batch)
-                batch = []
-        return new + self._import(batch)
+    def user_import(self, lines: Iterable[str], progress: Callable[[Imported], None] = _ignore) -> Imported:
+        """Of the form that `importing` reads. Raises BadRequest that names the line; those before it are in the store.
 
-    def _parse_import(self, number: int, line: str) -> tuple[UserId, str]:
-        try:
-            parsed = msgspec.json.decode(line, type=ImportLine)
-            user = parse_user(parsed.user)
-        except (msgspec.DecodeError, ImError) as error:
-            raise BadRequest(f"line {number}: {error}") from None
-        if parsed.password is not None:
-            return user, self._hash(parsed.password)
-        return user, parsed.hash or ""
+        Accounts that exist are left alone, so an import that ended can be repeated: what it had done costs little.
+        """
+        done = Imported(0, 0)
+        accounts = accounts_in(lines)
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            while True:
+                batch, error = _batch(accounts)
+                new = self._import(batch, threads)
+                done = Imported(done.new + new, done.known + len(batch) - new)
+                progress(done)
+                if error is not None:
+                    raise error
+                if not batch:
+                    return done
 
-    def _import(self, accounts: list[tuple[UserId, str]]) -> int:
-        by_client: dict[int, list[Packed]] = {}
-        for user, password_hash in accounts:
-            keys = user_keys(user)
-            client = self._clients.index(self._by_partition[keys.partition])
-            by_client.setdefault(client, []).append(account_calls.register(keys, password_hash, time.time()))
-        answers = [
-            answer for client, commands in by_client.items() for answer in _send(self._clients[client], commands)
+    def _import(self, accounts: list[NewAccount], threads: Executor) -> int:
+        """How many were new. Only of those a password is hashed."""
+        keys = [user_keys(account.user) for account in accounts]
+        there = self._ask_all([(one, pack(b"EXISTS", one.account)) for one in keys])
+        missing = [(one, account) for one, account, known in zip(keys, accounts, there, strict=True) if not known]
+        hashes = threads.map(self._hash_of, [account for _, account in missing])
+        self._index([account.user for _, account in missing])
+        commands = [
+            (one, account_calls.register(one, known, time.time()))
+            for (one, _), known in zip(missing, hashes, strict=True)
         ]
-        return sum(answer[0] == b"ok" for answer in answers)
+        return sum(answer[0] == b"ok" for answer in self._ask_all(commands))
+
+    def _index(self, names: Sequence[str]) -> None:
+        self._ask_all([(user_keys(names_key(name).owner), name_calls.index_name(name)) for name in names])
+
+    def user_reindex(self) -> int:
+        """How many names: all are put into the index that `search` reads."""
+        names, count = (account.user for account in self.user_list()), 0
+        while batch := list(islice(names, _BATCH)):
+            self._index(batch)
+            count += len(batch)
+        return count
+
+    def _hash_of(self, account: NewAccount) -> str:
+        return account.hash or "" if account.password is None else self._hash(account.password)
+
+    def _ask_all(self, asked: Sequence[tuple[UserKeys, Packed]]) -> list[Any]:
+        """The answers in the same order; each shard is asked once."""
+        answers: list[Any] = [None] * len(asked)
+        for client in self._clients:
+            mine = [number for number, (keys, _) in enumerate(asked) if self._by_partition[keys.partition] is client]
+            for number, answer in zip(mine, _send(client, [asked[number][1] for number in mine]), strict=True):
+                answers[number] = answer
+        return answers
+
+    # -- contacts
+
+    def contact_add(self, one: str, other: str) -> None:
+        """They are contacts of one another, as if one had asked and the other accepted. Raises NotFound, Blocked."""
+        stamp = int(time.time() * 1000)
+        mutual = str(Switches(wants=True, wanted=True))
+        for user, partner in ((one, other), (other, one)):
+            keys = self._known(user)
+            _raise_if(
+                circle_calls.related(self._ask(keys, circle_calls.relate(keys, parse_user(partner), mutual, stamp)))
+            )
+
+    def log_end(self, user: str) -> str:
+        """The position of the newest entry of the user's log. Raises NotFound."""
+        keys = self._known(user)
+        position: Any = self._by_partition[keys.partition].hget(keys.state, "last")
+        return str(position.decode())
 
     # -- bots
 
     def bot_add(self, name: str, owner: str | None = None) -> None:
         """An account without a password, marked as a bot. Raises Exists, and NotFound where there is no such owner."""
-        keys = user_keys(parse_user(name))
         known_owner = account_calls.NO_OWNER if owner is None else self.account(owner).user
-        making = account_calls.register(keys, "", time.time(), known_owner)
-        _raise_if(account_calls.registered(self._ask(keys, making)))
+        self._register(parse_user(name), "", known_owner)
 
     def bot_delete(self, name: str) -> None:
         """As `user_delete`. Raises NotFound, also for an account that is no bot."""
@@ -230,8 +278,8 @@ class Admin:
         signing = self._signing_keys(rotate=False)
         expires = int(time.time()) + lifetime_seconds
         minted: list[str] = []
-        for start in range(0, len(devices), _PIPELINE):
-            batch = [(parse_user(user), parse_device(device)) for user, device in devices[start : start + _PIPELINE]]
+        for start in range(0, len(devices), _BATCH):
+            batch = [(parse_user(user), parse_device(device)) for user, device in devices[start : start + _BATCH]]
             generations = self._generations(batch)
             minted += (tokens.sign(signing, *each, expires, generations[each]) for each in batch)
         return minted

@@ -81,6 +81,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["closed", "loopback", "open"],
         Meta(description="who may make an account: nobody, clients on this machine, everybody"),
     ] = "closed"
+    # Off by default: who is there is nobody's business unless the operator says so.
+    search: Annotated[
+        Literal["off", "contacts", "all"],
+        Meta(description="who is found by the beginning of the name: nobody, contacts of contacts, everybody"),
+    ] = "off"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="the least important line that is logged")
     ] = "info"

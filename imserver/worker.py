@@ -58,6 +58,7 @@ from imserver.wire.http import HttpConnection
 from imserver.wire.listener import Listener, is_loopback
 from imserver.wire.reactor import Reactor, clock
 from imserver.wire.site import Site, web_folder
+from imserver.worker_control import Control, Start
 
 log = observe_log.get_logger("worker")
 
@@ -169,7 +170,7 @@ class Worker:
 
     # -- running
 
-    async def run(self, control: "Control", start: "Start") -> None:
+    async def run(self, control: Control, start: Start) -> None:
         """Serves until drained or until the supervisor is gone."""
         async with trio.open_nursery() as nursery:
             self._serving = nursery
@@ -305,62 +306,6 @@ class Worker:
         """The supervisor is gone: nobody would start this worker again, and the store is about to stop."""
         self._stop_listening()
         await self._say_bye("shutdown", "the server stops", spread=5.0)
-
-
-class Start(msgspec.Struct):
-    """The supervisor's first line."""
-
-    settings: Settings
-    tcp_fds: list[int]
-    http_fds: list[int]
-    redis: str
-    number: int
-
-
-class Request(msgspec.Struct):
-    """Its later ones."""
-
-    do: str
-    ref: int | None = None
-    seconds: float = 0.0
-
-
-class Control:
-    """The channel to the supervisor: JSON objects, one a line."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        self._buffer = b""
-
-    async def receive(self) -> bytes | None:
-        """The next line, None at the end."""
-        while b"\n" not in self._buffer:
-            try:
-                data = await self._stream.receive_some()
-            except trio.BrokenResourceError:
-                return None
-            if not data:
-                return None
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
-
-    async def send(self, message: object) -> None:
-        try:
-            await self._stream.send_all(msgspec.json.encode(message) + b"\n")
-        except trio.BrokenResourceError:
-            pass  # `receive` is about to see the end
-
-    async def serve(self, worker: Worker) -> None:
-        """Answers until told to drain, or until the supervisor is gone."""
-        while (line := await self.receive()) is not None:
-            request = msgspec.json.decode(line, type=Request)
-            if request.do == "statistics":
-                await self.send({"re": request.ref, "statistics": worker.statistics()})
-            elif request.do == "drain":
-                await worker.drain(request.seconds)
-                return
-        await worker.abandon()
 
 
 async def serve(fd: int) -> None:

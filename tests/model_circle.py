@@ -279,6 +279,10 @@ class NodeCircle:
     def is_reachable(self, user: str) -> bool:
         return self._store.link_of(user).up
 
+    def is_lost(self, user: str) -> bool:
+        link = self._store.link_of(user)
+        return link.lost_lease and not link.up
+
     async def standing(self, user: UserId, other: UserId) -> Any:
         return await self._ask("standing", user, lambda rosters: rosters.standing(user, other))
 
@@ -309,6 +313,10 @@ class NodeCircle:
 
     async def audience(self, user: UserId) -> Any:
         return await self._ask("audience", user, lambda rosters: rosters.audience(user))
+
+    async def contacts_from(self, users: Sequence[UserId], beginning: str) -> list[UserId]:
+        found = [name for user in users for name in await self.audience(user)]
+        return [name for name in found if name.startswith(beginning)]
 
     async def whereabouts(
         self, users: Sequence[UserId], found: Callable[[UserId, Whereabouts], None], *, with_told: bool

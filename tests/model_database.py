@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from imserver.errors import BadCredentials, Exists, ExpiredToken, ImError, NotAllowed, NotFound
-from imserver.model import START, Entry, Position, UserId, position_order
+from imserver.errors import BadCredentials, Conflict, Exists, ExpiredToken, ImError, NotAllowed, NotFound
+from imserver.model import START, Entry, Place, Position, UserId, position_order
+from imserver.store.account_calls import HIDDEN, Device, Login, Profile
 from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced
+from imserver.store.circle_calls import Record
 from imserver.store.stored import head_of
 from tests.model_groups import GroupDatabase
 
@@ -46,6 +48,12 @@ class Account:
     bot: bool = False
     generation: int = 0
     device_generation: dict[str, int] = field(default_factory=dict)
+    spared: str = ""  # "device generations"
+    tokens: dict[str, str] = field(default_factory=dict)  # device -> generations at its last login
+    left: dict[str, int] = field(default_factory=dict)  # device -> when its connection ended
+    device_names: dict[str, str] = field(default_factory=dict)
+    profile: dict[str, str] = field(default_factory=dict)
+    profile_version: int = 0
     roster: Any = None  # tests/model_circle.py
     conversations: Any = None  # tests/model_conversations.py
 
@@ -54,7 +62,8 @@ class Account:
         other = copy(self)
         other.log, other.seen, other.on = list(self.log), dict(self.seen), dict(self.on)
         other.cursors, other.logins = dict(self.cursors), dict(self.logins)
-        other.device_generation = dict(self.device_generation)
+        other.device_generation, other.tokens = dict(self.device_generation), dict(self.tokens)
+        other.left, other.device_names, other.profile = dict(self.left), dict(self.device_names), dict(self.profile)
         other.conversations = None if self.conversations is None else self.conversations.copy()
         return other
 
@@ -109,21 +118,74 @@ class Database:
     def password_hash(self, user: str) -> str | None:
         return self.accounts[user].password if user in self.accounts else None
 
-    def revoke(self, user: str, device: str | None) -> ImError | None:
+    def set_password(self, user: str, old: str, new: str, revoking: Login | None) -> ImError | None:
         account = self.accounts.get(user)
         if account is None:
             return NotFound("there is no such user")
+        if account.password == new:
+            return None
+        if account.password != old:
+            return Conflict("old: the password was changed meanwhile")
+        account.password = new
+        return None if revoking is None else self.revoke(user, None, revoking)
+
+    def names_from(self, beginning: str) -> list[str]:
+        return sorted(name for name in self.accounts if name.startswith(beginning))
+
+    def revoke(self, user: str, device: str | None, asking: Login | None = None) -> ImError | None:
+        account = self.accounts.get(user)
+        if account is None:
+            return NotFound("there is no such user")
+        place, generations = (b"", "") if asking is None else asking
         if device is None:
             account.generation += 1
+            account.spared = f"{device_at(place)} {generations}" if generations else ""
         else:
             account.device_generation[device] = account.device_generation.get(device, 0) + 1
-        for name, place in account.on.items():
-            if device in (None, name):
-                self._publish(user, node_of(place), Published(user, None, place, "revoked"))
+            account.spared = "" if account.spared.startswith(f"{device} ") else account.spared
+        for name, other in account.on.items():
+            if other != place and device in (None, name):
+                self._publish(user, node_of(other), Published(user, None, other, "revoked"))
         return None
 
-    def erase(self, user: str) -> ImError | None:
-        answer = self.revoke(user, None)
+    def devices(self, user: str) -> list[Device]:
+        """All logins happen at second 1."""
+        account = self.accounts[user]
+        known = []
+        for device, generations in account.tokens.items():
+            is_good = generations == account.generations(device) or account.spared == f"{device} {generations}"
+            if is_good or device in account.on:
+                seen = None if device in account.on else account.left.get(device)
+                known.append(Device(device, account.device_names.get(device, ""), 1, 1, seen, device in account.on))
+        return sorted(known)
+
+    def name_device(self, user: str, device: str, name: str) -> ImError | None:
+        if user not in self.accounts or device not in self.accounts[user].logins:
+            return NotFound("device: there is no such device")
+        self.accounts[user].device_names[device] = name
+        return None
+
+    def set_profile(self, user: str, fields: Mapping[str, str]) -> int:
+        account = self.accounts[user]
+        changed = {**account.profile, **fields}
+        if changed != account.profile:
+            account.profile, account.profile_version = changed, account.profile_version + 1
+        return 2 * account.profile_version + 1
+
+    def profile(self, user: str, viewer: str) -> Profile | ImError:
+        account = self.accounts.get(user)
+        if account is None:
+            return NotFound("user: there is no such user")
+        record = Record() if self.rosters is None else self.rosters.standing(user, viewer).record
+        if record.blocks:
+            return HIDDEN
+        shows_all = user == viewer or (record.wants and record.wanted)
+        name, avatar, about = (account.profile.get(field, "") for field in ("name", "avatar", "about"))
+        version = account.profile_version
+        return Profile(2 * version + shows_all if version else 0, name, avatar, about if shows_all else "")
+
+    def erase(self, user: str, asking: bytes = b"") -> ImError | None:
+        answer = self.revoke(user, None, Login(Place(asking), ""))
         self.accounts.pop(user, None)
         self.groups.lists.pop(user, None)
         return answer
@@ -247,7 +309,7 @@ class Database:
             return BadCredentials("user or password is wrong")
         if account.disabled:
             return NotAllowed("this account is disabled")
-        if generations not in (None, account.generations(device)):
+        if generations not in (None, account.generations(device)) and account.spared != f"{device} {generations}":
             return ExpiredToken("this token was revoked; log in by password")
         former = account.on.get(device)
         if former != place and logins is None:
@@ -256,6 +318,7 @@ class Database:
             if logins != account.logins.get(device, 0):
                 return Late(LATE)
             account.logins[device] = logins + 1
+            account.tokens[device] = account.generations(device)
         if former not in (None, place):
             assert former is not None
             self._publish(user, node_of(former), Published(user, None, former, "replaced"))
@@ -271,6 +334,7 @@ class Database:
         """The node is dead."""
         account = self.accounts.get(user)
         if account is not None:
+            account.left |= {device: 1 for device, place in account.on.items() if node_of(place) == node}
             account.on = {device: place for device, place in account.on.items() if node_of(place) != node}
 
     def detach(self, user: str, place: bytes, cursor: Position | None) -> int:
@@ -280,6 +344,7 @@ class Database:
                 account.keep(device, cursor)
             if account.on.get(device) == place:
                 del account.on[device]
+                account.left[device] = 1
             if account.roster is not None and account.roster.exists:
                 return OWES
         return 1

@@ -17,8 +17,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imserver.errors import ImError, ServiceError, Unavailable
+from imserver.errors import ImError, NotFound, ServiceError, Unavailable
 from imserver.model import Entry, GroupId, Place, Position, UserId
+from imserver.store.account_calls import Device, Login, Profile
 from imserver.store.calls import Attached
 from imserver.store.deletions import Appends
 from imserver.store.group_calls import Change
@@ -56,6 +57,7 @@ class Link:
     def __init__(self, node: "NodeStore", shard: int) -> None:
         self.node, self.shard = node, shard
         self.subscribed = self.up = True
+        self.lost_lease = False  # a test says so
         self.calls: deque[Call] = deque()  # without an answer
         self.executed = 0  # how many of them the store has done
         self.back: deque[tuple[Call | None, Any]] = deque()  # replies (of a call) and pushes on their way
@@ -260,6 +262,7 @@ class NodeStore:
         self._held: list[Holdable] = []
         self.groups = NodeGroups(self)
         self.accounts = NodeAccounts(self)
+        self.deletions = NodeDeletions(self)
         self.conversations = NodeConversations(self)
 
     def listen(self, listener: Listener, presence: PresenceListener | None = None) -> None:
@@ -348,41 +351,12 @@ class NodeStore:
 
         self._call("append_both", to, run, then, also=own)
 
-    @property
-    def appends(self) -> Appends:
-        return Appends(self.append, self.append_both, self.groups.post)
-
-    def deletion(self, gone: Mapping[str, Sequence[Position]]) -> Appends:
-        def one(user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
-            def run(database: Database) -> Any:
-                return database.append_deletion(user, dedupe, content, origin, gone, again)
-
-            self._call("append_deletion", user, run, then)
-
-        def both(to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
-            assert self.reaches_both
-
-            def run(database: Database) -> Any:
-                received = database.append_deletion(to, dedupe, content, b"-", gone, again)
-                if isinstance(received, ImError):
-                    return received
-                return database.append_deletion(own, dedupe, content, origin, gone, again)
-
-            self._call("append_deletion", to, run, then, also=own)
-
-        def post(log: str, by: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
-            def run(database: Database) -> Any:
-                result = database.groups.post(GroupId(log), by, dedupe, content, origin, again)
-                if not isinstance(result, ImError):
-                    database.remove(log, gone)
-                return result
-
-            self._call("append_deletion", log, run, then)
-
-        return Appends(one, both, post)
-
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
         self._call("read", user, lambda database: database.read(user, after, count), then, writes=False)
+
+    async def read_on(self, user: UserId, after: Position, count: int) -> list[Entry]:
+        found: list[Entry] = await self._ask("read", user, lambda database: database.read(user, after, count))
+        return found
 
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
         found: list[Entry] = await self._ask(
@@ -413,6 +387,51 @@ class NodeStore:
         self._call("detach", user, lambda database: database.detach(user, place, cursor), then or _ignore)
 
 
+class NodeDeletions:
+    """The interface of `imserver.store.deletions.Deletions`."""
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+
+    def of(self, gone: Mapping[str, Sequence[Position]]) -> Appends:
+        def one(user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
+            def run(database: Database) -> Any:
+                return database.append_deletion(user, dedupe, content, origin, gone, again)
+
+            self._store._call("append_deletion", user, run, then)
+
+        def both(to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
+            assert self._store.reaches_both
+
+            def run(database: Database) -> Any:
+                received = database.append_deletion(to, dedupe, content, b"-", gone, again)
+                if isinstance(received, ImError):
+                    return received
+                return database.append_deletion(own, dedupe, content, origin, gone, again)
+
+            self._store._call("append_deletion", to, run, then, also=own)
+
+        def post(
+            log: str,
+            by: str,
+            dedupe: bytes,
+            content: bytes,
+            origin: bytes,
+            then: Then,
+            again: int = 0,
+            mentions: Sequence[str] = (),
+        ) -> None:
+            def run(database: Database) -> Any:
+                result = database.groups.post(GroupId(log), by, dedupe, content, origin, again)
+                if not isinstance(result, ImError):
+                    database.remove(log, gone)
+                return result
+
+            self._store._call("append_deletion", log, run, then)
+
+        return Appends(one, both, post)
+
+
 class NodeAccounts:
     """The interface of `imserver.store.accounts.AccountStore`."""
 
@@ -425,6 +444,46 @@ class NodeAccounts:
     async def password_hash(self, user: UserId) -> str | None:
         known: str | None = await self._store._ask("password_hash", user, lambda database: database.password_hash(user))
         return known
+
+    async def set_password(self, user: UserId, old: str, new: str, revoking: Login | None) -> None:
+        await self._store._ask("set_password", user, lambda database: database.set_password(user, old, new, revoking))
+
+    async def revoke(self, user: UserId, device: str | None, asking: Login) -> None:
+        await self._store._ask("revoke", user, lambda database: database.revoke(user, device, asking))
+
+    async def erase(self, user: UserId, asking: Place) -> None:
+        """In one step, what others have of it left out: tests/store looks at those."""
+        await self._store._ask("erase", user, lambda database: database.erase(user, asking))
+
+    async def devices(self, user: UserId) -> list[Device]:
+        known: list[Device] = await self._store._ask("devices", user, lambda database: database.devices(user))
+        return known
+
+    async def name_device(self, user: UserId, device: str, name: str) -> None:
+        await self._store._ask("name_device", user, lambda database: database.name_device(user, device, name))
+
+    async def set_profile(self, user: UserId, fields: Mapping[str, str]) -> int:
+        version: int = await self._store._ask("set_profile", user, lambda database: database.set_profile(user, fields))
+        return version
+
+    async def profile(self, user: UserId, viewer: UserId) -> Profile:
+        known: Profile = await self._store._ask("profile", user, lambda database: database.profile(user, viewer))
+        return known
+
+    async def profiles(self, users: Sequence[UserId], viewer: UserId) -> list[Profile | ImError]:
+        known: list[Profile | ImError] = []
+        for user in users:
+            try:
+                known.append(await self.profile(user, viewer))
+            except NotFound as error:
+                known.append(error)
+        return known
+
+    async def names_from(self, beginning: str, most: int) -> list[UserId]:
+        names: list[UserId] = await self._store._ask(
+            "names_from", "", lambda database: [UserId(name) for name in database.names_from(beginning)[:most]]
+        )
+        return names
 
     async def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
         known: dict[str, str] = await self._store._ask(
@@ -448,8 +507,11 @@ class NodeGroups:
         origin: bytes,
         then: Then,
         again: int = 0,
+        mentions: Sequence[str] = (),
     ) -> None:
-        self._call("append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again), then)
+        self._call(
+            "append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again, mentions), then
+        )
 
     async def create(self, group: GroupId, owner: str, token: str, content: bytes, fields: dict[str, Any]) -> Any:
         return await self._ask("create", group, lambda it: it.create(group, owner, token, content, fields))

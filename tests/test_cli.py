@@ -70,6 +70,12 @@ def test_an_empty_password_is_refused() -> None:
     assert "--password-stdin" in result.stderr
 
 
+def test_a_token_has_one_lifetime() -> None:
+    result = run("token", "mint", "alice", "--days", "1", "--lifetime-seconds", "5")
+    assert result.exit_code == 2
+    assert "one of them is allowed" in result.stderr
+
+
 def test_tokens_for_nobody_are_refused() -> None:
     result = run("token", "mint")
     assert result.exit_code == 2

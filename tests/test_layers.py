@@ -57,7 +57,8 @@ ALLOWED = {
         "imserver.model",
         "imserver.observe",
         "imserver.protocol.extras",  # how a message is named
-        "imserver.protocol.groups",  # a table: who may do what
+        "imserver.protocol.contacts",  # tables: what an event does to the switches of a relation
+        "imserver.protocol.groups",  # and who may do what
     ),
     "imserver.wire": (
         "imserver.config",

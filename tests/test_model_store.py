@@ -19,6 +19,7 @@ from imserver.errors import ImError
 from imserver.model import START, DeviceId, Entry, Place, Position, UserId
 from imserver.protocol.extras import Reference
 from imserver.store import account_calls, calls
+from imserver.store.account_calls import Login, Profile
 from imserver.store.calls import Appended, Attached, Bounds, pack
 from imserver.store.deletions import deletion
 from imserver.store.partitions import Hosting, UserKeys, channel_prefix, user_keys
@@ -143,8 +144,22 @@ def hosting(step: Step, keys: UserKeys) -> Hosting:
 
 
 CALLS = [
-    *("delete", "both", "both", "append", "append", "append", "append", "append", "read", "read_back"),
+    *(
+        "delete",
+        "both",
+        "both",
+        "append",
+        "append",
+        "append",
+        "append",
+        "append",
+        "append",
+        "append",
+        "read",
+        "read_back",
+    ),
     *("attach", "attach", "attach", "again", "detach", "clear", "ack", "ack", "trim", "register", "revoke", "erase"),
+    *("password", "name", "devices", "profile"),
 ]
 DEVICES = ("pad", "phone")
 # One is the beginning of another, and one node has two.
@@ -298,8 +313,10 @@ class Pair:
     def do_attach(self, step: Step, keys: Any) -> None:
         generations = f"{step.number % 2}.0" if step.flag else None
         logins = self.model.logins(step.user, step.device)
-        assert int(self.real.ask(calls.logins(keys, step.device)) or 0) == logins
-        self._attach(step, keys, generations, logins + (step.number == 9))
+        known = self.real.ask(calls.logins(keys, step.device))
+        assert int((known or b"0").split()[0]) == logins
+        is_late = step.number == 9
+        self._attach(step, keys, generations, logins + is_late, b"99 0" if is_late else known)
 
     def do_again(self, step: Step, keys: Any) -> None:
         generations = f"{step.number % 2}.0"
@@ -307,15 +324,15 @@ class Pair:
         command = calls.attach_again(keys, hosting(step, keys), at(step), generations)
         self.compare(step.user, model, self.real.ask(command, calls.attached))
 
-    def _attach(self, step: Step, keys: Any, generations: str | None, logins: int) -> None:
+    def _attach(self, step: Step, keys: Any, generations: str | None, logins: int, known: bytes | None) -> None:
         model = self.model.attach(step.user, at(step), generations, logins)
-        command = calls.attach(keys, hosting(step, keys), at(step), generations, b"%d" % logins)
+        command = calls.attach(keys, hosting(step, keys), at(step), generations, known, 1.0)
         self.compare(step.user, model, self.real.ask(command, calls.attached))
 
     def do_detach(self, step: Step, keys: Any) -> None:
         model, real = self.position(step) if step.flag else (None, None)
         self.model.detach(step.user, at(step), model)
-        self.real.ask(calls.detach(keys, hosting(step, keys), at(step), real))
+        self.real.ask(calls.detach(keys, hosting(step, keys), at(step), real, NOW))
 
     def do_clear(self, step: Step, keys: Any) -> None:
         """Its node is dead: whoever is hosted there is cleared."""
@@ -323,7 +340,7 @@ class Pair:
         hosted = self.real.ask(calls.hosted(dead))
         assert (step.user.encode() in hosted) or not self.model.is_hosted(step.user, dead.node.decode())
         self.model.clear(step.user, dead.node.decode())
-        self.real.ask(calls.clear(keys, dead))
+        self.real.ask(calls.clear(keys, dead, NOW))
 
     def do_ack(self, step: Step, keys: Any) -> None:
         model, real = self.position(step)
@@ -344,8 +361,52 @@ class Pair:
 
     def do_revoke(self, step: Step, keys: Any) -> None:
         device = step.device if step.flag else None
-        model = self.model.revoke(step.user, device)
-        self.compare(step.user, model, self.real.ask(account_calls.revoke(keys, device), account_calls.found))
+        asking = Login(at(step), f"{step.number % 2}.0") if step.number > 4 else None
+        model = self.model.revoke(step.user, device, asking)
+        self.compare(step.user, model, self.real.ask(account_calls.revoke(keys, device, asking), account_calls.found))
+
+    def do_password(self, step: Step, keys: Any) -> None:
+        old, new = ("h", "i") if step.flag else ("i", "h")
+        revoking = Login(at(step), f"{step.number % 2}.0") if step.number > 4 else None
+        model = self.model.set_password(step.user, old, new, revoking)
+        command = account_calls.set_password(keys, old, new, revoking)
+        self.compare(step.user, model, self.real.ask(command, account_calls.password_set))
+
+    def do_name(self, step: Step, keys: Any) -> None:
+        model = self.model.name_device(step.user, step.device, str(step.number))
+        command = account_calls.name_device(keys, step.device, str(step.number))
+        self.compare(step.user, model, self.real.ask(command, account_calls.device_named))
+
+    def do_devices(self, step: Step, keys: Any) -> None:
+        if step.user not in self.model.accounts:
+            return
+        state, on, account = (
+            self.real.ask(command)
+            for command in (account_calls.devices_page(keys, b"0"), *account_calls.on_and_account(keys))
+        )
+        flat = state[1]
+        found = account_calls.devices(dict(zip(flat[::2], flat[1::2], strict=True)), on, account)
+        known = [(device.device, device.name, device.connected) for device in found]
+        assert sorted(known) == [(one.device, one.name, one.connected) for one in self.model.devices(step.user)]
+        assert all(
+            (device.seen is None) == (device.device not in self.model.accounts[step.user].left or device.connected)
+            for device in found
+        )
+
+    def do_profile(self, step: Step, keys: Any) -> None:
+        if step.user not in self.model.accounts:
+            return
+        fields = {("name", "avatar", "about")[step.number % 3]: step.device}
+        self.model.set_profile(step.user, fields)
+        before, after = (
+            self.real.ask(account_calls.set_profile(keys, 1000, fields), account_calls.profile_set) for _ in range(2)
+        )
+        assert before == after
+        for viewer in USERS:
+            asked = account_calls.profile(keys, None if viewer == step.user else viewer)
+            real, model = self.real.ask(asked, account_calls.profile_known), self.model.profile(step.user, viewer)
+            assert isinstance(model, Profile)
+            assert real[1:] == model[1:]
 
     def do_erase(self, step: Step, keys: Any) -> None:
         model = self.model.erase(step.user)
@@ -410,6 +471,15 @@ FAULTS = {
         "",
     ),
     "what is deleted stays in the log": ("remove(keys[2], args[4])", ""),
+    "a spared token is not good": ("and account[5] ~= device .. ' ' .. args[2] then", "then"),
+    "a spared token outlives its device": (
+        "(device == '' or string.match(spared, '^[^ ]+') == device)",
+        "device == ''",
+    ),
+    "whoever asks is told to go": ("if place ~= asking and (device", "if (device"),
+    "a changed password is changed again": ("if known ~= args[1] then return { 'changed' } end", ""),
+    "a repeat of a new password is refused": ("if known == args[2] then return { 'ok' } end", ""),
+    "strangers read everything": ("shows_all and known[5] or ''", "known[5] or ''"),
     "an entry names a wrong one before it": ("'p', prev,", "'p', '0-0',"),
 }
 
@@ -445,6 +515,6 @@ def play_random(real: Real) -> None:
                     chance.randrange(10),
                     chance.random() < 0.5,
                 )
-                for _ in range(60)
+                for _ in range(90)
             ],
         )

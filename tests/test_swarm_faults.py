@@ -35,8 +35,9 @@ from imswarm.faults.run import Outcome
 from imswarm.faults.schedule import schedule, steps
 from imswarm.faults.timeline import page
 from imswarm.faults.victim import Victim, free_ports
-from imswarm.history import Deliver, Device, History, Invoke, Line, Ok
-from imswarm.judge import judge
+from imswarm.history import Deliver, Device, History, Invoke, Line, Ok, Seen
+from imswarm.judge import KINDS, judge
+from imswarm.presence_judge import PRESENCE_KINDS, PresenceVerdict
 
 from tests.conftest import required
 from tests.swarm import imswarm
@@ -165,12 +166,16 @@ def test_the_page_needs_nothing_else_and_shows_what_is_wrong() -> None:
 def test_a_mistake_spoils_one_delivery(kind: str) -> None:
     lines: list[Line] = []
     mistake = Mistake(kind, lines.append)
+    mistake.record(Seen(0.0, "ann", "online"))
     for number in range(1, 31):
         mistake.record(delivered(float(number), number))
     ids = [line.id for line in lines if isinstance(line, Deliver)]
+    shown = [line.show for line in lines if isinstance(line, Seen)]
+    assert shown == (["online", "offline"] if kind == "flap" else ["online"])
     expected = {
         "drop": [*range(1, 20), *range(21, 31)],
         "double": [*range(1, 21), *range(20, 31)],
+        "flap": [*range(1, 31)],
         "swap": [*range(1, 20), 21, 20, *range(22, 31)],
     }
     assert ids == [f"m{number}" for number in expected[kind]]
@@ -228,13 +233,19 @@ def test_a_run_may_show_what_was_not_promised_and_nothing_else() -> None:
     verdict = judge({**HISTORY, BOB: HISTORY[BOB][:2]})
     figures = figures_of(Evidence(HISTORY), [])
 
-    def outcome(troubles: tuple[str, ...] = (), tolerated: frozenset[str] = frozenset()) -> Outcome:
-        return Outcome(1.0, 0, figures, verdict, Probes(), (), (), (), troubles, tolerated)
+    def outcome(
+        troubles: tuple[str, ...] = (),
+        tolerated: frozenset[str] = frozenset(),
+        presence: PresenceVerdict = PresenceVerdict(),  # noqa: B008
+    ) -> Outcome:
+        return Outcome(1.0, 0, figures, verdict, presence, Probes(), (), (), (), troubles, tolerated)
 
     assert not outcome().is_good
     assert outcome(tolerated=frozenset({"lost"})).is_good
     assert not outcome(("a trouble",), frozenset({"lost"})).is_good
     assert outcome(("truncated at 1-0",), frozenset({"lost", "truncated"})).is_good
+    flapped = PresenceVerdict(Counter({"false-offline": 1}))
+    assert not outcome(tolerated=frozenset({"lost"}), presence=flapped).is_good
 
 
 @pytest.mark.parametrize(
@@ -272,7 +283,7 @@ SEVEN = "kill-worker,kill-store,cut-links,reset-clients,restart-clients,rolling-
 
 def counts(report: dict[str, Any]) -> dict[str, int]:
     spared = {f"unexcused {kind}": n for kind, n in report["unexcused"].items()}
-    return spared | {kind: report[kind] for kind in ("lost", "doubled", "reordered", "phantom", "diverged", "missing")}
+    return spared | {kind: report[kind] for kind in (*KINDS, *PRESENCE_KINDS, "missing")}
 
 
 def test_seven_faults_and_no_violation(tmp_path: Path) -> None:
@@ -283,18 +294,30 @@ def test_seven_faults_and_no_violation(tmp_path: Path) -> None:
     assert report["troubles"] == 0, report
     assert report["faults_by_kind"] == dict.fromkeys(SEVEN.split(","), 1)
     assert report["ok"] > 1000
+    assert report["group_messages"] > 100
     assert report["fail"] > 0, "nobody wrote to those who do not exist"
     assert report["ok"] + report["unknown"] + report["fail"] == report["messages"]
     assert report["probes"]["connects"] > 100
     assert html.read_text().count('class="fault"') == 7
 
 
-@pytest.mark.parametrize(("mistake", "kind"), [("drop", "lost"), ("double", "doubled")])
-def test_it_fails_where_a_delivery_is_falsified(mistake: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("mistake", "kind", "faults"), [("drop", "lost", "0"), ("double", "doubled", "0"), ("flap", "false-offline", "1")]
+)
+def test_it_fails_where_a_history_is_falsified(mistake: str, kind: str, faults: str) -> None:
     required("redis-server")
-    report = imswarm("faults", *SMALL, "--faults", "0", "--mistake", mistake, status=1)
+    report = imswarm("faults", *SMALL, "--faults", faults, "--only", "slow-reader", "--mistake", mistake, status=1)
     assert counts(report) == {**dict.fromkeys(counts(report), 0), kind: 1}
     assert report["complaints"][0].startswith(f"{kind}: ")
+
+
+def test_contacts_are_shown_who_is_there_and_not_who_has_gone() -> None:
+    """Users go and come, by themselves and with a worker that is killed; workers are replaced, links are cut."""
+    required("redis-server")
+    kinds = "clients-away,kill-worker-for-good,rolling-restart,cut-links"
+    report = imswarm("faults", *SMALL, "--rate", "100", "--faults", "4", "--only", kinds, "--pause-seconds", "1")
+    assert set(counts(report).values()) == {0}, report
+    assert report["absences_judged"] > 10
 
 
 def test_a_time_limit_leaves_a_run_that_is_judged_and_an_external_store_comes_back() -> None:
@@ -314,6 +337,8 @@ def test_a_rolling_restart_under_load_refuses_and_loses_nothing() -> None:
     report = imswarm("rolling", *size)
     assert [report[kind] for kind in ("lost", "duplicated", "reordered", "errors")] == [0, 0, 0, 0]
     assert report["sessions_moved"] >= 20
+    assert report["false_offline"] == 0
+    assert report["contacts_shown"] >= report["sessions_moved"] / 2
     assert report["probes"]["incidents"] == 0, report
     assert report["restarts"][0]["delay_ms"]["max"] > 0
 

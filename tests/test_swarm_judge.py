@@ -15,6 +15,7 @@ if sys.platform != "linux":
     pytest.skip("imswarm needs Linux", allow_module_level=True)
 
 from imswarm.history import (
+    Begin,
     Deliver,
     Device,
     Fail,
@@ -160,12 +161,17 @@ def test_two_messages_swapped_on_the_way_to_one_device() -> None:
     ]
 
 
+def swap_in_log(world: World, first: str, second: str) -> None:
+    renamed = {first: second, second: first}
+    for device in (BOB, BOB_TOO):
+        lines = [line for line in world.lines[device] if isinstance(line, Deliver)]
+        world.lines[device] = [structs.replace(line, id=renamed[line.id]) for line in lines]
+
+
 def test_two_messages_swapped_in_the_log_itself() -> None:
     world = World()
     first, second = world.say(ANN), world.say(ANN)
-    renamed = {first: second, second: first}
-    for device in (BOB, BOB_TOO):
-        world.lines[device] = [structs.replace(line, id=renamed[line.id]) for line in world.lines[device]]
+    swap_in_log(world, first, second)
     verdict = judge(world.lines)
     assert kinds(verdict) == {"reordered": 2}
     assert [type(line).__name__ for _, line in verdict.violations[0].lines] == [
@@ -181,9 +187,7 @@ def test_what_was_given_up_may_be_stored_late_and_nothing_else() -> None:
     for outcome, expected in (("stored", {}), ("ok", {"reordered": 2})):
         world = World()
         first, second = world.say(ANN, outcome), world.say(ANN)
-        for device in (BOB, BOB_TOO):
-            renamed = {first: second, second: first}
-            world.lines[device] = [structs.replace(line, id=renamed[line.id]) for line in world.lines[device]]
+        swap_in_log(world, first, second)
         assert {kind: n for kind, n in judge(world.lines).counts.items() if kind == "reordered"} == expected
 
 
@@ -275,6 +279,18 @@ def test_a_device_that_went_on_past_an_entry_that_nobody_has() -> None:
     assert {one.why.partition(" ")[2] for one in judge(world.lines).violations} == {
         "never had what stands before this entry"
     }
+
+
+def test_a_log_that_had_begun_before_is_judged_from_there_on() -> None:
+    world = talk()
+    starts = {device: "1-0" if device.user == "bob" else "2-0" for device in EVERYBODY}
+    later = {device: [Begin(0.0, starts[device]), *lines[1:]] for device, lines in world.lines.items()}
+    assert kinds(judge(later)) != {}, "m1 was answered"
+    for device, lines in later.items():
+        later[device] = [line for line in lines if not (isinstance(line, Deliver | Ok | Invoke) and line.id == "m1")]
+    assert kinds(judge(later)) == {}
+    later[BOB][0] = Begin(0.0, "0-0")
+    assert kinds(judge(later)) == {"diverged": 1}
 
 
 # ---- any history, any mutation

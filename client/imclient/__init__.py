@@ -11,27 +11,33 @@ The path of a message that is sent:
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
 Around it: `address` (URLs), `events`, `amendments` and `errors` (what an application gets), `said` (pushes made
-events), `conversation` (messages with their amendments), `people` (contacts and presence), `groups`, `profile` (what is
-remembered on disk), `connecting` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `chat_people`,
-`chat_groups`, `console`, `text`, `slots`.
+events), `answers`, `thread` (messages with their amendments), `people` (contacts and presence), `groups`, `account`,
+`conversations` (marks, unread messages), `profile` (what is remembered on disk), `connecting` (`connect` and
+`register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `chat_marks`, `console`, `text`,
+`slots`.
 
-The rule of imports: address, amendments, backoff, confirming, conversation, core, cursor, entries, errors, events,
-handshake, keepalive, outbox, people, reader, said and stages import neither anyio nor sockets; nothing imports the
-server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
+The rule of imports: address, amendments, answers, backoff, confirming, conversations, core, cursor, entries, errors,
+events, handshake, keepalive, outbox, people, reader, said, stages and thread import neither anyio nor sockets; nothing
+imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
+from imclient.account import Account
 from imclient.amendments import Deleted, Edited, Reacted
 from imclient.client import Client, Inbox, Notice
 from imclient.connecting import connect, register
-from imclient.conversation import Conversation, Line
+from imclient.conversations import Conversation, Conversations
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
+    Arranged,
     Contact,
+    ConversationsOutdated,
+    Delivered,
     Disconnected,
     GroupChanged,
     Message,
     Page,
     Presence,
+    Read,
     Regressed,
     SendFailed,
     Sent,
@@ -44,6 +50,7 @@ from imclient.groups import Groups
 from imclient.people import People
 from imclient.profile import Profile
 from imclient.stages import State
+from imclient.thread import Line, Thread
 from imserver.errors import (
     BadCredentials,
     BadRequest,
@@ -62,8 +69,11 @@ from imserver.errors import (
     Unavailable,
 )
 from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
+from imserver.protocol.pushes import Device, FoundUser, FoundUsers, ProfileList, ProfileShown
 
 __all__ = [
+    "Account",
+    "Arranged",
     "Attachment",
     "BadCredentials",
     "BadRequest",
@@ -73,12 +83,18 @@ __all__ = [
     "ConnectionLost",
     "Contact",
     "Conversation",
+    "Conversations",
+    "ConversationsOutdated",
     "Deleted",
+    "Delivered",
+    "Device",
     "Disconnected",
     "Edited",
     "Encrypted",
     "Exists",
     "ExpiredToken",
+    "FoundUser",
+    "FoundUsers",
     "GroupChanged",
     "Groups",
     "ImError",
@@ -94,8 +110,11 @@ __all__ = [
     "People",
     "Presence",
     "Profile",
+    "ProfileList",
+    "ProfileShown",
     "RateLimited",
     "Reacted",
+    "Read",
     "Reference",
     "Regressed",
     "RequestError",
@@ -105,6 +124,7 @@ __all__ = [
     "SessionEnded",
     "State",
     "Synced",
+    "Thread",
     "TooLarge",
     "Truncated",
     "Typing",

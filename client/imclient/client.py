@@ -8,14 +8,19 @@ from typing import Any, Generic, TypeVar, Unpack
 import anyio
 import msgspec
 
-from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted
+from imclient.account import Account
+from imclient.amendments import AnyAmendment
 from imclient.backoff import Backoff
+from imclient.conversations import Conversations
 from imclient.core import Replica
 from imclient.courier import Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
     Answered,
+    Arranged,
     Contact,
+    ConversationsOutdated,
+    Delivered,
     Disconnected,
     Ended,
     Event,
@@ -23,6 +28,8 @@ from imclient.events import (
     Message,
     Page,
     Presence,
+    Read,
+    Reconnect,
     Regressed,
     SendFailed,
     Sent,
@@ -49,6 +56,10 @@ Notice = (
     | Contact
     | Presence
     | Typing
+    | Read
+    | Delivered
+    | Arranged
+    | ConversationsOutdated
     | Sent
     | SendFailed
     | Synced
@@ -74,6 +85,8 @@ class Client:
         self._news = anyio.Event()
         self.groups = Groups(self._ask)
         self.people = People(self._ask)
+        self.conversations = Conversations(self.user, self._ask)
+        self.account = Account(self._ask)
 
     # -- who and how
 
@@ -126,7 +139,8 @@ class Client:
     async def send(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> Sent:
         """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
 
-        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`.
+        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`, and
+        `mentions` in a group.
 
         Lost connections and errors that the server calls passing are waited out, and the message is repeated under
         its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated
@@ -158,7 +172,7 @@ class Client:
     async def edit(self, message: Message | Sent, body: str | dict[str, Any]) -> Sent:
         """Changes what an own message says. Waits, and raises, as `send` does; also NotAllowed where it is too old.
 
-        The messages' `Conversation` is to be told by whoever has one: own amendments come as `Sent` only.
+        The messages' `Thread` is to be told by whoever has one: own amendments come as `Sent` only.
         """
         return await self._amend(message, lambda of: Edit(id="", to="", of=of, body=encode_body(body)))
 
@@ -238,24 +252,29 @@ class Client:
 
     def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
         for event in events:
+            self._on_event(event)
             if not isinstance(event, Disconnected):
                 self.people.on_event(event)
-            match event:
-                case Answered():
-                    self._give(event.ref, event.content)
-                case Sent() if event.id in self._answers:
-                    self._give(event.id, event)
-                case SendFailed() if event.id in self._answers:
-                    self._give(event.id, event.error)
-                case Ended():
-                    self._end(event.error)
-                case Message():
-                    self._inbox.append(event)
-                case Edited() | Deleted() | Reacted() | GroupChanged() | Contact() | Presence() | Typing():
-                    self._note(event)
-                case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
-                    self._note(event)
+                if self.conversations.on_event(event):
+                    self._note(ConversationsOutdated())
         self._tell_news()
+
+    def _on_event(self, event: Event | Disconnected) -> None:
+        match event:
+            case Answered():
+                self._give(event.ref, event.content)
+            case Sent() if event.id in self._answers:
+                self._give(event.id, event)
+            case SendFailed() if event.id in self._answers:
+                self._give(event.id, event.error)
+            case Ended():
+                self._end(event.error)
+            case Message():
+                self._inbox.append(event)
+            case Reconnect() | ConversationsOutdated():
+                pass  # the courier's; and of what is outdated `conversations` says when it is news
+            case _:
+                self._note(event)
 
     def _note(self, event: Notice) -> None:
         if isinstance(event, Synced):

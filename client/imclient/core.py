@@ -34,7 +34,7 @@ from imclient.events import Answered, Ended, Event, Message, Reconnect, Regresse
 from imclient.keepalive import PROBE, Keepalive
 from imclient.outbox import Extras, Outbox
 from imclient.reader import Reader
-from imclient.said import presence_of
+from imclient.said import MarkPush, marks_of, presence_of
 from imclient.stages import CONNECTED, INSIDE, Identity, State
 from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, Overloaded
 from imserver.protocol import codec, pushes
@@ -198,6 +198,8 @@ class Replica:
             return self._entries.on_push(push, size, now)
         if isinstance(push, pushes.PresencePush | pushes.TypingPush):
             return [presence_of(push)]
+        if isinstance(push, MarkPush):
+            return [marks_of(push)]
         return self._on_notice(push, now)
 
     def _on_notice(self, push: pushes.AnyPush | pushes.UnknownPush, now: float) -> list[Event]:

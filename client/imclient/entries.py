@@ -90,7 +90,7 @@ class Entries:
         log = push.log or OWN_LOG
         if push.count:
             self._reader.skipped(log, push.at)
-            return [Truncated(push.at, log, push.count)]
+            return [Truncated(push.at, log, push.count, push.mentioned)]
         return [Truncated(push.at, log)] if self._reader.lost_before(log) else []
 
     def on_regressed(self, push: pushes.Regressed) -> list[Event]:

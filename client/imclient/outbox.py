@@ -34,6 +34,7 @@ class Extras(TypedDict, total=False):
     attachment: Attachment
     location: Location
     encrypted: Encrypted
+    mentions: list[str]  # members of the group that are addressed
 
 
 class Item:

@@ -16,9 +16,11 @@ from imserver.protocol.commands import (
     Command,
     ContactAdd,
     ContactSet,
+    DeviceSet,
     Edit,
     GroupCreate,
     GroupSet,
+    ProfileSet,
     React,
     Ref,
     Send,
@@ -30,6 +32,7 @@ from imserver.protocol.pushes import (
     Bye,
     ErrorPush,
     Failure,
+    LogPage,
     Page,
     Push,
     Reply,
@@ -53,9 +56,11 @@ _LINE_ENDS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 _TEXTS: dict[type[Command], tuple[str, ...]] = {
     ContactAdd: ("note",),
     ContactSet: ("name", "groups"),
+    DeviceSet: ("name",),
     GroupCreate: ("name", "topic"),
     GroupSet: ("name", "topic"),
     React: ("emoji",),
+    ProfileSet: ("name", "avatar", "about"),
     SetPresence: ("status",),
 }
 
@@ -155,6 +160,8 @@ def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
         return b'{"re":%b,"ok":{"id":%b,"at":"%b","prev":"%b"}}' % fields
     if type(content) is Page:
         content = _PageOnTheWire(_raw(content.messages), content.more, content.next, _raw(content.amendments))
+    if type(content) is LogPage:
+        content = LogPage(_raw(content.entries), content.next)
     return b'{"re":%b,"ok":%b}' % (_encoder.encode(ref), _encoder.encode(content))
 
 

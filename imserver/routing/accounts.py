@@ -22,7 +22,7 @@ class Accounts:
 
     def __init__(self, context: Context, passwords: Passwords) -> None:
         self._context = context
-        self._passwords = passwords
+        self.passwords = passwords
         self._keys: dict[str, str] = {}
 
     async def load_keys(self) -> None:
@@ -51,7 +51,7 @@ class Accounts:
 
     async def _register(self, session: Session, command: Register) -> None:
         user = parse_user(command.user)
-        await self._context.store.accounts.register(user, await self._passwords.hash(command.password))
+        await self._context.store.accounts.register(user, await self.passwords.hash(command.password))
         session.reply(command.ref, EMPTY)
 
     async def _login(self, session: Session, command: Login) -> None:
@@ -126,7 +126,7 @@ class Accounts:
         assert command.password is not None
         user = _claimed_user(command)
         known = await self._context.store.accounts.password_hash(user)
-        if not await self._passwords.is_right(known, command.password):
+        if not await self.passwords.is_right(known, command.password):
             raise BadCredentials("user or password is wrong")
         return user, None
 

@@ -88,7 +88,7 @@ class Amendments:
             self._check(action, found.at, now, is_author=of.sender == user, standing=standing)
         stamp = max(int(now * 1000), found.stamp + 1)
         content, again = amendment(head, user, session.device, to, message_id, stamp=stamp, **what)
-        appends = await self._deletion(user, to, sought, found) if action == "delete" else self._context.store.appends
+        appends = await self._deletion(user, to, sought, found) if action == "delete" else self._messages.appends
         self._messages.append(session, command, to, content, again if command.again else 0, appends)
 
     async def _standing(self, user: UserId, to: Address) -> tuple[str | None, Position]:
@@ -111,7 +111,7 @@ class Amendments:
         gone: dict[str, tuple[Position, ...]] = {to if is_group(to) else user: _positions(found)}
         if not is_group(to) and to != user:
             gone[to] = _positions(await self._find(to, sought, START))
-        return self._context.store.deletion(gone)
+        return self._context.store.deletions.of(gone)
 
     async def _find(self, log: str, sought: Sought, oldest: Position) -> Found | None:
         """Among the newest entries of a log; not where it is deleted."""

@@ -11,9 +11,9 @@ is asked to send again what was confirmed. From then on its sends are refused un
 done are, too. Dedupe makes this harmless for what was not lost, in either of the two logs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from imserver.errors import ImError, NotFound, Unavailable
+from imserver.errors import BadRequest, ImError, NotFound, Unavailable
 from imserver.model import (
     Address,
     Entry,
@@ -43,6 +43,7 @@ from imserver.store.stored import head_of, with_extras
 Append = Callable[..., None]  # `Store.append`, or what does more
 Entering = Send | Edit | Delete | React  # the commands that become entries of logs
 _OVERTAKEN = Unavailable("the store may have lost this; send again with the same id")
+MENTION_COST = 1  # each is a field more to read and to write
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
 
 
@@ -81,6 +82,13 @@ def given_of(session: Session, group: GroupId, upto: Position, field: str = "log
     if tail is None:
         raise NotFound(f"{field}: you are no member of {group}")
     return tail.position if is_newer(upto, tail.position) else upto
+
+
+def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: bool) -> None:
+    """Raises BadRequest, RateLimited."""
+    if not to_group:
+        raise BadRequest("mentions: only a message to a group may have them")
+    session.charge(MENTION_COST * len(mentions))
 
 
 class SendingInSteps(Sending):
@@ -125,7 +133,8 @@ class Messages:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._appends = context.store.appends
+        store = context.store
+        self.appends = Appends(store.append, store.append_both, store.groups.post)
         self._returning: dict[RedisLink, Returning] = {}
         self._returning_groups: dict[RedisLink, ReturningGroups] = {}
 
@@ -134,16 +143,28 @@ class Messages:
     def send(self, session: Session, command: Send) -> None:
         identity = session.identity
         assert identity is not None
-        to, message_id, sender, again = parse_address(command.to), parse_message_id(command.id), identity.sender, 0
+        to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
+        again = 0
+        mentions: Sequence[str] = ()
         content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
         if command.again:
             again = len(content) - len(bytes(command.body)) - 1
         if command.has_extras:
             content = with_extras(content, command.checked_extras())
-        self.append(session, command, to, content, again, self._appends)
+            if command.mentions:
+                _charge_mentions(session, command.mentions, to_group=to[0] == "#")
+                mentions = command.mentions
+        self.append(session, command, to, content, again, self.appends, mentions)
 
     def append(
-        self, session: Session, command: Entering, to: Address, content: bytes, again: int, appends: Appends
+        self,
+        session: Session,
+        command: Entering,
+        to: Address,
+        content: bytes,
+        again: int,
+        appends: Appends,
+        mentions: Sequence[str] = (),
     ) -> None:
         """Into the logs concerned; the reply comes in the entry's place. Raises Unavailable, RateLimited.
 
@@ -159,7 +180,7 @@ class Messages:
         user, place, dedupe = identity.user, identity.place, identity.sender.dedupe(command.id)
         if to[0] == "#":
             command.to = to
-            appends.group(to, user, dedupe, content, place, Sending(session, command).on_stored, again)
+            appends.group(to, user, dedupe, content, place, Sending(session, command).on_stored, again, mentions)
         elif to == user:
             appends.one(user, dedupe, content, place, Sending(session, command).on_stored, again)
         elif store.reaches_both:

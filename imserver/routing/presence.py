@@ -121,7 +121,14 @@ class Presence:
             self._wait(user, device, _Gone(gone.since, now + RETRY_SECONDS))
 
     async def clear(self, user: UserId, node: str) -> None:
-        """The node is dead, or has left this to others. Raises ServiceError: then it is done again."""
+        """The node is dead, or has left this to others. Raises ServiceError: then it is done again.
+
+        Or it is this one, which had lost its lease and has it again. Its sessions went a moment ago, and come back.
+        """
+        if node == self._context.store.node:
+            now = self._context.clock.now
+            self._wait(user, DeviceId(f"={node}"), _Gone(now, now + self._context.settings.presence_grace_seconds))
+            return
         settled = await self._circle.settle(user, ORDER, f"={node}")
         if settled is not None and settled.is_news:
             await self._tell_all(user)
@@ -258,13 +265,18 @@ class Presence:
         return user not in self._unsettled
 
     async def _refresh(self, session: Session) -> bool:
-        """The session hears of all its contacts anew. Nobody knows of those whose shard is out of reach: offline."""
+        """The session hears of all its contacts anew.
+
+        Those whose shard is out of reach stay as they were, until the lease there is lost: then nobody knows of them.
+        Both ends of that (`missed`) bring the session here again.
+        """
         show = partial(self._show_to, session, even_offline=True)
         try:
             contacts = await self._circle.audience(session.user)
             reachable = [contact for contact in contacts if self._circle.is_reachable(contact)]
             for contact in set(contacts).difference(reachable):
-                show(contact, OFFLINE)
+                if self._circle.is_lost(contact):
+                    show(contact, OFFLINE)
             await self._look(reachable, show)
         except ImError as error:
             log.debug("not now", what="refreshing", error=str(error))

@@ -9,7 +9,9 @@ from imserver.routing.groups import Groups, group_handlers
 from imserver.routing.history import Histories
 from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
+from imserver.routing.own_account import OwnAccount, own_account_handlers
 from imserver.routing.presence import Presence
+from imserver.routing.search import Search, search_handlers
 from imserver.session.context import Context, Handlers
 
 
@@ -38,5 +40,7 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         **group_handlers(Groups(context)),
         **amendment_handlers(Amendments(context, messages)),
         **conversation_handlers(marks, ConversationLists(context)),
+        **search_handlers(Search(context)),
+        **own_account_handlers(OwnAccount(context, accounts.passwords)),
         commands.Ping: messages.ping,
     }

@@ -1,12 +1,22 @@
 """The functions about accounts as commands, and their replies as types. Pure, as `calls` is."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from imserver.errors import Exists, ImError, NotFound
+from imserver.errors import Conflict, Exists, ImError, NotFound
+from imserver.model import Place
 from imserver.store.calls import Packed, call, pack
 from imserver.store.partitions import UserKeys
 
 NO_OWNER = "-"
+PAGE_FIELDS = 1000  # of a user's state looked at in one call
+
+
+class Login(NamedTuple):
+    """A session that asks for something: where it is, and the generations of its token."""
+
+    place: Place
+    generations: str
 
 
 def register(keys: UserKeys, password_hash: str, now: float, bot: str | None = None) -> Packed:
@@ -24,18 +34,137 @@ def password_hash(keys: UserKeys) -> Packed:
     return pack(b"HGET", keys.account, b"password")
 
 
-def revoke(keys: UserKeys, device: str | None) -> Packed:
-    return call(b"im_revoke_2", (keys.state, keys.account), device or b"")
+def set_password(keys: UserKeys, old: str, new: str, revoking: Login | None) -> Packed:
+    """Hashes. `revoking`: all tokens but those of this login stop working."""
+    asking = ("", "") if revoking is None else revoking
+    return call(b"im_set_password_2", (keys.state, keys.account), old, new, *asking)
 
 
-def erase(keys: UserKeys) -> Packed:
+def password_set(reply: list[Any]) -> ImError | None:
+    """The errors are Conflict and NotFound."""
+    if reply[0] == b"changed":
+        return Conflict("old: the password was changed meanwhile")
+    return found(reply)
+
+
+def revoke(keys: UserKeys, device: str | None, asking: Login | None = None) -> Packed:
+    """`asking`: this session is not told; with all devices, its token stays good."""
+    place, generations = ("", "") if asking is None else asking
+    return call(b"im_revoke_2", (keys.state, keys.account), device or b"", place, generations)
+
+
+def erase(keys: UserKeys, asking: Place | None = None) -> Packed:
+    """`asking`: this session is not told."""
     of_user = (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups)
-    return call(b"im_erase_2", (*of_user, keys.conversations, keys.changes))
+    return call(b"im_erase_2", (*of_user, keys.conversations, keys.changes), asking or b"")
 
 
 def found(reply: list[Any]) -> ImError | None:
     """The error is NotFound."""
     return None if reply[0] == b"ok" else NotFound("there is no such user")
+
+
+# -- devices
+
+
+class Device(NamedTuple):
+    """Times are unix seconds. `seen`: when its connection ended last; None: it is connected, or nobody knows."""
+
+    device: str
+    name: str
+    created: int
+    login: int
+    seen: int | None
+    connected: bool
+
+
+def devices_page(keys: UserKeys, cursor: bytes) -> Packed:
+    """Fields of the state that tell of devices: those of a dedupe index have a slash for the colon."""
+    return pack(b"HSCAN", keys.state, cursor, b"MATCH", b"[sl]:*", b"COUNT", PAGE_FIELDS)
+
+
+def on_and_account(keys: UserKeys) -> tuple[Packed, Packed]:
+    """What else `devices` needs: two calls."""
+    return pack(b"HGET", keys.state, b"on"), pack(b"HGETALL", keys.account)
+
+
+def devices(state: Mapping[bytes, bytes], on: bytes | None, account: Mapping[bytes, bytes]) -> list[Device]:
+    """Those that may come in without a password, or are connected; who logged in last first."""
+    connected = {place.partition(b"=")[0] for place in (on or b"").split(b" ")}
+    known = []
+    for field, value in state.items():
+        kind, device = field[:2], field[2:]
+        if kind == b"s:":
+            _, created, login, generations = value.split(b" ")
+            if device in connected or _is_good(device, generations, account):
+                name = account.get(b"d:" + device, b"").decode()
+                left = None if device in connected else state.get(b"l:" + device)
+                seen = None if left is None else int(left)
+                known.append(Device(device.decode(), name, int(created), int(login), seen, device in connected))
+    return sorted(known, key=lambda device: (-device.login, device.device))
+
+
+def _is_good(device: bytes, generations: bytes, account: Mapping[bytes, bytes]) -> bool:
+    now = b"%b.%b" % (account.get(b"generation", b"0"), account.get(b"generation:" + device, b"0"))
+    return generations == now or account.get(b"spared") == b"%b %b" % (device, generations)
+
+
+def name_device(keys: UserKeys, device: str, name: str) -> Packed:
+    return call(b"im_name_device_2", (keys.state, keys.account), device, name)
+
+
+def device_named(reply: list[Any]) -> ImError | None:
+    """The error is NotFound."""
+    return None if reply[0] == b"ok" else NotFound("device: there is no such device")
+
+
+# -- profiles
+
+
+class Profile(NamedTuple):
+    """What a user shows to another one. `version`: grows with each change of what is shown; 0: nothing.
+
+    `is_hidden`: blocks the one who looks.
+    """
+
+    version: int
+    name: str
+    avatar: str
+    about: str
+    is_hidden: bool = False
+
+
+HIDDEN = Profile(0, "", "", "", is_hidden=True)
+
+
+def set_profile(keys: UserKeys, now_ms: int, fields: Mapping[str, str]) -> Packed:
+    return call(b"im_set_profile_2", (keys.account,), now_ms, *(part for item in fields.items() for part in item))
+
+
+def profile_set(reply: list[Any]) -> int | ImError:
+    """The version, as the user sees it. The error is NotFound."""
+    return _version(reply[1], True) if reply[0] == b"ok" else NotFound("there is no such user")
+
+
+def profile(keys: UserKeys, viewer: str | None) -> Packed:
+    """`viewer`: None is the user."""
+    return call(b"im_profile_2", (keys.account, keys.roster), viewer or b"")
+
+
+def profile_known(reply: list[Any]) -> Profile | ImError:
+    """The error is NotFound."""
+    if reply[0] == b"not-found":
+        return NotFound("user: there is no such user")
+    if reply[0] == b"hidden":
+        return HIDDEN
+    version, shows_all, *texts = reply
+    name, avatar, about = (text.decode() for text in texts)
+    return Profile(_version(version, bool(shows_all)), name, avatar, about)
+
+
+def _version(version: int, shows_all: bool) -> int:
+    """Who becomes a contact sees more, at another version."""
+    return 2 * version + shows_all if version else 0
 
 
 def signing_keys(key: bytes, key_id: str, secret: str, *, rotate: bool) -> Packed:

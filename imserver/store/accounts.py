@@ -1,10 +1,16 @@
 """Accounts as a worker uses them."""
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from imserver.model import UserId
-from imserver.store import account_calls
+from imserver.errors import ImError
+from imserver.model import Place, UserId
+from imserver.store import account_calls, name_calls
+from imserver.store.account_calls import Device, Login, Profile
+from imserver.store.answers import answers_of, pairs
+from imserver.store.erasing import erasing
+from imserver.store.name_calls import names_key
 from imserver.store.partitions import deployment_key, user_keys
 
 if TYPE_CHECKING:
@@ -20,6 +26,7 @@ class AccountStore:
     async def register(self, user: UserId, password_hash: str) -> None:
         """Raises Exists."""
         keys = user_keys(user)
+        await self._store.link_of(names_key(user).owner).ask(name_calls.index_name(user))  # first: see names.lua
         link = self._store.link_of(user)
         await link.ask(account_calls.register(keys, password_hash, time.time()), account_calls.registered)
 
@@ -28,6 +35,80 @@ class AccountStore:
         keys = user_keys(user)
         reply = await self._store.link_of(user).ask(account_calls.password_hash(keys))
         return None if reply is None else reply.decode()
+
+    async def set_password(self, user: UserId, old: str, new: str, revoking: Login | None) -> None:
+        """Hashes. `revoking`: all tokens but those of this login stop working. Raises Conflict, NotFound."""
+        command = account_calls.set_password(user_keys(user), old, new, revoking)
+        await self._store.link_of(user).ask(command, account_calls.password_set)
+
+    async def revoke(self, user: UserId, device: str | None, asking: Login) -> None:
+        """Tokens of one device; None: of all but the one that asks. Raises NotFound."""
+        command = account_calls.revoke(user_keys(user), device, asking)
+        await self._store.link_of(user).ask(command, account_calls.found)
+
+    async def erase(self, user: UserId, asking: Place) -> None:
+        """All that is kept of it. Raises NotFound."""
+        steps = erasing(user, int(time.time() * 1000), asking)
+        reply = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as stop:
+                if stop.value is not None:
+                    raise stop.value from None
+                return
+            reply = await self._store.link_of(step.owner).ask(step.command)
+
+    # -- devices
+
+    async def devices(self, user: UserId) -> list[Device]:
+        """Those that may come in without a password, or are connected; who logged in last first."""
+        keys, link = user_keys(user), self._store.link_of(user)
+        state: dict[bytes, bytes] = {}
+        cursor = b"0"
+        while True:  # in pages: the dedupe index of a busy user is long
+            cursor, fields = await link.ask(account_calls.devices_page(keys, cursor))
+            state.update(pairs(fields))
+            if cursor == b"0":
+                break
+        on, account = [await link.ask(command) for command in account_calls.on_and_account(keys)]
+        return account_calls.devices(state, on, pairs(account))
+
+    async def name_device(self, user: UserId, device: str, name: str) -> None:
+        """Raises NotFound."""
+        command = account_calls.name_device(user_keys(user), device, name)
+        await self._store.link_of(user).ask(command, account_calls.device_named)
+
+    # -- profiles
+
+    async def set_profile(self, user: UserId, fields: Mapping[str, str]) -> int:
+        """The version after that. Raises NotFound."""
+        command = account_calls.set_profile(user_keys(user), int(time.time() * 1000), fields)
+        version: int = await self._store.link_of(user).ask(command, account_calls.profile_set)
+        return version
+
+    async def profile(self, user: UserId, viewer: UserId) -> Profile:
+        """What `viewer` may see. Raises NotFound."""
+        command = account_calls.profile(user_keys(user), None if viewer == user else viewer)
+        profile: Profile = await self._store.link_of(user).ask(command, account_calls.profile_known)
+        return profile
+
+    async def profiles(self, users: Sequence[UserId], viewer: UserId) -> list[Profile | ImError]:
+        """The same of each, all asked for at once. NotFound is one of the answers."""
+
+        def asking(user: UserId) -> Callable[[Callable[[Any], None]], None]:
+            command = account_calls.profile(user_keys(user), None if viewer == user else viewer)
+            link = self._store.link_of(user)
+            return lambda then: link.call(command, then, account_calls.profile_known)
+
+        return await answers_of([asking(user) for user in users])
+
+    async def names_from(self, beginning: str, most: int) -> list[UserId]:
+        """Names of users that begin so, perhaps of some who are no more."""
+        link = self._store.link_of(names_key(beginning).owner)
+        return name_calls.names(await link.ask(name_calls.names_from(beginning, most)))
+
+    # -- tokens
 
     async def signing_keys(self, key_id: str, secret: str) -> dict[str, str]:
         """All keys that sign tokens; key_id and secret are taken where the deployment has none yet."""

@@ -1,6 +1,7 @@
 """What becomes of the answer to a call."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -68,6 +69,30 @@ async def answer_of(make: Callable[[Callable[[Any], None]], None]) -> Any:
 
     make(then)
     return await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+async def answers_of(makes: Sequence[Callable[[Callable[[Any], None]], None]]) -> list[Any]:
+    """The same for several calls, made at once. An ImError is one of the answers."""
+    answers: list[Any] = [None] * len(makes)
+    missing = len(makes)
+
+    def make(then: Callable[[Any], None]) -> None:
+        def take(number: int, answer: Any) -> None:
+            nonlocal missing
+            answers[number] = answer
+            missing -= 1
+            if not missing:
+                then(answers)
+
+        for number, make_one in enumerate(makes):
+            make_one(partial(take, number))
+
+    return await answer_of(make) if makes else []
+
+
+def pairs(hash_: Mapping[bytes, bytes] | Sequence[bytes]) -> Mapping[bytes, bytes]:
+    """A hash, as RESP3 gives it or RESP2."""
+    return hash_ if isinstance(hash_, Mapping) else dict(zip(hash_[::2], hash_[1::2], strict=True))
 
 
 def _outcome_of(reply: Any) -> outcome.Outcome[Any]:

@@ -21,6 +21,7 @@ _LIBRARY = (
     "log",
     "directory",
     "accounts",
+    "names",
     "leases",
     "epochs",
     "contacts",
@@ -137,14 +138,18 @@ def entries(reply: list[Any]) -> list[Entry]:
 
 
 def logins(keys: UserKeys, device: str) -> Packed:
-    """How often a device has logged in: None is never."""
+    """What is kept of a device's logins: for `attach`. None: there was none."""
     return pack(b"HGET", keys.state, b"s:" + device.encode())
 
 
-def attach(keys: UserKeys, hosting: Hosting, place: Place, generations: str | None, logins: bytes | None) -> Packed:
-    """A login. `logins`: what the call of that name gave."""
+def attach(
+    keys: UserKeys, hosting: Hosting, place: Place, generations: str | None, logins: bytes | None, now: float
+) -> Packed:
+    """A login. `logins`: what the call of that name gave; `now`: unix seconds."""
     called_with = (keys.state, keys.account, hosting.key, keys.groups)
-    return call(b"im_attach_2", called_with, place, generations or b"-", b"new", logins or b"0")
+    count, first = (logins or b"0 %d" % now).split(b" ")[:2]
+    then = b"%d %b %d" % (int(count) + 1, first, now)
+    return call(b"im_attach_2", called_with, place, generations or b"-", b"new", logins or b"0", then)
 
 
 def attach_again(keys: UserKeys, hosting: Hosting, place: Place, generations: str) -> Packed:
@@ -184,9 +189,9 @@ def _listed(reply: list[Any]) -> tuple[Listed, ...]:
 OWES = 2
 
 
-def detach(keys: UserKeys, hosting: Hosting, place: Place, cursor: Position | None) -> Packed:
-    """The reply: OWES where contacts may have to be told."""
-    return call(b"im_detach_2", (keys.state, hosting.key, keys.roster), place, cursor or b"-")
+def detach(keys: UserKeys, hosting: Hosting, place: Place, cursor: Position | None, now: float) -> Packed:
+    """`now`: unix seconds. The reply: OWES where contacts may have to be told."""
+    return call(b"im_detach_2", (keys.state, hosting.key, keys.roster), place, cursor or b"-", int(now))
 
 
 def ack(keys: UserKeys, device: str, upto: Position) -> Packed:
@@ -248,6 +253,6 @@ def hosted(hosting: Hosting) -> Packed:
     return pack(b"SMEMBERS", hosting.key)
 
 
-def clear(keys: UserKeys, hosting: Hosting) -> Packed:
-    """The reply: OWES where contacts may have to be told."""
-    return call(b"im_clear_2", (keys.state, hosting.key, keys.roster), hosting.node)
+def clear(keys: UserKeys, hosting: Hosting, now: float) -> Packed:
+    """`now`: unix seconds. The reply: OWES where contacts may have to be told."""
+    return call(b"im_clear_2", (keys.state, hosting.key, keys.roster), hosting.node, int(now))

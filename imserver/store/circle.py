@@ -9,7 +9,7 @@ import trio
 from imserver.errors import ImError
 from imserver.model import UserId
 from imserver.store import circle_calls
-from imserver.store.answers import ignore
+from imserver.store.answers import answers_of, ignore
 from imserver.store.circle_calls import NOWHERE, Extent, Privacy, RosterPage, Settled, Shown, Standing, Whereabouts
 from imserver.store.partitions import Hosting, user_keys
 
@@ -30,6 +30,10 @@ class Circle:
 
     def is_reachable(self, user: str) -> bool:
         return self._store.link_of(user).up
+
+    def is_lost(self, user: str) -> bool:
+        """Whether the user's shard is out of reach for so long that this node counts as dead there."""
+        return self._store.is_lost(user)
 
     # -- contacts
 
@@ -82,6 +86,16 @@ class Circle:
         """The contacts that share presence with the user."""
         names: list[UserId] = await self._ask(user, circle_calls.whole_roster(user_keys(user)), circle_calls.audience)
         return names
+
+    async def contacts_from(self, users: Sequence[UserId], beginning: str) -> list[UserId]:
+        """The contacts of all these whose names begin so; of those users who can be asked now."""
+
+        def asking(user: UserId) -> Callable[[Callable[[Any], None]], None]:
+            command, link = circle_calls.roster_from(user_keys(user), beginning), self._store.link_of(user)
+            return lambda then: link.call(command, then, circle_calls.audience_of_page)
+
+        answers = await answers_of([asking(user) for user in users])
+        return [name for answer in answers if not isinstance(answer, ImError) for name in answer]
 
     async def whereabouts(
         self, users: Sequence[UserId], found: Callable[[UserId, Whereabouts], None], *, with_told: bool

@@ -23,22 +23,28 @@ class Appends(NamedTuple):
     group: Callable[..., None]
 
 
-class Deletion:
-    """`gone`: log -> positions that leave it when the entry is appended."""
+class Deletions:
+    """As part of a store."""
 
-    def __init__(self, store: "Store", gone: Mapping[str, Sequence[Position]]) -> None:
+    def __init__(self, store: "Store") -> None:
         self._store = store
-        self._gone = {log: b" ".join(positions) for log, positions in gone.items()}
 
-    def appends(self) -> Appends:
-        return Appends(self._append, self._append_both, self._post)
+    def of(self, gone: Mapping[str, Sequence[Position]]) -> Appends:
+        """For an entry with which others leave: `gone` has their positions in each of the logs concerned."""
+        deletion = _Deletion(self._store, {log: b" ".join(positions) for log, positions in gone.items()})
+        return Appends(deletion.append, deletion.append_both, deletion.post)
 
-    def _append(self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
+
+class _Deletion:
+    def __init__(self, store: "Store", gone: dict[str, bytes]) -> None:
+        self._store, self._gone = store, gone
+
+    def append(self, user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
         keys = user_keys(user)
         command = deletion((keys.state, keys.log), dedupe, content, origin, self._gone[user], b"", again)
         self._call(user, command, then, calls.appended)
 
-    def _append_both(
+    def append_both(
         self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0
     ) -> None:
         keys, own_keys = user_keys(to), user_keys(own)
@@ -47,9 +53,18 @@ class Deletion:
         self._call(to, command, then, calls.appended)
         self._store.trim_now_and_then(own_keys)
 
-    def _post(
-        self, group: str, sender: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0
+    def post(
+        self,
+        group: str,
+        sender: str,
+        dedupe: bytes,
+        content: bytes,
+        origin: bytes,
+        then: Then,
+        again: int = 0,
+        mentions: Sequence[str] = (),
     ) -> None:
+        """It mentions nobody."""
         keys = group_keys(group)
         called_with, gone = (keys.state, keys.log, keys.members), self._gone[group]
         function = b"im_append_group_deletion_2"

@@ -210,7 +210,7 @@ class Lease:
             hosting = Hosting(partition, node)
             for user in await self._ask_of(partition, calls.hosted(hosting)):
                 name = UserId(user.decode())
-                if await self._ask_of(partition, calls.clear(user_keys(name), hosting)) == calls.OWES:
+                if await self._ask_of(partition, calls.clear(user_keys(name), hosting, time.time())) == calls.OWES:
                     await self._on_gone(name, node.decode())
                 cleared += 1
 

@@ -1,7 +1,7 @@
 """The store as a worker uses it: typed calls on the shard of the log's owner, and what is published to this node."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
 from imserver.store.conversations import ConversationStore
-from imserver.store.deletions import Appends, Deletion
+from imserver.store.deletions import Deletions
 from imserver.store.departures import Departures
 from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.groups import GroupStore
@@ -93,6 +93,7 @@ class Store:
         self.links, self._leases = self._links.all, self._links.leases
         self._by_partition = self._links.by_partition
         self.circle = Circle(self)
+        self.deletions = Deletions(self)
         self.accounts = AccountStore(self)
         self.conversations = ConversationStore(self)
         seeds = [shard.url for shard in shards if shard.clustered]
@@ -176,15 +177,6 @@ class Store:
         link.call(calls.append_both(keys, own_keys, dedupe, content, origin, again), then, calls.appended)
         self.trim_now_and_then(keys, own_keys)
 
-    @property
-    def appends(self) -> Appends:
-        """For entries that do nothing else."""
-        return Appends(self.append, self.append_both, self.groups.post)
-
-    def deletion(self, gone: Mapping[str, Sequence[Position]]) -> Appends:
-        """For an entry with which others leave: `gone` has their positions in each of the logs concerned."""
-        return Deletion(self, gone).appends()
-
     def trim_now_and_then(self, *appended_to: UserKeys) -> None:
         """After an append to the logs of these."""
         self._until_trim -= 1
@@ -198,6 +190,11 @@ class Store:
         """At most `count` entries of the log of a user or a group behind `after`, oldest first."""
         keys = user_keys(log)
         self._by_partition[keys.partition].call(calls.read(keys, after, count), then, calls.entries)
+
+    async def read_on(self, log: str, after: Position, count: int) -> list[Entry]:
+        """As `read`, for a task."""
+        keys = user_keys(log)
+        return calls.entries(await self._by_partition[keys.partition].ask(calls.read(keys, after, count)))
 
     async def read_back(self, log: str, before: Position | None, count: int) -> list[Entry]:
         """At most `count` entries before `before` (None: the end), newest first."""
@@ -220,7 +217,7 @@ class Store:
         keys = user_keys(user)
         logins = await self._link_with_lease(keys).ask(calls.logins(keys, device), once=True)
         link = self._link_with_lease(keys)  # a cluster may have changed meanwhile
-        command = calls.attach(keys, self._hosting(keys), place, generations, logins)
+        command = calls.attach(keys, self._hosting(keys), place, generations, logins, time.time())
         try:
             attached: Attached = await link.ask(command, calls.attached, once=True)
         except Late:
@@ -251,7 +248,9 @@ class Store:
         """A session leaves the directory; its cursor is kept. `then` gets calls.OWES where contacts are to hear."""
         keys = user_keys(user)
         answered = self._departures.watch(place, partial(self.detach, user, place, cursor, then), then)
-        self._by_partition[keys.partition].call(calls.detach(keys, self._hosting(keys), place, cursor), answered)
+        self._by_partition[keys.partition].call(
+            calls.detach(keys, self._hosting(keys), place, cursor, time.time()), answered
+        )
 
     def _hosting(self, keys: UserKeys) -> Hosting:
         return Hosting(keys.partition, self.node.encode())
@@ -260,6 +259,11 @@ class Store:
         """Before the first login. Raises ServiceError."""
         for lease in list(self._leases.values()):
             await lease.take(self._reactor.now)
+
+    def is_lost(self, owner: str) -> bool:
+        """Out of reach, and the lease there is, too."""
+        link = self.link_of(owner)
+        return not (link.up or self._leases[link].is_held)
 
     def may_be_dead(self, now: float) -> bool:
         """Whether others may have taken this node for dead; `now`: reactor time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from imserver.admin import open_admin
 from imserver.config import Settings
@@ -39,6 +39,25 @@ def make_devices(redis_url: str, devices: Sequence[tuple[str, str]]) -> list[Acc
             return [Account(*device, token) for device, token in zip(devices, tokens, strict=True)]
     except ImError as error:
         raise AccountsError(f"accounts cannot be made: {error}") from error
+
+
+def make_contacts(redis_url: str, pairs: Iterable[tuple[str, str]]) -> None:
+    """The two of each pair are contacts of one another. Raises AccountsError."""
+    try:
+        with open_admin(Settings(redis=redis_url)) as admin:
+            for one, other in pairs:
+                admin.contact_add(one, other)
+    except ImError as error:
+        raise AccountsError(f"contacts cannot be made: {error}") from error
+
+
+def log_ends(redis_url: str, users: Iterable[str]) -> dict[str, str]:
+    """By user, the position that its log ends at. Raises AccountsError."""
+    try:
+        with open_admin(Settings(redis=redis_url)) as admin:
+            return {user: admin.log_end(user) for user in users}
+    except ImError as error:
+        raise AccountsError(f"the logs cannot be read: {error}") from error
 
 
 def make_and_delete(redis_url: str, user: str) -> None:

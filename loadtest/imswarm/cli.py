@@ -54,6 +54,7 @@ from imswarm.processes import Cores, split_cores
 from imswarm.report import Progress, print_json
 from imswarm.rolling import RollingOptions, run_rolling
 from imswarm.scenario.command import compare, run
+from imswarm.sizing.command import calibrate, capacity, scaling
 from imswarm.stamps import STAMP_BYTES
 from imswarm.storm.run import EVENTS, StormOptions, run_storm
 from imswarm.stuck import StuckOptions, run_stuck
@@ -202,7 +203,7 @@ def rolling(as_json: bool, **values: Any) -> None:
     with failures_reported(progress), terminable():
         report = run_rolling(pick(RollingOptions, values), progress)
     print_report(report, as_json)
-    if any(report[name] for name in WRONG) or report["probes"]["incidents"]:
+    if any(report[name] for name in (*WRONG, "false_offline")) or report["probes"]["incidents"]:
         sys.exit(1)
 
 
@@ -290,5 +291,5 @@ def peers(names: tuple[str, ...], archive: bool, pin: bool, as_json: bool, **val
     exit_if_wrong(report)
 
 
-main.add_command(run)
-main.add_command(compare)
+for _command in (run, compare, scaling, calibrate, capacity):
+    main.add_command(_command)

@@ -11,7 +11,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 
-from imswarm.history import Deliver, Device, Fail, History, Invoke, Line, Ok, Unknown
+from imswarm.history import Begin, Change, Deliver, Device, Fail, History, Invoke, Line, Ok, Sighting, Unknown
 
 _NEVER = -1
 _COUNTER_BITS = 20
@@ -30,6 +30,17 @@ def position_number(position: str) -> int:
     return (int(milliseconds) << _COUNTER_BITS) + int(counter)
 
 
+def is_group(name: str) -> bool:
+    return name.startswith("#")
+
+
+def owner_of_log(to: str, sender: str, user: str) -> str | None:
+    """In whose log the user is given a message: in a group's, or its own; None: in none."""
+    if is_group(to):
+        return to
+    return user if user in (to, sender) else None
+
+
 class Messages:
     """Every message that was sent, numbered; a column for each of its properties."""
 
@@ -42,7 +53,7 @@ class Messages:
         self.outcome = bytearray()
         self.answer_line = array("q")
         self.answer_time = array("d")
-        self.at = array("Q")  # in the sender's own log
+        self.at = array("Q")  # in the sender's own log, or in the group's
 
     def __len__(self) -> int:
         return len(self.to)
@@ -68,7 +79,7 @@ class Messages:
 
 
 class Deliveries:
-    """What one device was given, in its order."""
+    """What one device was given of one log, in its order."""
 
     def __init__(self) -> None:
         self.message = array("I")
@@ -88,6 +99,9 @@ class Deliveries:
         self.prev.append(UNTOLD if delivery.prev is None else position_number(delivery.prev))
 
 
+_NOTHING = Deliveries()
+
+
 class Stray:
     """A line that belongs to no message as it was sent."""
 
@@ -104,11 +118,20 @@ class Evidence:
         self.devices = list(history)
         self.messages = Messages()
         self.strays: list[Stray] = []
+        self.starts = [START] * len(self.devices)  # behind which entry of its log each device was given all
+        self.sightings: list[list[tuple[int, Sighting]]] = [[] for _ in self.devices]  # with the numbers of the lines
+        # Entries that are no messages, by log: position, number of the line.
+        self.changes: list[dict[str, dict[int, int]]] = [
+            {} for _ in self.devices
+        ]  # by log: position, number of the line
         self._history = history
         self._ids: dict[tuple[str, str], dict[str, int]] = {}
         for number, device in enumerate(self.devices):
             self._read_sendings(number, device)
         self.deliveries = [self._read_deliveries(number, device) for number, device in enumerate(self.devices)]
+
+    def deliveries_of(self, device: int, log: str) -> Deliveries:
+        return self.deliveries[device].get(log, _NOTHING)
 
     def line(self, device: int, number: int) -> tuple[Device, Line]:
         """A line and whose it is."""
@@ -122,9 +145,9 @@ class Evidence:
         return found
 
     def delayed(self) -> Iterator[tuple[int, int, float, float]]:
-        """Each delivery to a recipient: device, message, when sent, when delivered (seconds)."""
-        for device, deliveries in enumerate(self.deliveries):
-            user = self.devices[device].user
+        """Each delivery to a recipient, which is no group: device, message, when sent, when delivered (seconds)."""
+        for device, (user, _) in enumerate(self.devices):
+            deliveries = self.deliveries_of(device, user)
             for message, time in zip(deliveries.message, deliveries.time, strict=True):
                 if self.messages.to[message] == user:
                     yield device, message, self.messages.time[message], time
@@ -141,6 +164,12 @@ class Evidence:
                     self._note_invoke(number, ids, line_number, line)
                 case Ok() | Fail() | Unknown():
                     self._note_answer(number, ids, line_number, line)
+                case Begin():
+                    self.starts[number] = position_number(line.at)
+                case Change():
+                    self.changes[number].setdefault(line.log, {}).setdefault(position_number(line.at), line_number)
+                case _:
+                    self.sightings[number].append((line_number, line))
 
     def _note_invoke(self, device: int, ids: dict[str, int], number: int, line: Invoke) -> None:
         if line.id in ids:
@@ -160,8 +189,9 @@ class Evidence:
             outcome = STORED if isinstance(line, Ok) else REFUSED if isinstance(line, Fail) else GIVEN_UP
             self.messages.answered(message, outcome, number, line)
 
-    def _read_deliveries(self, number: int, device: Device) -> Deliveries:
-        deliveries = Deliveries()
+    def _read_deliveries(self, number: int, device: Device) -> dict[str, Deliveries]:
+        """By whose log it is: the user's, or a group's."""
+        found: dict[str, Deliveries] = {}
         for line_number, line in enumerate(self._history[device]):
             if isinstance(line, Deliver):
                 message = self._ids.get((line.sender, line.device), {}).get(line.id)
@@ -169,9 +199,10 @@ class Evidence:
                     self.strays.append(Stray("nobody sent it", [(number, line_number)]))
                     continue
                 self._check_delivery(number, device, message, line_number, line)
-                if device.user in (self.messages.to[message], line.sender):
-                    deliveries.add(message, line_number, line)
-        return deliveries
+                log = owner_of_log(self.messages.to[message], line.sender, device.user)
+                if log is not None:
+                    found.setdefault(log, Deliveries()).add(message, line_number, line)
+        return found
 
     def _check_delivery(self, number: int, device: Device, message: int, line_number: int, line: Deliver) -> None:
         to, content = self.messages.to[message], self.messages.content[message]
@@ -180,7 +211,7 @@ class Evidence:
             why = "it is not what was sent"
         elif self.messages.outcome[message] == REFUSED:
             why = "it was refused, and delivered nevertheless"
-        elif device.user not in (to, line.sender):
+        elif owner_of_log(to, line.sender, device.user) is None:
             why = f"it is none of {device.user}'s"
         if why is not None:
             self.strays.append(Stray(why, [*self.said(message), (number, line_number)]))

@@ -1,7 +1,8 @@
 """What one device did and saw, line by line: what the judge judges.
 
 A device writes down when it begins to send (`Invoke`), what it is answered (`Ok`, `Fail`; `Unknown`
-where it gave up without an answer), and what it is given (`Deliver`). Times are seconds of the
+where it gave up without an answer), and what it is given (`Deliver`; `Change`; `Begin`: behind which entry).
+Also when it is there (`Dial`, `Here`, `Gone`), and what it is shown of contacts (`Seen`). Times are seconds of the
 machine's monotonic clock, so that those of several processes can be compared. `content` is a
 checksum of the body. Whose line it is, is said by the history it stands in.
 
@@ -68,7 +69,10 @@ class Unknown(_Line, tag="unknown", frozen=True, gc=False):
 
 
 class Deliver(_Line, tag="deliver", frozen=True, gc=False):
-    """An entry of the user's log came; `prev` None: it was not told what stands before it."""
+    """An entry of the user's log, or of that of the group it is `to`, came.
+
+    `prev` None: it was not told what stands before it.
+    """
 
     at: str
     prev: str | None
@@ -79,7 +83,44 @@ class Deliver(_Line, tag="deliver", frozen=True, gc=False):
     content: int
 
 
-Line = Invoke | Ok | Fail | Unknown | Deliver
+class Begin(_Line, tag="begin", frozen=True, gc=False):
+    """What is given is what stands behind this position of the user's log; without this line, all of it."""
+
+    at: str
+
+
+class Change(_Line, tag="change", frozen=True, gc=False):
+    """An entry that is no message: `user` joined a group, left it, and the like. `log`: whose."""
+
+    at: str
+    log: str
+    change: str
+    user: str | None
+
+
+class Dial(_Line, tag="dial", frozen=True, gc=False):
+    """It begins to connect: from now on it may be there."""
+
+
+class Here(_Line, tag="here", frozen=True, gc=False):
+    """It is logged in: from now on it is there, and knows of no contact that is."""
+
+
+class Gone(_Line, tag="gone", frozen=True, gc=False):
+    """Its connection has ended, or was never made. Who has `said` so logs out; a second one tells when that is over."""
+
+    said: bool = False
+
+
+class Seen(_Line, tag="seen", frozen=True, gc=False):
+    """It is told what a contact shows."""
+
+    user: str
+    show: str
+
+
+Sighting = Dial | Here | Gone | Seen
+Line = Invoke | Ok | Fail | Unknown | Deliver | Begin | Change | Sighting
 
 History = Mapping[Device, Sequence[Line]]
 """Of every device of every user, from the user's first entry on; of a device that saw nothing, too."""

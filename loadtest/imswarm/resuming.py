@@ -219,8 +219,8 @@ class ResumingSession:
                 self._host.on_setup_reply(fields)
             case {"ev": "synced"}:
                 self._enter(now_ns)
-            case {"ev": "presence", "user": user, "status": status}:
-                self._on_presence(user, status, now_ns)
+            case {"ev": "presence"}:
+                self._on_presence(fields, now_ns)
             case {"ev": "bye", "reconnect": True, **more}:
                 self._come_back(None, float(more.get("after") or 0.0))
             case {"err": {"code": code}}:
@@ -231,7 +231,14 @@ class ResumingSession:
             case {"ev": "bye" | "error"}:
                 tally.errors[str(fields.get("code"))] += 1
 
-    def _on_presence(self, user: str, status: str, now_ns: int) -> None:
+    def _on_presence(self, fields: dict[str, Any], now_ns: int) -> None:
+        is_offline = fields["show"] == "offline"
+        self._host.tally.shown += not is_offline
+        self._host.tally.shown_offline += is_offline
+        if "status" in fields:
+            self._on_status(fields["user"], fields["status"], now_ns)
+
+    def _on_status(self, user: str, status: str, now_ns: int) -> None:
         """The status is the time at which it was due. What was due before the login, or told before, comes again."""
         due_ns = int(status) if status.isdigit() else 0
         if due_ns > max(self._live_ns, self._told.get(user, 0)):

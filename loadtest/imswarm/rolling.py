@@ -1,4 +1,7 @@
-"""`imswarm rolling`: all workers are replaced under a steady load; what that costs those who talk."""
+"""`imswarm rolling`: all workers are replaced under a steady load; what that costs those who talk.
+
+The two of each pair are contacts, and nobody is away for as long as the grace: whoever is shown offline is so falsely.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from imswarm.accounts import make_accounts, make_devices
+from imswarm.accounts import make_accounts, make_contacts, make_devices
 from imswarm.client_process import Connect, Drain, Mark, ResumingPlan, Settle, Start
 from imswarm.company import Company
 from imswarm.connection import Address
@@ -81,14 +84,14 @@ def run_rolling(options: RollingOptions, progress: Progress) -> Report:
         victim = Victim(data, server)
         tcp, http = (Address(*victim.run[name]) for name in ("tcp", "http"))
         accounts = make_accounts(victim.run["redis"], "rolling", 2 * options.pairs)
+        make_contacts(victim.run["redis"], _pairs(accounts))
         swarm = stack.enter_context(Swarm(_plans(options, tcp, accounts), progress.show))
         progress.stage(f"logging {2 * options.pairs:,} sessions in")
         swarm.order(Connect())
         with probing(tcp, http, _probe_logins(victim)) as probes:
             calm, restarts = _talk(options, victim, swarm, progress)
         progress.stage("waiting for what is under way")
-        swarm.order(Drain(_DRAIN_SECONDS))
-        outcome = swarm.order(Settle())
+        outcome = swarm.order(Drain(_DRAIN_SECONDS)) + swarm.order(Settle())
         return _report(options, calm, restarts, outcome, swarm, probes)
 
 
@@ -99,6 +102,11 @@ def _plans(options: RollingOptions, target: Address, accounts: Sequence[Account]
         plans.append(ResumingPlan(Company({"tcp": target}, mine, 2 * first, part, options.body_bytes)))
         first += part
     return plans
+
+
+def _pairs(accounts: Sequence[Account]) -> list[tuple[str, str]]:
+    """The users who write to each other."""
+    return [(one.user, other.user) for one, other in zip(accounts[::2], accounts[1::2], strict=True)]
 
 
 def _shares(options: RollingOptions) -> list[int]:
@@ -153,6 +161,7 @@ def _report(
     swarm: Swarm,
     probes: Probes,
 ) -> Report:
+    tallies = (calm.tally, *(span.tally for span in restarts), outcome)
     returns = sum(span.tally.logged_in for span in restarts)
     return {
         "scenario": "rolling",
@@ -166,6 +175,8 @@ def _report(
         "lost": outcome.lost,
         "duplicated": outcome.duplicated,
         "reordered": outcome.reordered,
+        "false_offline": sum(tally.shown_offline for tally in tallies),
+        "contacts_shown": sum(span.tally.shown for span in restarts),
         **swarm.report_errors(),
         "probes": {
             "connects": probes.connects,

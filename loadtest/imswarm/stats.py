@@ -70,6 +70,8 @@ class Histogram:
 class Tally:
     """What happened since the last `take`.
 
+    `shown`, `shown_offline`: how often a contact was shown to be there, or not to be.
+
     Latency is delivery minus sending; lateness is how long after its due time the generator
     itself sent a message (open loop only). `turned_away` were told at login to come back later,
     and did. Of sessions that come back: `entry` is from connecting to `synced`, `presence` from
@@ -86,6 +88,8 @@ class Tally:
     lost: int = 0
     duplicated: int = 0
     reordered: int = 0
+    shown: int = 0
+    shown_offline: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     latency: Histogram = field(default_factory=Histogram)
     lateness: Histogram = field(default_factory=Histogram)

@@ -12,9 +12,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imclient.amendments import AmendmentPush, AnyAmendment, amendment_of
-from imclient.conversation import Conversation
 from imclient.events import Page
 from imclient.said import message_of
+from imclient.thread import Thread
 
 from imserver.protocol import codec
 from imserver.protocol.pushes import MessagePush
@@ -31,7 +31,7 @@ class Device:
         self._stage, self._user, self._device = stage, user, device
         self._line: MemoryLine | None = None
         self._at: str | None = None
-        self.shows = Conversation()
+        self.shows = Thread()
 
     def come(self) -> None:
         """From where it was."""
@@ -154,7 +154,7 @@ def test_devices_show_the_same_however_they_come_to_know_it(steps: list[Any], li
     late, reader = Device(play.stage, "bob", "late"), Device(play.stage, "alice", "late")
     late.come()
     reader.come()
-    reader.shows = Conversation()  # it has nothing but the history
+    reader.shows = Thread()  # it has nothing but the history
     reader.read_back("bob", limit)
     for device in (play.watcher, play.guest, play.other, late):
         device.hear()
@@ -170,7 +170,7 @@ def reaction(stamp: int, emoji: str | None, sender: str = "bob") -> AnyAmendment
 
 
 def test_the_newest_reaction_of_each_user_counts() -> None:
-    shows = Conversation()
+    shows = Thread()
     shows.add(imclient.Message(at="1-0", sender="alice", device="pad", to="bob", id="m", body="x"))
     for what in (reaction(3, "c"), reaction(2, "b"), reaction(4, "d", "carol"), reaction(5, None, "carol")):
         shows.add(what)
@@ -185,7 +185,7 @@ def test_a_conversation_with_second_thoughts(server: Server, name: Callable[[str
             await imclient.register(tcp_url(server, user), "secret")
         connect = partial(imclient.connect, password="secret")
         async with connect(tcp_url(server, alice)) as a, connect(ws_url(server, bob)) as b:
-            sent, shows, events = await a.send(bob, "at for"), Conversation(), b.events()
+            sent, shows, events = await a.send(bob, "at for"), Thread(), b.events()
 
             async def take(kind: type) -> Any:
                 while not isinstance(event := await anext(events), kind):
@@ -202,7 +202,7 @@ def test_a_conversation_with_second_thoughts(server: Server, name: Callable[[str
             assert line is not None
             assert (line.body, line.is_edited) == ("at four", True)
             page = await a.history(bob)
-            back = Conversation()
+            back = Thread()
             back.add_page(page)
             assert back.lines()[0].reactions == {bob: "+"}
             with pytest.raises(imclient.NotAllowed):

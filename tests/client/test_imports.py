@@ -6,10 +6,11 @@ from tests.test_layers import SOCKETS, imports, modules, within
 
 SANS_IO = (
     "address",
+    "answers",
     "backoff",
     "amendments",
     "confirming",
-    "conversation",
+    "conversations",
     "core",
     "cursor",
     "entries",
@@ -23,6 +24,7 @@ SANS_IO = (
     "said",
     "stages",
     "text",
+    "thread",
 )
 
 

@@ -200,7 +200,7 @@ class Play:
 def _mapped(value: Any, names: dict[str, Any]) -> Any:
     """Every string that is one of `names`, replaced."""
     if isinstance(value, dict):
-        return {key: _mapped(inner, names) for key, inner in value.items()}
+        return {names.get(key, key): _mapped(inner, names) for key, inner in value.items()}
     if isinstance(value, list):
         return [_mapped(inner, names) for inner in value]
     return names.get(value, value) if isinstance(value, str) else value

@@ -37,7 +37,7 @@ class MemoryStage:
     def __init__(self, *, websocket: bool) -> None:
         self._websocket = websocket
         self._world = World()
-        self._nodes = [ServerNode(self._world, "n1"), ServerNode(self._world, "n2")]
+        self._nodes = [ServerNode(self._world, name, search="contacts") for name in ("n1", "n2")]
 
     def open(self) -> "MemoryLine":
         self._nodes.reverse()

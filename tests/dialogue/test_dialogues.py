@@ -22,7 +22,7 @@ every_script = pytest.mark.parametrize("name", SCRIPTS)
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     required("redis-server")
-    with Server(tmp_path_factory.mktemp("dialogues") / "data") as server:
+    with Server(tmp_path_factory.mktemp("dialogues") / "data", search="contacts") as server:
         yield server
 
 
@@ -55,12 +55,25 @@ def server_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
             client = stack.enter_context(redis.Redis.from_url(primary.url))
             client.config_set("appendfsync", "no")
             client.config_set("appendonly", "yes")
-        yield stack.enter_context(Server(directory / "data", redis=primaries[0].url))
+        yield stack.enter_context(Server(directory / "data", redis=primaries[0].url, search="contacts"))
 
 
 @pytest.mark.parametrize(
     "name",
-    ["blocking", "bots", "contact_requests", "contacts", "marks", "presence", "presence_reconnect", "typing", "unread"],
+    [
+        *(
+            "blocking",
+            "bots",
+            "contact_requests",
+            "contacts",
+            "marks",
+            "presence",
+            "presence_reconnect",
+            "typing",
+            "unread",
+        ),
+        *("devices", "password", "profile", "search"),
+    ],
 )
 def test_over_tcp_on_a_cluster(name: str, server_on_a_cluster: Server) -> None:
     """Two users lie in two slots, and mostly on two primaries."""

@@ -63,7 +63,7 @@ def limits() -> Iterator[str]:
     yield "| setting | default | |"
     yield "|---|---|---|"
     known = {setting.name: setting for setting in settings_table()}
-    yield from (f"| `{name}` | {shown(known[name].default):,g} | {known[name].meaning} |" for name in LIMITS)
+    yield from (f"| `{name}` | {shown(known[name].default):,.9g} | {known[name].meaning} |" for name in LIMITS)
 
 
 TABLES = {"requests": requests, "errors": errors, "limits": limits}

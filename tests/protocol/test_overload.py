@@ -21,10 +21,10 @@ def test_what_is_shed_when() -> None:
     by_level = {level: {schema.__name__ for schema in shed if shed[schema] is level} for level in Level}
     assert by_level[Level.TYPING] == {"Typing"}
     assert by_level[Level.PRESENCE] == {"SetPresence"}
-    assert by_level[Level.LOGINS] == {"Login", "Register"}
+    assert by_level[Level.LOGINS] == {"Login", "Register", "Password", "AccountDelete"}
     assert {"History", "Contacts", "ContactAdd", "GroupCreate", "GroupsList"} <= by_level[Level.HISTORY]
     never = {schema.__name__ for schema in COMMANDS} - {schema.__name__ for schema in shed}
-    assert never == {"Send", "Resend", "Ack", "Block", "Ping", "Logout"}
+    assert never == {"Send", "Resend", "Ack", "Block", "DeviceRevoke", "Ping", "Logout"}
 
 
 @pytest.mark.parametrize("measure", ["calls", "oldest", "lag"])

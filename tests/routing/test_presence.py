@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from imserver.model import UserId
 from imserver.protocol.contacts import SWITCHES, Event
 from tests.model_store import World
 from tests.session.node import ServerNode, token_for
@@ -120,7 +121,7 @@ def test_a_client_that_does_not_read_is_told_how_things_stand_when_it_does() -> 
     assert screen.show == "online"
 
 
-def test_who_is_on_a_shard_out_of_reach_is_offline_until_it_is_back() -> None:
+def test_who_is_on_a_shard_that_is_lost_is_offline_until_it_is_back() -> None:
     world = befriended("alice", "bob", shards=2)
     assert world.shard_of("alice") != world.shard_of("bob")
     nodes = [ServerNode(world, "n1"), ServerNode(world, "n2")]
@@ -139,7 +140,11 @@ def test_who_is_on_a_shard_out_of_reach_is_offline_until_it_is_back() -> None:
     assert screen.show == "online"
     link = nodes[0].store.link_of("bob")
     link.cut()
-    nodes[0].presence.missed()  # what a lost lease comes to
+    nodes[0].presence.missed()  # another shard was lost, and is back
+    settle()
+    assert screen.show == "online", "it may come back within the lease"
+    link.lost_lease = True
+    nodes[0].presence.missed()
     settle()
     assert screen.show == "offline"
     bob.ask("presence", show="busy")
@@ -147,6 +152,30 @@ def test_who_is_on_a_shard_out_of_reach_is_offline_until_it_is_back() -> None:
         link.restore()
     settle()
     assert screen.show == "busy"
+
+
+def test_who_leaves_a_node_that_has_its_lease_again_has_the_grace() -> None:
+    """The node had lost its lease, and told its sessions to go; what it clears are those."""
+    world = befriended("alice", "bob")
+    one, two = ServerNode(world, "n1"), ServerNode(world, "n2")
+    alice, bob, screen = entered(one, "alice"), Peer(two), Screen()
+    _log_in(bob, "bob")
+
+    def settle(seconds: float) -> None:
+        for node in (one, two):
+            node.pass_time(seconds)
+        while one.move() + two.move():
+            pass
+        screen.hear(bob, "alice")
+
+    settle(1)
+    alice.wire.hang_up()
+    settle(1)
+    one.store.tasks.spawn(one.presence.clear, UserId("alice"), "n1")
+    settle(one.context.settings.presence_grace_seconds - 5)
+    assert screen.show == "online"
+    settle(6)
+    assert screen.show == "offline"
 
 
 def test_under_strain_typing_is_dropped_and_presence_waits() -> None:

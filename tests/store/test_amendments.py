@@ -36,7 +36,7 @@ async def said(node: Node, user: str, *ids: str) -> list[Position]:
 
 
 async def delete(node: Node, user: str, what: Said, gone: Sequence[Position]) -> Appended | ImError:
-    appends: Appends = node.store.deletion({user: gone})
+    appends: Appends = node.store.deletions.of({user: gone})
     appended: Appended | ImError = await answer(lambda then: appends.one(user, what.dedupe, what.content, NOBODY, then))
     return appended
 
@@ -86,7 +86,7 @@ async def test_out_of_both_logs_at_once(deployment: Deployment, name: str) -> No
         gone: Mapping[str, Sequence[Position]] = {
             log: [Position(deployment.log(log)[0][0])] for log in (sender, recipient)
         }
-        appends, out = node.store.deletion(gone), deletion(sender, recipient, "m1", "d1")
+        appends, out = node.store.deletions.of(gone), deletion(sender, recipient, "m1", "d1")
         deleted = await answer(lambda then: appends.both(recipient, sender, out.dedupe, out.content, NOBODY, then))
         assert isinstance(deleted, Appended)
         assert ids(deployment, sender) == ids(deployment, recipient) == ["d1"]
@@ -98,7 +98,7 @@ async def test_a_refused_deletion_deletes_nothing(deployment: Deployment, name: 
         await registered(node, name)
         ats = await said(node, name, "m1")
         gone = f"{name}.gone"
-        appends, out = node.store.deletion({gone: ats, name: ats}), deletion(name, gone, "m1", "d1")
+        appends, out = node.store.deletions.of({gone: ats, name: ats}), deletion(name, gone, "m1", "d1")
         refused = await answer(lambda then: appends.one(gone, out.dedupe, out.content, NOBODY, then))
         assert isinstance(refused, NotFound)
         assert ids(deployment, name) == ["m1"]
@@ -116,7 +116,7 @@ async def test_in_a_group_only_by_who_may_post(deployment: Deployment, name: str
         posted = await answer(
             lambda then: node.store.groups.post(group, owner, what.dedupe, what.content, NOBODY, then)
         )
-        appends, out = node.store.deletion({group: [posted.at]}), deletion(owner, group, "m1", "d1")
+        appends, out = node.store.deletions.of({group: [posted.at]}), deletion(owner, group, "m1", "d1")
 
         async def by(user: str) -> Appended | ImError:
             result: Appended | ImError = await answer(

@@ -281,14 +281,14 @@ async def test_who_leaves_is_hosted_until_its_contacts_know(deployment: Deployme
             return user.encode() in await link.ask(calls.hosted(hosting))
 
         await node.attach(user, "pad", b"node.1")
-        assert await link.ask(calls.detach(keys, hosting, at("pad", b"node.1"), None)) == OWES
+        assert await link.ask(calls.detach(keys, hosting, at("pad", b"node.1"), None, 1.0)) == OWES
         assert await is_hosted()
-        assert await link.ask(calls.clear(keys, hosting)) == OWES
+        assert await link.ask(calls.clear(keys, hosting, 1.0)) == OWES
         assert await is_hosted()
         await node.attach(user, "pad", b"node.2")
         await node.store.circle.release(user, "node")
         assert await is_hosted()
-        await link.ask(calls.detach(keys, hosting, at("pad", b"node.2"), None))
+        await link.ask(calls.detach(keys, hosting, at("pad", b"node.2"), None, 1.0))
         await node.store.circle.release(user, "node")
         assert not await is_hosted()
 

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 from trio.testing import trio_test
 
-from imserver.errors import BadCredentials, Exists, ExpiredToken, NotAllowed, NotFound
+from imserver.errors import BadCredentials, Conflict, Exists, ExpiredToken, NotAllowed, NotFound
 from imserver.model import START, Entry, GroupId, Place, Position, UserId, position_order
-from imserver.store import account_calls, calls, circle_calls, conversation_calls, group_calls
+from imserver.store import account_calls, calls, circle_calls, conversation_calls, group_calls, name_calls
+from imserver.store.account_calls import Login, Profile
 from imserver.store.calls import Appended, Attached, Late, Replaced
 from imserver.store.group_calls import Change
 from imserver.store.partitions import Hosting, deployment_key, group_keys, lease_keys, user_keys
@@ -310,7 +311,7 @@ async def test_a_login_that_comes_late_does_not_push_out_a_newer_one(deployment:
         await registered(one, name)
         keys, link = user_keys(name), one.store.link_of(name)
         logins = await link.ask(calls.logins(keys, "laptop"))
-        late = calls.attach(keys, Hosting(keys.partition, b"one"), Place(b"laptop=one.1"), None, logins)
+        late = calls.attach(keys, Hosting(keys.partition, b"one"), Place(b"laptop=one.1"), None, logins, 1.0)
         await two.attach(name, "phone", b"two.1")  # another device is another matter
         await two.attach(name, "laptop", b"two.2")
         with pytest.raises(Late):
@@ -479,6 +480,86 @@ async def test_erasing_leaves_no_key_with_the_name(deployment: Deployment, name:
 
 
 @trio_test
+async def test_a_password_is_changed_where_it_is_still_the_old_one(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        accounts, user = node.store.accounts, UserId(name)
+        for device, place in (("a", b"node.1"), ("b", b"node.2")):
+            await node.attach(name, device, place)
+        asking = Login(Place(b"a=node.1"), "0.0")
+        for _ in range(2):
+            await accounts.set_password(user, f"hash of {name}", "new", asking)
+        await node.settle(name)
+        assert node.expelled == [(name, b"b=node.2", "revoked")]
+        with pytest.raises(Conflict):
+            await accounts.set_password(user, f"hash of {name}", "newer", None)
+        assert await accounts.password_hash(user) == "new"
+        with pytest.raises(ExpiredToken):
+            await node.attach(name, "b", b"node.3", "0.0")
+        assert (await node.attach(name, "a", b"node.4", "0.0")).generations == "1.0"
+        with pytest.raises(NotFound):
+            await accounts.set_password(UserId(f"{name}.nobody"), "h", "i", None)
+
+
+@trio_test
+async def test_devices_are_found_however_long_the_dedupe_index_is(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        accounts, user = node.store.accounts, UserId(name)
+        for device in ("a", "b", "c"):
+            await node.attach(name, device, b"node.1")
+        for number in range(2000):
+            deployment.oracle(name).hset(user_keys(name).state, f"l/s/{number}", "1-0")
+        await node.detach(name, "b", b"node.1")
+        await accounts.revoke(user, "c", Login(Place(b"a=node.1"), "0.0"))
+        await node.detach(name, "c", b"node.1")
+        await accounts.name_device(user, "b", "the red one")
+        with pytest.raises(NotFound):
+            await accounts.name_device(user, "d", "none")
+        found = {device.device: device for device in await accounts.devices(user)}
+        assert sorted(found) == ["a", "b"]
+        assert (found["a"].connected, found["a"].seen) == (True, None)
+        assert (found["b"].connected, found["b"].name) == (False, "the red one")
+        left = found["b"].seen
+        assert left is not None
+        assert found["b"].created <= found["b"].login <= left
+
+
+@trio_test
+async def test_a_profile_has_a_version_and_shows_strangers_less(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        accounts, user, stranger = node.store.accounts, UserId(name), UserId(f"{name}.s")
+        version = await accounts.set_profile(user, {"name": "N", "about": "A"})
+        assert await accounts.set_profile(user, {"name": "N"}) == version
+        assert await accounts.set_profile(user, {"avatar": "P"}) > version
+        assert (await accounts.profile(user, user))[1:4] == ("N", "P", "A")
+        answers = await accounts.profiles([user, stranger, user], stranger)
+        assert isinstance(answers[0], Profile)
+        assert answers[0][1:4] == ("N", "P", "")
+        assert answers[2] == answers[0]
+        assert isinstance(answers[1], NotFound)
+        with pytest.raises(NotFound):
+            await accounts.set_profile(stranger, {"name": "N"})
+
+
+@trio_test
+async def test_names_are_found_by_their_beginning(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        prefix = f"zz{name}."
+        for rest in ("b", "a", "a1", "c"):
+            await registered(node, prefix + rest)
+        await registered(node, f"zy{name}")
+        accounts = node.store.accounts
+        assert await accounts.names_from(prefix, 10) == [prefix + rest for rest in ("a", "a1", "b", "c")]
+        assert await accounts.names_from(prefix + "a", 10) == [f"{prefix}a", f"{prefix}a1"]
+        assert await accounts.names_from(prefix, 2) == [f"{prefix}a", f"{prefix}a1"]
+        await accounts.erase(UserId(f"{prefix}a"), Place(b""))
+        assert await accounts.names_from(prefix + "a", 10) == [f"{prefix}a1"]
+        assert not [key for key in deployment.all_keys() if f"{prefix}a".encode() == key.partition(b":")[2]]
+
+
+@trio_test
 async def test_signing_keys_are_made_once_and_rotated(deployment: Deployment) -> None:
     key = deployment_key("keys")
     async with opened(deployment.url, "node") as node:
@@ -521,19 +602,25 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
     group = group_keys("#g")
     group_hosting = Hosting(group.partition, b"n")
     for packed in (
-        calls.clear(keys, hosting),
+        calls.clear(keys, hosting, 1.0),
         calls.renew(leases, b"n", 1.0),
         calls.leave(leases, b"n"),
         calls.take_dead(leases, 1.0, 1.0),
         calls.append(keys, b"d", b"c", b"-"),
         calls.append_both(keys, keys, b"d", b"c", b"-"),
-        calls.attach(keys, hosting, Place(b"d=n.1"), None, b"0"),
-        calls.detach(keys, hosting, Place(b"d=n.1"), None),
+        calls.attach(keys, hosting, Place(b"d=n.1"), None, None, 1.0),
+        calls.detach(keys, hosting, Place(b"d=n.1"), None, 1.0),
         calls.ack(keys, "d", START),
         calls.trim(keys, 1.0, calls.Bounds(1, 1, 1)),
         account_calls.register(keys, "h", 1.0),
         account_calls.revoke(keys, None),
         account_calls.erase(keys),
+        account_calls.set_password(keys, "h", "i", None),
+        account_calls.name_device(keys, "d", "n"),
+        account_calls.set_profile(keys, 1, {"name": "n"}),
+        account_calls.profile(keys, "bob"),
+        name_calls.index_name("alice"),
+        name_calls.unindex_name("alice"),
         group_calls.post(group, b"d", b"c", b"-", b"s"),
         group_calls.post(group, b"d", b"c", b"-", b"s", 1),
         group_calls.create(group, "o", "t", b"c", {"name": "n"}),
@@ -567,7 +654,8 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
         of_user = {*keys[1:9], hosting.key, *leases}
         of_group = {group.state, group.log, group.members, group_hosting.key}
-        assert set(declared) <= of_user or set(declared) <= of_group
+        of_names = {name_calls.names_key("alice").key}
+        assert any(set(declared) <= of_one for of_one in (of_user, of_group, of_names))
         assert not [part for part in arguments if part.startswith(b"{")]
     assert {shard.url for shard in deployment.shards} == {shard.url for shard in deployment.shards if shard.partitions}
 

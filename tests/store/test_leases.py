@@ -25,7 +25,7 @@ async def clear(node: Node, name: str, dead: bytes) -> None:
     keys = user_keys(name)
     link, hosting = node.store.link_of(name), Hosting(keys.partition, dead)
     assert name.encode() in await link.ask(calls.hosted(hosting))
-    await link.ask(calls.clear(keys, hosting))
+    await link.ask(calls.clear(keys, hosting, 1.0))
     assert name.encode() not in await link.ask(calls.hosted(hosting))
 
 

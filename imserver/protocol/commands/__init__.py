@@ -3,7 +3,18 @@
 A new command is one schema and one row in its area's module, and a handler in `routing.table`.
 """
 
-from imserver.protocol.commands import amendments, contacts, conversations, entering, groups, messages
+from imserver.protocol.commands import account, amendments, contacts, conversations, entering, groups, messages
+from imserver.protocol.commands.account import (
+    AccountDelete,
+    DeviceRevoke,
+    Devices,
+    DeviceSet,
+    Export,
+    Password,
+    Profile,
+    Profiles,
+    ProfileSet,
+)
 from imserver.protocol.commands.amendments import Delete, Edit, React
 from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Row
 from imserver.protocol.commands.contacts import (
@@ -16,6 +27,7 @@ from imserver.protocol.commands.contacts import (
     Contacts,
     ContactSet,
     Privacy,
+    Search,
     SetPresence,
     Unblock,
 )
@@ -55,6 +67,7 @@ from imserver.protocol.pushes.base import Ref
 
 __all__ = [
     "COMMANDS",
+    "AccountDelete",
     "Ack",
     "Block",
     "Blocked",
@@ -68,7 +81,11 @@ __all__ = [
     "ConversationSet",
     "Conversations",
     "Delete",
+    "DeviceRevoke",
+    "DeviceSet",
+    "Devices",
     "Edit",
+    "Export",
     "GroupBan",
     "GroupCreate",
     "GroupInfo",
@@ -87,20 +104,25 @@ __all__ = [
     "Name",
     "Note",
     "PageLimit",
+    "Password",
     "Ping",
     "PositionText",
     "Privacy",
+    "Profile",
+    "ProfileSet",
+    "Profiles",
     "React",
     "Read",
     "Ref",
     "Register",
     "Resend",
     "Row",
+    "Search",
     "Send",
     "SetPresence",
     "Typing",
     "Unblock",
 ]
 
-AREAS = (entering, messages, amendments, conversations, contacts, groups)
+AREAS = (entering, messages, amendments, conversations, contacts, groups, account)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

@@ -19,6 +19,7 @@ Group = Annotated[Name, Meta(extra_json_schema=_GROUP)]
 Address = Annotated[Name, Meta(extra_json_schema=ADDRESS)]
 Device = Annotated[Name, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9._-]{1,64}$"})]
 PositionText = Annotated[str, Meta(max_length=40, extra_json_schema={"pattern": "^[0-9]{1,15}-[0-9]{1,15}$"})]
+Secret = Annotated[str, Meta(min_length=1, max_length=1024)]
 Note = Annotated[str, Meta(max_length=256)]
 PageLimit = Annotated[int, Meta(ge=1, le=200)]
 Version = Annotated[int, Meta(ge=0, lt=1 << 53)]  # of a list that is kept in step

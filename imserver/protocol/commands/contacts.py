@@ -8,7 +8,7 @@ from msgspec import Meta
 from imserver.protocol.commands.base import INSIDE, Command, Note, Row, User, Version
 from imserver.protocol.overload import Level
 from imserver.protocol.presence import Show
-from imserver.protocol.pushes.contacts import BlockedList, ContactsPage, PrivacySettings
+from imserver.protocol.pushes.contacts import BlockedList, ContactsPage, FoundUsers, PrivacySettings
 
 
 class ContactAdd(Command, tag="contact.add"):
@@ -69,6 +69,13 @@ class Privacy(Command, tag="privacy"):
     seen: Literal["contacts", "nobody"] | None = None
 
 
+class Search(Command, tag="search"):
+    """Users by the beginning of their names."""
+
+    prefix: Annotated[str, Meta(min_length=2, max_length=64)]
+    limit: Annotated[int, Meta(ge=1, le=50)] = 20
+
+
 class SetPresence(Command, tag="presence"):
     """What this device shows to contacts, until it says otherwise."""
 
@@ -88,5 +95,6 @@ ROWS = (
     Row(Unblock,        INSIDE, False, 10,   Level.HISTORY),
     Row(Blocked,        INSIDE, False, 10,   Level.HISTORY, BlockedList),
     Row(Privacy,        INSIDE, False, 5,    Level.HISTORY, PrivacySettings),
+    Row(Search,         INSIDE, False, 200,  Level.HISTORY, FoundUsers),
     Row(SetPresence,    INSIDE, False, 50,   Level.PRESENCE),
 )  # fmt: skip

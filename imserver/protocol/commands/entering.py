@@ -4,11 +4,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, OUTSIDE, Command, Device, PositionText, Row, User
+from imserver.protocol.commands.base import INSIDE, OUTSIDE, Command, Device, PositionText, Row, Secret, User
 from imserver.protocol.overload import Level
 from imserver.protocol.pushes.entering import Welcome
-
-Secret = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
 class Register(Command, tag="register"):

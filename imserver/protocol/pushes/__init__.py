@@ -1,5 +1,13 @@
 """What the server says: the contents of replies, and pushes. A receiver ignores fields and events it does not know."""
 
+from imserver.protocol.pushes.account import (
+    Device,
+    DeviceList,
+    LogPage,
+    ProfileList,
+    ProfileShown,
+    ProfileVersion,
+)
 from imserver.protocol.pushes.amendments import DeletePush, EditPush, ReactionPush, RemovedPush
 from imserver.protocol.pushes.base import (
     EMPTY,
@@ -16,6 +24,8 @@ from imserver.protocol.pushes.contacts import (
     Contact,
     ContactPush,
     ContactsPage,
+    FoundUser,
+    FoundUsers,
     PresencePush,
     PrivacySettings,
 )
@@ -70,15 +80,20 @@ __all__ = [
     "ConversationsPage",
     "DeletePush",
     "DeliveredPush",
+    "Device",
+    "DeviceList",
     "EditPush",
     "Empty",
     "ErrorPush",
     "Failure",
+    "FoundUser",
+    "FoundUsers",
     "GroupDetails",
     "GroupList",
     "GroupListed",
     "GroupPush",
     "Invitation",
+    "LogPage",
     "Mark",
     "Member",
     "MemberPage",
@@ -88,6 +103,9 @@ __all__ = [
     "PingPush",
     "PresencePush",
     "PrivacySettings",
+    "ProfileList",
+    "ProfileShown",
+    "ProfileVersion",
     "Push",
     "ReactionPush",
     "ReadPush",

@@ -33,6 +33,21 @@ class BlockedList(msgspec.Struct):
     blocked: list[str]
 
 
+class FoundUser(msgspec.Struct, omit_defaults=True, gc=False):
+    """`name` and `avatar`: of the profile."""
+
+    user: str
+    name: str | None = None
+    avatar: str | None = None
+
+
+class FoundUsers(msgspec.Struct):
+    """The `ok` of `search`. Where there are `more`, a longer beginning finds them."""
+
+    users: list[FoundUser]
+    more: bool
+
+
 class PrivacySettings(msgspec.Struct, gc=False):
     """The `ok` of `privacy`: how things stand now."""
 

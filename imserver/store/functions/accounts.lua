@@ -1,4 +1,11 @@
 -- Accounts, and the keys that sign their tokens.
+--
+-- The account of a user ({T}a:<user>, a hash):
+--   password, created, disabled
+--   generation, generation:<device>   grow when tokens are revoked, all or those of a device
+--   spared          "device generations": tokens that are good although all were revoked: whoever did that has them
+--   d:<device>      what the user calls the device
+--   p:version, p:name, p:avatar, p:about   the profile; the version is there once anything else was
 
 -- register: a new account and its empty log.
 -- KEYS  1 state  2 account
@@ -16,23 +23,92 @@ local function register(keys, args)
 end
 
 -- revoke: tokens given out so far stop working and the sessions they opened are told to close.
--- KEYS  1 state  2 account   ARGV  1 device, or empty for all   Returns {'ok'} {'not-found'}.
+-- KEYS  1 state  2 account
+-- ARGV  1 device, or empty for all  2 place of the session that asks for it, which is not told, or empty
+--       3 with all: the generations of that session's login, which stay good, or empty
+-- Returns {'ok'} {'not-found'}.
 local function revoke(keys, args)
   if redis.call('EXISTS', keys[2]) == 0 then return NOT_FOUND end
-  local device = args[1]
+  local device, asking = args[1], args[2]
   redis.call('HINCRBY', keys[2], device == '' and 'generation' or 'generation:' .. device, 1)
+  local spared = redis.call('HGET', keys[2], 'spared')
+  if device == '' and args[3] ~= '' then
+    redis.call('HSET', keys[2], 'spared', device_at(asking) .. ' ' .. args[3])
+  elseif spared and (device == '' or string.match(spared, '^[^ ]+') == device) then
+    redis.call('HDEL', keys[2], 'spared')
+  end
   for place in string.gmatch(redis.call('HGET', keys[1], 'on') or '', '[^ ]+') do
-    if device == '' or device == device_at(place) then expel(keys[1], place, 'revoked') end
+    if place ~= asking and (device == '' or device == device_at(place)) then expel(keys[1], place, 'revoked') end
   end
   return { 'ok' }
+end
+
+-- set_password: where it is still what the caller has checked.
+-- KEYS  1 state  2 account   ARGV  1 hash of the old one  2 of the new one  3, 4 as 2, 3 of `revoke`; empty: revoke nothing
+-- Returns {'ok'}, for a repeat as well; {'changed'} {'not-found'}.
+-- Atomic: no token is given out for the old password behind the step that revokes them.
+local function set_password(keys, args)
+  local known = redis.call('HGET', keys[2], 'password')
+  if not known then return NOT_FOUND end
+  if known == args[2] then return { 'ok' } end
+  if known ~= args[1] then return { 'changed' } end
+  redis.call('HSET', keys[2], 'password', args[2])
+  if args[3] ~= '' then revoke(keys, { '', args[3], args[4] }) end
+  return { 'ok' }
+end
+
+-- name_device: what the user calls it.
+-- KEYS  1 state  2 account   ARGV  1 device  2 name, or empty   Returns {'ok'} {'not-found'}.
+local function name_device(keys, args)
+  if redis.call('HEXISTS', keys[1], 's:' .. args[1]) == 0 then return NOT_FOUND end
+  if args[2] == '' then
+    redis.call('HDEL', keys[2], 'd:' .. args[1])
+  else
+    redis.call('HSET', keys[2], 'd:' .. args[1], args[2])
+  end
+  return { 'ok' }
+end
+
+-- set_profile.
+-- KEYS  1 account   ARGV  1 now (ms)  2 ... field, value, ...   Returns {'ok', version} {'not-found'}.
+-- A repeat changes nothing, the version neither. The first version is the time: none comes twice where an account is made anew.
+local function set_profile(keys, args)
+  if redis.call('EXISTS', keys[1]) == 0 then return NOT_FOUND end
+  local version, is_new = tonumber(redis.call('HGET', keys[1], 'p:version') or 0), false
+  for index = 2, #args, 2 do
+    local field, value = 'p:' .. args[index], args[index + 1]
+    if (redis.call('HGET', keys[1], field) or '') ~= value then
+      redis.call('HSET', keys[1], field, value)
+      is_new = true
+    end
+  end
+  if is_new then
+    version = math.max(tonumber(args[1]), version + 1)
+    redis.call('HSET', keys[1], 'p:version', string.format('%.0f', version))
+  end
+  return { 'ok', version }
+end
+
+-- profile: what a user shows to another one.
+-- KEYS  1 account  2 roster   ARGV  1 who looks; empty: the user
+-- Returns {version, 1 if all is shown, name, avatar, about}; {'not-found'} {'hidden'} (the user blocks the one who looks).
+local function profile(keys, args)
+  local known = redis.call('HMGET', keys[1], 'created', 'p:version', 'p:name', 'p:avatar', 'p:about')
+  if not known[1] then return NOT_FOUND end
+  local record = args[1] ~= '' and (redis.call('HGET', keys[2], args[1]) or '000')
+  if record and string.sub(record, 3, 3) == '1' then return { 'hidden' } end
+  local shows_all = not record or string.sub(record, 1, 2) == '11'
+  local about = shows_all and known[5] or ''
+  return { tonumber(known[2] or 0), shows_all and 1 or 0, known[3] or '', known[4] or '', about }
 end
 
 -- erase: the account and all that is kept of it are gone; its sessions are told to close.
 -- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left  7 conversations
 --       8 their versions
+-- ARGV  1 place of the session that asks for it, which is not told, or empty
 -- Returns {'ok'} {'not-found'}.
-local function erase(keys)
-  local answer = revoke(keys, { '' })
+local function erase(keys, args)
+  local answer = revoke(keys, { '', args[1], '' })
   redis.call('DEL', unpack(keys))
   return answer
 end
@@ -47,7 +123,11 @@ local function signing_keys(keys, args)
   return redis.call('HGETALL', keys[1])
 end
 
-redis.register_function('im_register_2', register) -- refused where the store is full
+redis.register_function('im_register_2', register) -- these two are refused where the store is full
+redis.register_function('im_set_profile_2', set_profile)
 register_always('im_revoke_2', revoke)
+register_always('im_set_password_2', set_password)
+register_always('im_name_device_2', name_device)
+redis.register_function{ function_name = 'im_profile_2', callback = profile, flags = { 'no-writes' } }
 register_always('im_erase_2', erase)
 register_always('im_signing_keys_2', signing_keys)

@@ -29,26 +29,28 @@ end
 -- KEYS  1 state  2 account  3 users hosted by the node  4 groups of the user
 -- ARGV  1 place (device=node.session)  2 token's generations ("user.device"), or -
 --       3 "new": replaces another session of this device   "again": after a lost link; is it still there?
---       4 with "new": the device's logins so far, as read just before
--- Returns {'ok', last, cursor or false, generations, groups, owner of the bot or - or false: no bot}; or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
+--       4 with "new": what is kept of the device's logins, as read just before, or 0  5 what is to be kept of them then,
+--         without the generations
+-- Returns {'ok', last, cursor or false, generations, groups, owner of the bot or - or false: no bot};
+-- or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
 -- the device has logged in since it was asked for (a call that a network held back must not push out that session); "again"
 -- also {'replaced'}, and {'cleared'} where its node was taken for dead: it MUST NOT put itself back, since nobody would
 -- clear it any more.
 local function attach(keys, args)
   local place, device = args[1], device_at(args[1])
   local state = redis.call('HMGET', keys[1], 'last', 'on', 'c:' .. device, 's:' .. device)
-  local account = redis.call('HMGET', keys[2], 'disabled', 'generation', 'generation:' .. device, 'bot')
+  local account = redis.call('HMGET', keys[2], 'disabled', 'generation', 'generation:' .. device, 'bot', 'spared')
   if not state[1] then return NOT_FOUND end
   if account[1] then return { 'disabled' } end
   local generations = (account[2] or '0') .. '.' .. (account[3] or '0')
-  if args[2] ~= '-' and args[2] ~= generations then return { 'revoked' } end
+  if args[2] ~= '-' and args[2] ~= generations and account[5] ~= device .. ' ' .. args[2] then return { 'revoked' } end
   local rest, former = without(state[2], device)
   if former ~= place then
     if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end
     if args[4] ~= (state[4] or '0') then return { 'late' } end
     if former then expel(keys[1], former, 'replaced') end
     rest[#rest + 1] = place
-    redis.call('HSET', keys[1], 'on', table.concat(rest, ' '), 's:' .. device, args[4] + 1)
+    redis.call('HSET', keys[1], 'on', table.concat(rest, ' '), 's:' .. device, args[5] .. ' ' .. generations)
     redis.call('SADD', keys[3], user_of(keys[1]))
   end
   return { 'ok', state[1], state[3], generations, groups_of(keys[4], device), account[4] }
@@ -82,24 +84,32 @@ local function release(state, hosted, node)
 end
 
 -- detach: a session leaves the directory, unless another one has taken its device's place. Its cursor is kept.
--- KEYS  1 state  2 users hosted by the node  3 roster   ARGV  1 place (device=node.session)  2 position, or -
+-- KEYS  1 state  2 users hosted by the node  3 roster
+-- ARGV  1 place (device=node.session)  2 position, or -  3 now (unix seconds)
 -- Returns 1; 2 where there may be contacts to be told, sooner or later: then the caller MUST `release` the user, too.
 local function detach(keys, args)
   local place, device = args[1], device_at(args[1])
   if args[2] ~= '-' then keep_cursor(keys[1], device, args[2]) end
   local rest, former = without(redis.call('HGET', keys[1], 'on'), device)
-  if former == place then set_places(keys[1], rest) end
+  if former == place then
+    set_places(keys[1], rest)
+    redis.call('HSET', keys[1], 'l:' .. device, args[3])
+  end
   if redis.call('EXISTS', keys[3]) == 1 then return 2 end
   release(keys[1], keys[2], node_at(place))
   return 1
 end
 
 -- clear: a user has no session at a dead node any more.
--- KEYS  1 state  2 users hosted by the node  3 roster   ARGV  1 node   Returns what `detach` does.
+-- KEYS  1 state  2 users hosted by the node  3 roster   ARGV  1 node  2 now (unix seconds)   Returns what `detach` does.
 local function clear(keys, args)
   local rest = {}
   for place in string.gmatch(redis.call('HGET', keys[1], 'on') or '', '[^ ]+') do
-    if node_at(place) ~= args[1] then rest[#rest + 1] = place end
+    if node_at(place) ~= args[1] then
+      rest[#rest + 1] = place
+    elseif device_at(place) ~= '*' then -- *: of a group
+      redis.call('HSET', keys[1], 'l:' .. device_at(place), args[2])
+    end
   end
   set_places(keys[1], rest)
   if redis.call('EXISTS', keys[3]) == 1 then return 2 end

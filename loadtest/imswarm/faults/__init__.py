@@ -10,7 +10,7 @@
     probe      new clients at a steady rate; incidents: what clients met, and what excuses it
     victim     the server, started here or running already
     store      a store of the run's own; proxy: before it, from which a worker can be cut off
-    talk       who talks to whom
+    talk       who talks to whom; groups: the groups they are in
     crew       the parent's side of the client processes; plan: what they tell each other
     client     a client process: paces its devices, obeys the parent
     device     one device: imclient underneath, a history as it goes
@@ -18,6 +18,6 @@
     outcome    the report: JSON, tables; timeline: the page with the drawing
     mistakes   what is done to a history on purpose, to see that the judge notices
 
-Clients are those that users rely on: `imclient`, with its reconnecting, resuming and repeating. What they
-did and saw is judged by `imswarm.judge`, which knows neither of them.
+Clients are those that users rely on: `imclient`, with its reconnecting, resuming and repeating. What they did and saw
+is judged by `imswarm.judge` and `imswarm.presence_judge`, which know neither of them.
 """

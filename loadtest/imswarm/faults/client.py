@@ -14,7 +14,7 @@ import trio.lowlevel
 
 from imswarm.faults.device import MARK, TalkingDevice
 from imswarm.faults.mistakes import Mistake
-from imswarm.faults.plan import Begin, Done, End, Mark, News, Order, Plan, Quiet, Reset, Restart
+from imswarm.faults.plan import Begin, Done, End, Leave, Mark, News, Order, Plan, Quiet, Reset, Restart, Return
 from imswarm.history import Recorder
 
 _TICK_SECONDS = 0.02
@@ -23,6 +23,8 @@ _POLL_SECONDS = 0.05
 _MOST_AT_ONCE_SECONDS = 0.1
 """So much of the rate is made up for at once: after a pause nobody shouts."""
 _BEGIN_SECONDS = 30.0
+_CHANGE_EVERY_SECONDS = 4.0
+"""Who wanders joins or leaves so often; an owner throws one of them out so often."""
 
 
 def client_main(plan: Plan, pipe: Pipe) -> None:
@@ -51,6 +53,9 @@ class ClientProcess:
             for device in self._devices:
                 nursery.start_soon(device.run)
             nursery.start_soon(self._talk)
+            for device in self._devices:
+                if device.seat.is_active:
+                    nursery.start_soon(self._come_and_go, device)
             nursery.start_soon(self._tell_news)
             await self._obey()
             nursery.cancel_scope.cancel()
@@ -69,19 +74,31 @@ class ClientProcess:
         match order:
             case Begin():
                 return await self._begin()
-            case Reset():
-                for device in self._some(order.share, order.seed):
-                    device.break_connection()
-            case Restart():
-                for device in self._some(order.share, order.seed):
-                    device.die()
             case Quiet():
                 return await self._fall_quiet(order.longest_seconds)
             case Mark():
                 return await self._mark(order)
             case End():
                 return await self._end()
+            case _:
+                self._break(order)
         return ()
+
+    def _break(self, order: Reset | Restart | Leave | Return) -> None:
+        match order:
+            case Reset():
+                for device in self._some(order.share, order.seed):
+                    device.break_connection()
+            case Restart():
+                for device in self._some(order.share, order.seed):
+                    device.die()
+            case Leave():
+                for device in self._devices:
+                    if device.seat.device.user in order.users:
+                        device.stay_away(says_so=order.says_so)
+            case Return():
+                for device in self._devices:
+                    device.come_back()
 
     def _some(self, share: float, seed: int) -> list[TalkingDevice]:
         return random.Random(seed).sample(self._devices, max(1, round(share * len(self._devices))))
@@ -111,6 +128,7 @@ class ClientProcess:
         late = await self._wait(
             lambda device: device.is_marked and not device.unanswered, order.longest_seconds, "has not got everything"
         )
+        late += await self._wait(lambda device: device.is_shown_all, order.longest_seconds, "is not shown all contacts")
         return [*missing, *late]
 
     async def _end(self) -> Sequence[str]:
@@ -158,6 +176,17 @@ class ClientProcess:
                 device.say(to, f"{device.seat.device} to {to}: {self._said}".ljust(self._plan.body_bytes, "."))
                 said += 1
         return said
+
+    async def _come_and_go(self, device: TalkingDevice) -> None:
+        """At times that follow from the seed, while everybody talks."""
+        user, role = device.seat.device.user, device.seat.role
+        chance = random.Random(f"{self._plan.seed} {user.partition('-')[0]}")
+        whom = role.kicks or ((user,) if role.wanders else ())
+        while whom:
+            await trio.sleep(chance.uniform(0.5, 2 * _CHANGE_EVERY_SECONDS))
+            chosen = chance.choice(whom)
+            if self._is_talking:
+                await device.change_group(chosen)
 
     # -- telling
 

@@ -12,13 +12,27 @@ from contextlib import suppress
 import anyio
 import trio
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
-from imclient import Client, Disconnected, Message, SendFailed, Sent, State, Truncated, Welcomed, connect
+from imclient import (
+    Client,
+    Disconnected,
+    GroupChanged,
+    Message,
+    Presence,
+    SendFailed,
+    Sent,
+    State,
+    Truncated,
+    Welcomed,
+    connect,
+)
 from imclient.address import Address
+from imclient.events import OWN_LOG
 
-from imserver.errors import ImError, ServiceError
+from imserver.errors import ImError, RequestError, ServiceError
 from imswarm.faults.incidents import CUT, REFUSED, TURNED_AWAY, Incident
 from imswarm.faults.plan import Seat
-from imswarm.history import Deliver, Fail, Invoke, Line, Ok, Unknown, content_of
+from imswarm.group_judge import JOINED, PARTED
+from imswarm.history import Begin, Change, Deliver, Dial, Fail, Gone, Here, Invoke, Line, Ok, Seen, Unknown, content_of
 
 Record = Callable[[Line], None]
 MARK = "mark"
@@ -74,7 +88,9 @@ class TalkingDevice:
     def __init__(self, seat: Seat, record: Record) -> None:
         self.seat = seat
         self.delivered = 0
-        self.is_marked = False
+        self._marked: set[str] = set()  # logs
+        self._is_member = not seat.role.wanders
+        self._is_changing = False
         self.has_left = False
         self._troubles: list[str] = []
         self._incidents: list[Incident] = []
@@ -84,11 +100,14 @@ class TalkingDevice:
         self._outstanding: dict[str, str] = {}  # id -> recipient
         self._busy: Counter[str] = Counter()  # recipient -> messages outstanding
         self._own: set[str] = set()  # ids that were answered
-        self._cursors: dict[str, str] = {}
+        self._cursors = {OWN_LOG: seat.since}
         self._life = trio.CancelScope()
         self._is_leaving = False
+        self._may_live = trio.Event()
+        self._may_live.set()
         self._dials: deque[BreakableStream | None] = deque()  # of this life, without those whose end was heard of
         self._is_inside = False  # let in by the oldest of them
+        record(Begin(time.monotonic(), seat.since))
 
     # -- talking
 
@@ -97,8 +116,19 @@ class TalkingDevice:
         return self._client is not None and self._client.state is State.LIVE
 
     @property
+    def is_marked(self) -> bool:
+        """It has the marks of its own log and of the group that it is a member of."""
+        needed = {self.seat.device.user, self.seat.role.group} if self._is_member else {self.seat.device.user}
+        return needed <= self._marked
+
+    @property
+    def is_shown_all(self) -> bool:
+        """All its contacts are there, as far as it knows."""
+        return self._client is not None and self._client.people.presence.keys() >= set(self.seat.contacts)
+
+    @property
     def unanswered(self) -> int:
-        return len(self._outstanding)
+        return len(self._outstanding) + self._is_changing
 
     def can_say(self, to: str, window: int) -> bool:
         return self._client is not None and not self._life.cancel_called and self._busy[to] < window
@@ -106,6 +136,8 @@ class TalkingDevice:
     def say(self, to: str, body: str) -> None:
         """Begins to send. `can_say` MUST be so."""
         assert self._client is not None
+        if body.startswith(MARK):
+            self._marked.add(to)  # its answer stands for it
         now = time.monotonic()
         try:
             message = self._client.send_nowait(to, body)
@@ -115,6 +147,34 @@ class TalkingDevice:
         self._record(Invoke(now, message, to, content_of(body)))
         self._outstanding[message] = to
         self._busy[to] += 1
+
+    async def change_group(self, whom: str) -> None:
+        """Kicks, or where it is itself: joins or leaves the group. Asked again until it is answered."""
+        self._is_changing = True
+        joins = not self._is_member
+        while not self._is_leaving:
+            try:
+                if await self._ask_for_change(whom, joins=joins):
+                    break
+            except RequestError:
+                break  # the other one was faster
+            except ImError:
+                pass
+            await trio.sleep(_AGAIN_SECONDS)
+        self._is_changing = False
+
+    async def _ask_for_change(self, whom: str, *, joins: bool) -> bool:
+        """False: there is no connection. Raises ImError."""
+        if not self.is_live or self._client is None:
+            return False
+        groups, group = self._client.groups, self.seat.role.group
+        if whom != self.seat.device.user:
+            await groups.kick(group, whom)
+        elif joins:
+            await groups.join(group)
+        else:
+            await groups.leave(group)
+        return True
 
     @property
     def state(self) -> str:
@@ -144,15 +204,35 @@ class TalkingDevice:
             self._stream.reset()
         self._life.cancel()
 
+    def stay_away(self, *, says_so: bool) -> None:
+        """Until `come_back`: logs out, or dies."""
+        self._may_live = trio.Event()
+        if says_so:
+            self._log_out()
+        else:
+            self.die()
+
+    def come_back(self) -> None:
+        self._may_live.set()
+
     def leave(self) -> None:
         """Logs out; `run` returns."""
         self._is_leaving = True
-        self._life.cancel()
+        self._may_live.set()
+        self._log_out()
+
+    def _log_out(self) -> None:
+        if self.is_live:
+            self._record(Gone(time.monotonic(), said=True))
+        self._life.cancel()  # which says it
 
     # -- living
 
     async def run(self) -> None:
-        while not self._is_leaving:
+        while True:
+            await self._may_live.wait()
+            if self._is_leaving:
+                break
             try:
                 await self._live()
             except ImError as error:
@@ -169,7 +249,7 @@ class TalkingDevice:
 
     async def _live(self) -> None:
         """One life of the program: from its start to its end, which may come at any moment."""
-        seat, since = self.seat, self._cursors or None
+        seat, since = self.seat, self._cursors
         self._dials.clear()
         self._is_inside = False
         try:
@@ -184,6 +264,8 @@ class TalkingDevice:
             if self._client is not None:
                 await self._bury(self._client)
                 self._client = None
+            if self._dials:
+                self._record(Gone(time.monotonic()))
 
     async def _bury(self, client: Client) -> None:
         """What was kept is where the next life begins; what has no answer never gets one."""
@@ -199,6 +281,7 @@ class TalkingDevice:
 
     async def _dial(self, address: Address) -> ByteStream:
         self._dials.append(None)
+        self._record(Dial(time.monotonic()))
         try:
             self._stream = BreakableStream(await anyio.connect_tcp(address.host, address.port))
         except OSError as error:
@@ -209,6 +292,7 @@ class TalkingDevice:
 
     def _on_disconnected(self, event: Disconnected) -> None:
         """Each is of the oldest dial. A stream that was broken on purpose, or never was, says nothing of the server."""
+        self._record(Gone(time.monotonic()))
         stream, was_inside = self._dials.popleft(), self._is_inside
         self._is_inside = False
         if stream is not None and not stream.is_to_break and event.bye is None:
@@ -234,10 +318,21 @@ class TalkingDevice:
                 self._record(Fail(now, event.id, str(event.error)))
             case Welcomed():
                 self._is_inside = True
+                self._record(Here(now))
+            case Presence():
+                self._record(Seen(now, event.user, event.show))
             case Disconnected():
                 self._on_disconnected(event)
+            case GroupChanged():
+                self._on_change(event, now)
             case Truncated():
                 self._troubles.append(f"{self.seat.device}: the log was truncated at {event.at}")
+
+    def _on_change(self, event: GroupChanged, now: float) -> None:
+        user = self.seat.device.user
+        self._record(Change(now, event.at, event.log or user, event.change, event.user))
+        if event.user == user and event.group == self.seat.role.group:
+            self._is_member = event.change in JOINED or (self._is_member and event.change not in PARTED)
 
     def _settle(self, message: str) -> None:
         to = self._outstanding.pop(message, None)
@@ -249,8 +344,8 @@ class TalkingDevice:
         if message.sender == user and message.device == name and message.id in self._own:
             return  # a life before this one was answered; the new one does not know, and is given it again
         self.delivered += 1
-        if message.to == user and str(message.body).startswith(MARK):
-            self.is_marked = True
+        if str(message.body).startswith(MARK):
+            self._marked.add(message.to)
         content = content_of(message.body)
         self._record(
             Deliver(now, message.at, message.prev, message.sender, message.device, message.id, message.to, content)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from imswarm.evidence import GIVEN_UP, REFUSED, SENT, STORED, Evidence
+from imswarm.evidence import GIVEN_UP, REFUSED, SENT, STORED, Evidence, is_group
 from imswarm.stats import Histogram
 
 BIN_SECONDS = 0.25
@@ -41,6 +41,7 @@ class Figures:
     failed: int
     unknown: int
     deliveries: int
+    group_messages: int
     delay: Histogram
     moments: tuple[Moment, ...]
     injuries: tuple[Injury, ...]
@@ -59,7 +60,8 @@ def figures_of(evidence: Evidence, injuries: Sequence[Injury]) -> Figures:
         ok=outcomes.count(STORED),
         failed=outcomes.count(REFUSED),
         unknown=outcomes.count(GIVEN_UP) + outcomes.count(SENT),
-        deliveries=sum(map(len, evidence.deliveries)),
+        group_messages=sum(map(is_group, evidence.messages.to)),
+        deliveries=sum(len(log) for logs in evidence.deliveries for log in logs.values()),
         delay=delay,
         moments=_moments(evidence, bins),
         injuries=_with_recovery(evidence, injuries),

@@ -5,8 +5,8 @@
   says come again, and the client does.
 - **cut**: a session ended, and the server had not said `bye`.
 
-A fault's row in `catalogue` says which of these it excuses, while it lasts and until traffic is back: a killed worker
-says no `bye`. What no fault excuses is counted, and the run has failed.
+A fault's row in `catalogue` says which of these it excuses (and what of presence, see `presence_judge`), while it lasts
+and until traffic is back: a killed worker says no `bye`. What no fault excuses is counted, and the run has failed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from imswarm.faults.figures import Injury
+from imswarm.presence_judge import FALSE_OFFLINE, Hindrance
 
 REFUSED, TURNED_AWAY, CUT = INCIDENTS = ("refused", "turned-away", "cut")
+
+LATE_NEWS = "late-news"
+"""No incident: that contacts are told late what somebody shows."""
 
 _AFTERMATH_SECONDS = 1.0
 """So long after traffic is back clients may still come back from what the fault did to them."""
@@ -49,10 +53,23 @@ def _excuses(injury: Injury, incident: Incident, excuses: Excuses) -> bool:
     return incident.kind in excuses[injury.kind] and is_around(injury, incident)
 
 
+def hindrances(injuries: Iterable[Injury], excuses: Excuses) -> list[Hindrance]:
+    """The faults as the judge of presence is told of them."""
+    return [
+        Hindrance(injury.begin, _over(injury), FALSE_OFFLINE in excuses[injury.kind])
+        for injury in injuries
+        if {LATE_NEWS, FALSE_OFFLINE} & set(excuses[injury.kind])
+    ]
+
+
 def is_around(injury: Injury, incident: Incident) -> bool:
     """Whether some of it happened in the fault's time or aftermath; if traffic never came back, that has no end."""
+    return injury.begin <= incident.time and incident.begin <= _over(injury)
+
+
+def _over(injury: Injury) -> float:
     back = float("inf") if injury.back_seconds is None else injury.back_seconds
-    return injury.begin <= incident.time and incident.begin <= injury.mended + back + _AFTERMATH_SECONDS
+    return injury.mended + back + _AFTERMATH_SECONDS
 
 
 def count(incidents: Iterable[Incident]) -> dict[str, int]:

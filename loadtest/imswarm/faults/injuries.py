@@ -11,30 +11,32 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 from imswarm.connection import Address
 from imswarm.deployment import DeploymentError
 from imswarm.faults.crew import Crew
-from imswarm.faults.plan import Reset, Restart
+from imswarm.faults.plan import Leave, Reset, Restart, Return
 from imswarm.faults.readers import slow_reader, stuck_reader
 from imswarm.faults.victim import Victim
 
 _SHARE = 0.4
+_SHARE_AWAY = 0.125
 _TINY_BYTES = 1
 _REPLACED_SECONDS = 10.0  # longer than it takes to replace all workers
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a fault has to do with. `extras`: tokens and devices that are not in use."""
+    """What a fault has to do with. `extras`: tokens and devices that are not in use; `users`: all who talk."""
 
     victim: Victim
     crew: Crew
     chance: random.Random
     extras: Iterator[tuple[str, str]]
+    users: Sequence[str]
 
 
 IsBack = Callable[[], bool]
@@ -127,6 +129,38 @@ def reset_clients(scene: Scene) -> Iterator[IsBack]:
 def restart_clients(scene: Scene) -> Iterator[IsBack]:
     scene.crew.order(Restart(_SHARE, scene.chance.getrandbits(32)))
     yield at_once
+
+
+@contextmanager
+def send_clients_away(scene: Scene) -> Iterator[IsBack]:
+    """Some users go with all their devices: one half log out, the others just hang up."""
+    users = _some_users(scene)
+    with _away(scene, users[::2], says_so=True), _away(scene, users[1::2], says_so=False):
+        yield at_once
+
+
+@contextmanager
+def kill_worker_for_good(scene: Scene) -> Iterator[IsBack]:
+    """A worker is killed, and some users do not come back: it stood still when they went, and saw nothing of it."""
+    victim = scene.victim
+    killed = scene.chance.choice(victim.workers)
+    with _stopped(killed), _away(scene, _some_users(scene), says_so=False):
+        with suppress(ProcessLookupError):  # another fault was faster
+            os.kill(killed, signal.SIGKILL)
+        yield lambda: killed not in victim.workers
+
+
+def _some_users(scene: Scene) -> list[str]:
+    return scene.chance.sample(scene.users, max(2, round(_SHARE_AWAY * len(scene.users))))
+
+
+@contextmanager
+def _away(scene: Scene, users: Sequence[str], *, says_so: bool) -> Iterator[None]:
+    scene.crew.order(Leave(tuple(users), says_so))
+    try:
+        yield
+    finally:
+        scene.crew.order(Return())
 
 
 @contextmanager

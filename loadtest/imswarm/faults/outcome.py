@@ -15,6 +15,7 @@ from imswarm.faults.incidents import INCIDENTS, Incident, count, is_around
 from imswarm.faults.run import Outcome
 from imswarm.faults.timeline import page
 from imswarm.judge import KINDS
+from imswarm.presence_judge import PRESENCE_KINDS
 from imswarm.report import flat, print_json, readable
 
 _TOLD = 10
@@ -36,6 +37,7 @@ def show_outcome(outcome: Outcome, html: Path | None, *, as_json: bool) -> None:
 def complaints(outcome: Outcome) -> Iterable[str]:
     """What is wrong, in words; the first few of each sort."""
     yield from map(str, outcome.verdict.violations[:_TOLD])
+    yield from map(str, outcome.presence.violations[:_TOLD])
     yield from (f"nothing excuses it: {_placed(incident, outcome)}" for incident in outcome.unspared[:_TOLD])
     yield from (f"not in time: {what}" for what in outcome.missing[:_TOLD])
     yield from (f"unexpected: {what}" for what in outcome.troubles[:_TOLD])
@@ -65,7 +67,10 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "fail": figures.failed,
         "unknown": figures.unknown,
         "deliveries": figures.deliveries,
+        "group_messages": figures.group_messages,
         **{kind: counts[kind] for kind in KINDS},
+        **{kind: outcome.presence.counts[kind] for kind in PRESENCE_KINDS},
+        "absences_judged": outcome.presence.absences,
         "unexcused": count(outcome.unspared),
         "tolerated": ", ".join(sorted(outcome.tolerated)) or "nothing",
         "missing": len(outcome.missing),

@@ -8,18 +8,42 @@ from pathlib import Path
 from imswarm.faults.incidents import Incident
 from imswarm.history import Device
 
-MISTAKES = ("drop", "double", "swap")
-"""What can be done to one delivery before it is recorded, to see that the judge notices."""
+MISTAKES = ("drop", "double", "swap", "flap")
+"""What can be done to one delivery before it is recorded, or beside it, to see that a judge notices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a user does in its group: it writes to it, as long as it is a member.
+
+    `wanders`: it joins and leaves now and then, and is no member at first. `kicks`: whom it throws out now and then.
+    """
+
+    group: str
+    wanders: bool = False
+    kicks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """One device: who it is, how it connects, to whom it writes."""
+    """One device: who it is, how it connects, to whom it writes; all but the hopeless of them are contacts.
+
+    `since`: the end of its log before the run. `role`: in a group; of the first device only `is_active` in it.
+    """
 
     device: Device
     url: str
     token: str
-    partners: tuple[str, ...]
+    since: str
+    contacts: tuple[str, ...]
+    role: Role
+    is_active: bool
+    hopeless: tuple[str, ...] = ()
+
+    @property
+    def partners(self) -> tuple[str, ...]:
+        """Users and groups."""
+        return self.contacts + self.hopeless + ((self.role.group,) if self.is_active else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +55,7 @@ class Plan:
     rate_per_second: float
     window: int
     body_bytes: int
+    seed: int
     mistake: str | None = None
 
 
@@ -56,6 +81,19 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """These users are away with all their devices, until `Return`; they log out, or go without a word."""
+
+    users: tuple[str, ...]
+    says_so: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Who is away comes back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Quiet:
     """Say nothing more, and wait until everything is answered."""
 
@@ -66,7 +104,8 @@ class Quiet:
 class Mark:
     """Each of these devices sends a last message; wait until it has come to all devices of its recipient here.
 
-    A log has one order, so who has the mark has everything.
+    To a group, to all devices of its members. A log has one order, so who has the mark has everything. Then each device
+    is to be shown all its contacts, too.
     """
 
     marks: tuple[tuple[Device, str], ...]
@@ -78,7 +117,7 @@ class End:
     """Log out, close the histories."""
 
 
-Order = Begin | Reset | Restart | Quiet | Mark | End
+Order = Begin | Reset | Restart | Leave | Return | Quiet | Mark | End
 
 
 @dataclass(frozen=True, slots=True)

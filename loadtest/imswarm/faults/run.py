@@ -19,15 +19,17 @@ from imswarm.faults.cluster_injuries import tolerated
 from imswarm.faults.course import Course, Limit
 from imswarm.faults.crew import Crew
 from imswarm.faults.figures import Figures, Injury, figures_of
-from imswarm.faults.incidents import Incident, unexcused
+from imswarm.faults.incidents import Incident, hindrances, unexcused
 from imswarm.faults.injuries import Scene
 from imswarm.faults.plan import Begin, End, Mark, Plan, Quiet, Seat
 from imswarm.faults.probe import Probes, probing
 from imswarm.faults.schedule import Step, steps
 from imswarm.faults.talk import Talk
 from imswarm.faults.victim import EMBEDDED, Victim, own_victim
+from imswarm.group_judge import judge_groups
 from imswarm.history import read_history
 from imswarm.judge import Verdict, judge_evidence
+from imswarm.presence_judge import PresenceVerdict, judge_presence
 from imswarm.report import Progress
 
 _WARM_UP_SECONDS = 2.0
@@ -68,14 +70,16 @@ class FaultOptions:
 class Outcome:
     """What came of a run.
 
-    `planned`: how many faults there should have been. `incidents`: all that clients met; `unspared`: those that no
-    fault excuses. `missing`: who has not got what in the end; `troubles`: what nobody expected; in words.
+    `presence`: what was wrong with what contacts were shown. `planned`: how many faults there should have been.
+    `incidents`: all that clients met; `unspared`: those that no fault excuses. `missing`: who has not got what in the
+    end; `troubles`: what nobody expected; in words.
     """
 
     seconds: float
     planned: int
     figures: Figures
     verdict: Verdict
+    presence: PresenceVerdict
     probes: Probes
     incidents: Sequence[Incident]
     unspared: Sequence[Incident]
@@ -89,7 +93,7 @@ class Outcome:
         counts = self.verdict.counts
         violations = sum(count for kind, count in counts.items() if kind not in self.tolerated)
         troubles = sum(not any(kind in text for kind in self.tolerated) for text in self.troubles)
-        return violations + len(self.unspared) + len(self.missing) + troubles
+        return violations + self.presence.counts.total() + len(self.unspared) + len(self.missing) + troubles
 
     @property
     def is_good(self) -> bool:
@@ -123,7 +127,8 @@ def run_faults(options: FaultOptions, progress: Progress) -> Outcome:
             seconds=seconds,
             planned=options.faults,
             figures=figures,
-            verdict=judge_evidence(evidence),
+            verdict=_judge(evidence, talk),
+            presence=_judge_presence(evidence, talk, victim, figures.injuries),
             probes=probes,
             incidents=incidents,
             unspared=unexcused(incidents, figures.injuries, excuses()),
@@ -131,6 +136,18 @@ def run_faults(options: FaultOptions, progress: Progress) -> Outcome:
             troubles=crew.troubles,
             tolerated=tolerated(options.durability, {injury.kind for injury in injuries}),
         )
+
+
+def _judge(evidence: Evidence, talk: Talk) -> Verdict:
+    verdict = judge_evidence(evidence)
+    verdict.add(judge_groups(evidence, talk.groups.founders))
+    return verdict
+
+
+def _judge_presence(evidence: Evidence, talk: Talk, victim: Victim, injuries: Sequence[Injury]) -> PresenceVerdict:
+    if victim.terms is None:
+        return PresenceVerdict()
+    return judge_presence(evidence, talk.contacts, victim.terms, hindrances(injuries, excuses()))
 
 
 @contextmanager
@@ -175,6 +192,7 @@ def _plan(options: FaultOptions, seats: Sequence[Seat], histories: Path, part: i
         rate_per_second=options.rate / options.processes,
         window=options.window,
         body_bytes=options.body_bytes,
+        seed=options.seed,
         mistake=options.mistake if part == 0 else None,
     )
 
@@ -198,7 +216,7 @@ class _Run:
             self._crew.let_run(seconds, lambda: limit.is_over)
 
         tcp, http = (Address(*victim.run[name]) for name in ("tcp", "http"))
-        scene = Scene(victim, self._crew, random.Random(self._options.seed), self._talk.extras)
+        scene = Scene(victim, self._crew, random.Random(self._options.seed), self._talk.extras, self._talk.users)
         with limit.heeding_interrupts(), probing(tcp, http, self._talk.probes) as probes:
             let_run(_WARM_UP_SECONDS)
             injuries = Course(scene, let_run, limit, self._progress).run(plan, self._options.pause_seconds)

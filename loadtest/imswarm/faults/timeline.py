@@ -10,13 +10,14 @@ from imswarm.plot import Axis, Curve, Panel, drawing, html_page, table
 
 _FAULTS_HEIGHT = 90
 _LANES = 5
+_GOOD = "No message was lost, doubled, reordered, invented or disputed; nobody was shown wrongly to contacts."
 _STYLE = ".fault { fill: #d64545; fill-opacity: .28; }\n"
 
 
 def page(figures: Figures, rows: Iterable[tuple[str, str]], complaints: Iterable[str], count: int) -> str:
     """The HTML. `rows`: names and values to show; `count`: all that is wrong, of which `complaints` tell some."""
     begin = figures.moments[0].time if figures.moments else 0.0
-    verdict = f"Wrong: {count:,}" if count else "No message was lost, doubled, reordered, invented or disputed."
+    verdict = f"Wrong: {count:,}" if count else _GOOD
     body = (
         f'<p class="{"bad" if count else "good"}"><strong>{verdict}</strong></p>',
         _drawing(figures, begin),

@@ -20,6 +20,7 @@ from imswarm.cluster import PORTS, Cluster, running_cluster
 from imswarm.deployment import DeploymentError, OwnServer, serve_options
 from imswarm.faults.proxy import StoreProxy
 from imswarm.faults.store import ExternalStore, external_store, server_program
+from imswarm.presence_judge import Terms
 
 HEAL_SECONDS = 30.0
 _POLL_SECONDS = 0.02
@@ -33,9 +34,13 @@ SETTINGS = {
     "IMSERVER_PROBE_SECONDS": "1",  # three that are late make a worker refuse logins: a busy machine needs so long
     "IMSERVER_DRAIN_SECONDS": "1",
     "IMSERVER_LEASE_SECONDS": "5",
+    "IMSERVER_PRESENCE_GRACE_SECONDS": "4",
+    "IMSERVER_GROUP_BACKLOG_ENTRIES": "100000",  # who was away gets all of it
 }
 LEASE_SECONDS = 5.0
 """After so long without word from it a worker counts as dead."""
+GRACE_SECONDS = 4.0
+"""So long a user who is away without a word stays as it was to its contacts."""
 PATIENCE_SECONDS = 4.0
 """So long a client waits for a sign of life: twice the ping time."""
 
@@ -86,6 +91,11 @@ class Victim:
             return self.external.pid
         pid: int | None = self.run["redis_pid"]
         return pid
+
+    @property
+    def terms(self) -> Terms | None:
+        """What contacts of it may expect; None: it was not started here, and nobody knows how it is set."""
+        return None if self.own is None else Terms(GRACE_SECONDS, LEASE_SECONDS)
 
     def store_client(self) -> redis.Redis:
         """Of the store, or of one node of a cluster."""

@@ -1,4 +1,4 @@
-"""What a conversation looks like, from messages and amendments in whatever order they became known. Pure.
+"""What a conversation looks like: a thread, from messages and amendments in whatever order they became known. Pure.
 
 All devices that know the same entries show the same: of edits, and of the reactions of one user, the newest counts, and
 a deletion counts for ever.
@@ -23,7 +23,7 @@ class Line(msgspec.Struct, frozen=True):
     reactions: dict[str, str]
 
 
-class Conversation:
+class Thread:
     """Of one log's messages. Nothing is ever forgotten; whoever shows many makes one for each conversation."""
 
     def __init__(self) -> None:
