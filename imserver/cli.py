@@ -4,6 +4,7 @@ import json
 import secrets
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -111,6 +112,20 @@ def send(sender: str, to: str, text: str, message_id: str | None, as_json: bool,
         stored = say(admin, sender, to, body, message_id or secrets.token_hex(8))
     if as_json:
         click.echo(json.dumps(stored._asdict()))
+
+
+@main.command()
+@click.option(
+    "--config", "file", metavar="FILE", type=Path, required=True, help="the hooks, in TOML: see docs/hooks.md"
+)
+def hooks(file: Path) -> None:
+    """Post what happens to accounts to HTTP endpoints, until SIGTERM or Ctrl-C."""
+    try:
+        from imserver.hooks.serve import serve
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error.name} is missing: pip install 'imserver[hooks]'") from None
+
+    sys.exit(serve(file))
 
 
 @main.group()

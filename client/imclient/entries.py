@@ -37,11 +37,11 @@ class Entries:
             case pushes.MessagePush():
                 return self._on_message(push, size, now)
             case pushes.GroupPush():
-                return self._on_group(push)
+                return self._on_group(push, size)
             case pushes.ContactPush():
-                return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), 0)
+                return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), size)
             case pushes.EditPush() | pushes.DeletePush() | pushes.ReactionPush():
-                return self._on_amendment(push, now)
+                return self._on_amendment(push, size, now)
             case codec.UnknownEntry() | pushes.RemovedPush():
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
 
@@ -53,20 +53,20 @@ class Entries:
             return self._on_entry(log, push.at, push.prev, None, 0)
         return self._on_entry(log, push.at, push.prev, message_of(push), size)
 
-    def _on_amendment(self, push: AmendmentPush, now: float) -> list[Event]:
+    def _on_amendment(self, push: AmendmentPush, size: int, now: float) -> list[Event]:
         log = push.log or OWN_LOG
         if self._is_own(push):
             return self._confirming.show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
-        return self._on_entry(log, push.at, push.prev, amendment_of(push), 0)
+        return self._on_entry(log, push.at, push.prev, amendment_of(push), size)
 
     def _is_own(self, push: pushes.MessagePush | AmendmentPush) -> bool:
         """Sent by this very replica: it is confirmed, not given."""
         who = self._identity
         return push.sender == who.user and push.device == who.device and self._outbox.has_made(push.id)
 
-    def _on_group(self, push: pushes.GroupPush) -> list[Event]:
+    def _on_group(self, push: pushes.GroupPush, size: int) -> list[Event]:
         changed = group_changed(push, self._identity.user)
-        events = self._on_entry(changed.log, push.at, push.prev, changed, 0)
+        events = self._on_entry(changed.log, push.at, push.prev, changed, size)
         if changed in events and push.group is not None and push.since is not None:
             self._reader.membership(push.group, push.change, push.since)
         return events

@@ -41,6 +41,6 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         **amendment_handlers(Amendments(context, messages)),
         **conversation_handlers(marks, ConversationLists(context)),
         **search_handlers(Search(context)),
-        **own_account_handlers(OwnAccount(context, accounts.passwords)),
+        **own_account_handlers(OwnAccount(context, accounts.passwords, accounts.trials)),
         commands.Ping: messages.ping,
     }
