@@ -138,6 +138,20 @@ def profile(number: int, seconds: int, out: Path, **options: Any) -> None:
     click.echo(out)
 
 
+@main.command()
+@click.option(
+    "--config", "file", metavar="FILE", type=Path, required=True, help="the hooks, in TOML: see docs/hooks.md"
+)
+def hooks(file: Path) -> None:
+    """Post what happens to accounts to HTTP endpoints, until SIGTERM or Ctrl-C."""
+    try:
+        from imserver.hooks.serve import serve
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error.name} is missing: pip install 'imserver[hooks]'") from None
+
+    sys.exit(serve(file))
+
+
 @main.group()
 def node() -> None:
     """Worker processes."""

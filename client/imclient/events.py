@@ -81,7 +81,7 @@ class SendFailed(msgspec.Struct, frozen=True):
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True):
-    """How the user stands to another one: told when it changes, and by the list of contacts.
+    """How the user stands to another one: an entry of the own log when it changes; also told by the list of contacts.
 
     `state`: "asked" (by this user), "asking", "mutual", "none". `quiet`: asks, and was never known before. `name` and
     `groups`: what this user calls it.
@@ -94,6 +94,8 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     name: str | None = None
     groups: tuple[str, ...] = ()
+    at: str = ""  # empty in the list
+    log: str = OWN_LOG
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -252,6 +254,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 People = Contact | Presence | Typing
+Entry = Message | GroupChanged | Contact | Truncated  # what is acknowledged: see `Client.ack`
 Marks = Read | Delivered | Arranged | ConversationsOutdated
 Event = (
     Message
