@@ -9,7 +9,7 @@ import anyio
 import msgspec
 
 from imclient.account import Account
-from imclient.amendments import AnyAmendment
+from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted
 from imclient.backoff import Backoff
 from imclient.conversations import Conversations
 from imclient.core import Replica
@@ -248,7 +248,8 @@ class Client:
     def events(self, *, auto_ack: bool = True) -> "Inbox[Notice]":
         """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`.
 
-        Other entries of logs (`Edited` and the like, `GroupChanged`, `Contact`, a `Truncated` with a count) are acknowledged as messages are.
+        Other entries of logs (`Edited`, `Deleted`, `Reacted`, `GroupChanged`, `Contact`, a `Truncated` with a count) are
+        acknowledged as messages are.
         """
         return Inbox(self, Notice, auto_ack=auto_ack)
 
