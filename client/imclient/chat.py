@@ -225,8 +225,13 @@ class Chat:
                 await self._guarded(self._obey, line)
             self._refresh()
             await self._wait_unsent(MOST_UNSENT)
-        with trio.move_on_after(QUIT_SECONDS if self._console.is_interactive else inf):
-            await self._wait_unsent(0)
+        if not self._keeps_unsent():
+            with trio.move_on_after(QUIT_SECONDS if self._console.is_interactive else inf):
+                await self._wait_unsent(0)
+
+    def _keeps_unsent(self) -> bool:
+        """What was said has its time: it is in the store."""
+        return self._client.has_store and self._client.state is not State.LIVE
 
     async def _wait_unsent(self, most: int) -> None:
         """Waits until no more than `most` messages are without an answer."""

@@ -213,7 +213,7 @@ async def _chat(me: Client, partner: str | None) -> None:
     with Terminal() if is_terminal else Pipe() as console:
         talk = Chat(me, console, transcript, partner)
         await beside(talk.listen, talk.talk)
-    if talk.unsent and me.has_store:
+    if me.has_store and me.unsent:
         click.echo(f"messages that are sent next time: {me.unsent}", err=True)
     elif talk.unsent:
         raise click.ClickException(f"messages that were not sent: {talk.unsent}")

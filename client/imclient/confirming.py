@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from imclient.amendments import AnyAmendment, amended
 from imclient.events import OWN_LOG, Event, Message, Reconnect, SendFailed, Sent
 from imclient.journal import Journal, Kept
-from imclient.outbox import Item, Outbox
+from imclient.outbox import Outbox
 from imclient.reader import Reader
 from imclient.stages import Identity
 from imserver.errors import ImError, NotLoggedIn, Unavailable
+from imserver.protocol.commands import Command, Delete, Edit, React, Send
 
 LEAST_RETRY_SECONDS = 0.1  # whatever the server says
 MOST_REPEAT_SECONDS = 10.0  # of a message that is refused again and again, unless the server says more
@@ -66,19 +68,22 @@ class Confirming:
             return []
         log = item.to if item.to.startswith("#") else OWN_LOG
         if self._journal.is_on:
-            self._journal.add(Kept(log, stored.at, self._message(item, log, stored)))
+            self._journal.add(Kept(log, stored.at, self._entry(item.command(), log, stored)))
         self._reader.replied(log, stored.at, stored.prev)
         return [] if item.is_confirmed else [Sent(id, item.to, stored.at)]
 
-    def _message(self, item: Item, log: str, stored: _Stored) -> Message:
+    def _entry(self, said: Command, log: str, stored: _Stored) -> Message | AnyAmendment:
         """As it stands in the log."""
-        who, said = self._identity, item.command()
+        who = self._identity
+        if not isinstance(said, Send):
+            assert isinstance(said, Edit | Delete | React)
+            return amended(said, who.user, who.device, stored.at, log)
         return Message(
             at=stored.at,
             sender=who.user,
             device=who.device,
-            to=item.to,
-            id=item.id,
+            to=said.to,
+            id=said.id,
             body=msgspec.json.decode(said.body),
             log=log,
             prev=stored.prev,

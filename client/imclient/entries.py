@@ -1,5 +1,6 @@
 """What the logs bring: entries, each taken once and in order, and the words that logs have lost some."""
 
+from imclient.amendments import AmendmentPush, amendment_of
 from imclient.confirming import Confirming
 from imclient.events import (
     OWN_LOG,
@@ -19,7 +20,8 @@ from imclient.said import contact_of, message_of
 from imclient.stages import Identity
 from imserver.protocol import codec, pushes
 
-LogPush = pushes.MessagePush | pushes.GroupPush | pushes.ContactPush | codec.UnknownEntry
+Nothing = pushes.RemovedPush | codec.UnknownEntry  # entries with nothing in them for an application
+LogPush = pushes.MessagePush | AmendmentPush | pushes.GroupPush | pushes.ContactPush | Nothing
 
 
 class Entries:
@@ -41,7 +43,9 @@ class Entries:
                 return self._on_group(push, size)
             case pushes.ContactPush():
                 return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), size)
-            case codec.UnknownEntry():
+            case pushes.EditPush() | pushes.DeletePush() | pushes.ReactionPush():
+                return self._on_amendment(push, size, now)
+            case codec.UnknownEntry() | pushes.RemovedPush():
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
 
     def _on_message(self, push: pushes.MessagePush, size: int, now: float) -> list[Event]:
@@ -53,7 +57,14 @@ class Entries:
             return self._on_entry(log, push.at, push.prev, message, 0, is_news=False)
         return self._on_entry(log, push.at, push.prev, message, size)
 
-    def _is_own(self, push: pushes.MessagePush) -> bool:
+    def _on_amendment(self, push: AmendmentPush, size: int, now: float) -> list[Event]:
+        log = push.log or OWN_LOG
+        if self._is_own(push):
+            shown = self._confirming.show_sent(push.id, push.at, now)
+            return shown + self._on_entry(log, push.at, push.prev, amendment_of(push), 0, is_news=False)
+        return self._on_entry(log, push.at, push.prev, amendment_of(push), size)
+
+    def _is_own(self, push: pushes.MessagePush | AmendmentPush) -> bool:
         """Sent by this very replica: it is confirmed, not given."""
         who = self._identity
         return push.sender == who.user and push.device == who.device and self._outbox.has_made(push.id)

@@ -13,21 +13,24 @@ from pathlib import Path
 
 import msgspec
 
+from imclient.amendments import AnyAmendment, Deleted
 from imclient.cursor import is_newer
 from imclient.events import Contact, Message, Page
 from imclient.journal import Change, Kept, Listed, Lost, Queued, Unqueued
 from imclient.reader import MOST_KEYS, Key
 from imserver.errors import SetupError
-from imserver.model import parse_position, position_order
+from imserver.model import START, parse_position, position_order
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x696D636C  # "imcl"; SQLite keeps it in the file's header
 _MOST_RUNS = 1000
+_END = f"{10**15 - 1}-0"  # behind every position
 
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE cursors (log TEXT PRIMARY KEY, at TEXT NOT NULL) WITHOUT ROWID;
--- kind: the name of the event; content: the event in JSON. The columns from partner to id are of messages only.
+-- kind: the name of the event; content: the event in JSON. The columns from partner to id are of messages, and of what
+-- amends them, only.
 -- A position is ms-seq. is_lost: the application had it, and its log has lost it.
 CREATE TABLE entries (
     log TEXT NOT NULL, ms INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, content BLOB NOT NULL,
@@ -157,9 +160,7 @@ class File:
                 runs=[run for (run,) in self._sqlite.execute("SELECT run FROM runs")],
                 contacts=Listed(int(self._fact("contacts") or 0), self._contacts()),
                 done=self._done(),
-                lost=list(
-                    self._sqlite.execute("SELECT log, sender, device, id FROM entries WHERE is_lost AND id IS NOT NULL")
-                ),
+                lost=self._lost(),
             )
 
     def _fact(self, name: str) -> str | None:
@@ -183,11 +184,15 @@ class File:
         for log, at in self._cursors.items():
             rows = self._sqlite.execute(
                 "SELECT ms, seq, sender, device, id FROM entries WHERE log = ? AND (ms, seq) <= (?, ?)"
-                " AND id IS NOT NULL AND NOT is_lost ORDER BY ms DESC, seq DESC LIMIT ?",
+                " AND kind = 'Message' AND NOT is_lost ORDER BY ms DESC, seq DESC LIMIT ?",
                 (log, *_order(at), MOST_KEYS),
             )
             found += [((ms, seq), (log, sender, device, id)) for ms, seq, sender, device, id in rows]
         return [(key, f"{ms}-{seq}") for (ms, seq), key in sorted(found)[-MOST_KEYS:]]
+
+    def _lost(self) -> list[Key]:
+        rows = self._sqlite.execute("SELECT log, sender, device, id FROM entries WHERE is_lost AND kind = 'Message'")
+        return list(rows)
 
     # -- writing
 
@@ -227,10 +232,15 @@ class File:
     def _keep(self, kept: Kept) -> None:
         entry = kept.entry
         message: tuple[str | None, ...] = (None, None, None, None)
-        if isinstance(entry, Message):
+        if isinstance(entry, Message | AnyAmendment):
             message = entry.partner(self._user), entry.sender, entry.device, entry.id
         elif isinstance(entry, Contact):
             self._put_contact(entry)
+        if isinstance(entry, Deleted):
+            self._sqlite.execute(
+                "DELETE FROM entries WHERE log = ? AND sender = ? AND device = ? AND id = ?",
+                (kept.log, entry.of.sender, entry.of.device, entry.of.id),
+            )
         # REPLACE: a message that its log has lost and that comes again is where it is now.
         self._sqlite.execute(
             "INSERT OR REPLACE INTO entries (log, ms, seq, kind, content, partner, sender, device, id)"
@@ -267,14 +277,24 @@ class File:
             return self._page(partner, before, limit)
 
     def _page(self, partner: str, before: str | None, limit: int) -> Page:
-        bound, order = ("AND (ms, seq) < (?, ?)", _order(before)) if before is not None else ("", ())
+        before = before or _END
         rows = self._sqlite.execute(
-            f"SELECT content FROM entries WHERE partner = ? AND NOT is_lost {bound} ORDER BY ms DESC, seq DESC LIMIT ?",
-            (partner, *order, limit + 1),
+            "SELECT content FROM entries WHERE partner = ? AND NOT is_lost AND kind = 'Message' AND (ms, seq) < (?, ?)"
+            " ORDER BY ms DESC, seq DESC LIMIT ?",
+            (partner, *_order(before), limit + 1),
         ).fetchall()
         messages = [msgspec.json.decode(content, type=Message) for (content,) in reversed(rows[:limit])]
         more = len(rows) > limit
-        return Page(messages, more, messages[0].at if more else None, local=True)
+        amendments = self._amendments(partner, messages[0].at if more else START.decode(), before)
+        return Page(messages, more, messages[0].at if more else None, amendments, local=True)
+
+    def _amendments(self, partner: str, after: str, before: str) -> list[AnyAmendment]:
+        rows = self._sqlite.execute(
+            "SELECT content FROM entries WHERE partner = ? AND NOT is_lost AND kind <> 'Message'"
+            " AND (ms, seq) > (?, ?) AND (ms, seq) < (?, ?) ORDER BY ms, seq",
+            (partner, *_order(after), *_order(before)),
+        )
+        return [msgspec.json.decode(content, type=AnyAmendment) for (content,) in rows]
 
     def conversations(self) -> list[LocalConversation]:
         """The last one to be talked in first."""
@@ -282,7 +302,11 @@ class File:
             partners = self._sqlite.execute(
                 "SELECT DISTINCT partner FROM entries WHERE partner IS NOT NULL AND NOT is_lost"
             ).fetchall()
-            found = [LocalConversation(partner, self._page(partner, None, 1).messages[0]) for (partner,) in partners]
+            found = [
+                LocalConversation(partner, page.messages[0])
+                for (partner,) in partners
+                if (page := self._page(partner, None, 1)).messages
+            ]
         return sorted(found, key=lambda conversation: _order(conversation.last.at), reverse=True)
 
 

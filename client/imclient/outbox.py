@@ -18,8 +18,8 @@ from imclient.journal import Journal, Queued, Unqueued
 from imserver.errors import BadRequest, TooLarge
 from imserver.model import parse_address, parse_message_id
 from imserver.protocol import codec
-from imserver.protocol.commands import Send
-from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
+from imserver.protocol.commands import Command, Delete, Edit, React, Send
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference, check_reference
 
 MAX_FRAME = 65536  # bytes; until the server has said
 KEPT_SECONDS = 60.0
@@ -75,19 +75,15 @@ class Item:
         self.is_flagged = True
         self.frame = codec.encode_command(msgspec.structs.replace(codec.decode_command(self.frame), again=True))
 
-    def command(self) -> Send:
-        return _send_of(self.frame)
+    def command(self) -> Command:
+        return codec.decode_command(self.frame)
 
 
 def _check_extras(frame: bytes) -> None:
     """As the server does. Raises BadRequest."""
-    _send_of(frame).checked_extras()
-
-
-def _send_of(frame: bytes) -> Send:
     command = codec.decode_command(frame)
     assert isinstance(command, Send)
-    return command
+    command.checked_extras()
 
 
 class Outbox:
@@ -142,22 +138,36 @@ class Outbox:
         """
         address = parse_address(to)
         codec.check_text(body, "body")
-        run = None if id is not None else self._run
-        id = f"{self._run}-{self._count + 1}" if id is None else parse_message_id(id)
+        run = self._run if id is None else None
+        id = self._next_id() if id is None else parse_message_id(id)
         if id in self._items:
             raise BadRequest(f"id: {id!r} is of a message that is on its way")
         frame = codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body), **extras))
         if extras:
             _check_extras(frame)
-        item = Item(self._last_number + 1, id, address, frame)
+        return self._put(Item(self._last_number + 1, id, address, frame), run, may_be_stored=again)
+
+    def amend(self, to: str, command: Edit | Delete | React) -> str:
+        """The same for what changes a message; it goes in one line with the messages of that conversation."""
+        address, id = parse_address(to), self._next_id()
+        command.to, command.id, command.ref = address, id, id
+        check_reference(command.of, "of")
+        frame = codec.encode_command(command)
+        codec.decode_command(frame)
+        return self._put(Item(self._last_number + 1, id, address, frame), self._run)
+
+    def _next_id(self) -> str:
+        return f"{self._run}-{self._count + 1}"
+
+    def _put(self, item: Item, run: str | None, *, may_be_stored: bool = False) -> str:
         if len(item.frame) + _FLAG_BYTES > self.max_frame:
             raise self._too_large(item)
-        item.may_be_stored = again
+        item.may_be_stored = may_be_stored
         self._count += 1
         self._last_number += 1
         self._append(item)
         self._note(item, run)
-        return id
+        return item.id
 
     @property
     def last_number(self) -> int:

@@ -4,10 +4,12 @@ import sqlite3
 import stat
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from imclient.amendments import Deleted, Edited
 from imclient.events import OWN_LOG, Contact, Entry, Message
 from imclient.file import File
 from imclient.journal import Change, Kept, Listed, Lost, Queued, Unqueued
@@ -187,4 +189,23 @@ def test_a_batch_that_fails_leaves_nothing(path: Path) -> None:
         file.write([Kept(OWN_LOG, "1-0", message("1-0", "a")), bad], {OWN_LOG: "1-0"}, {})
     assert file.history("bob", None, 10).messages == []
     assert file.load().cursors == {}
+    file.close()
+
+
+# -- amendments
+
+
+def test_amendments_stand_in_the_page_of_their_time_and_what_is_deleted_is_gone(path: Path) -> None:
+    file = File(path, ACCOUNT)
+    said = [message(f"{n}-0", str(n)) for n in range(1, 5)]
+    file.write([Kept(OWN_LOG, m.at, m) for m in said], {}, {})
+    common: dict[str, Any] = {"sender": "bob", "device": "d", "to": "alice", "stamp": 1}
+    edited = Edited(at="3-1", of=said[0].reference, id="e", body="better", **common)
+    deleted = Deleted(at="4-1", of=said[1].reference, id="f", **common)
+    file.write([Kept(OWN_LOG, a.at, a) for a in (edited, deleted)], {OWN_LOG: "9-0"}, {})
+    page = file.history("bob", None, 2)
+    assert (page.messages, page.amendments) == (said[2:], [edited, deleted])
+    page = file.history("bob", page.next, 2)
+    assert (page.messages, page.amendments) == (said[:1], [])
+    assert [at for _, at in file.load().done] == ["1-0", "3-0", "4-0"]
     file.close()

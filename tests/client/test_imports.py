@@ -8,6 +8,7 @@ SANS_IO = (
     "address",
     "answers",
     "backoff",
+    "amendments",
     "confirming",
     "conversations",
     "core",
@@ -24,6 +25,7 @@ SANS_IO = (
     "said",
     "stages",
     "text",
+    "thread",
 )
 
 

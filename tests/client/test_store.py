@@ -231,3 +231,26 @@ def test_a_file_that_cannot_be_written_ends_the_session(
         check=False,
     )
     assert f"SetupError: {store} can't be used: " in done.stderr.splitlines()[-1]
+
+
+@on_both
+def test_what_was_changed_is_in_the_file_as_well(
+    server: Server, name: Callable[[str], str], store: Path, loop: str
+) -> None:
+    alice, bob = name("alice"), name("bob")
+
+    async def main() -> None:
+        await register(server, alice, bob)
+        async with imclient.connect(tcp_url(server, alice), password="secret", store=store) as me:
+            kept = await me.send(bob, "one")
+            gone = await me.send(bob, "two")
+            await me.edit(kept, "won")
+            await me.delete(gone)
+            page = await me.local.history(bob)
+            assert [(m.id, m.body) for m in page.messages] == [(kept.id, "one")]
+            [edited, deleted] = page.amendments
+            assert isinstance(edited, imclient.Edited)
+            assert (edited.of.id, edited.body) == (kept.id, "won")
+            assert isinstance(deleted, imclient.Deleted)
+
+    anyio.run(main, backend=loop)
