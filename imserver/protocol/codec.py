@@ -21,6 +21,7 @@ from imserver.protocol.commands import (
     GroupSet,
     ProfileSet,
     Ref,
+    Report,
     Send,
     SetPresence,
 )
@@ -57,6 +58,7 @@ _TEXTS: dict[type[Command], tuple[str, ...]] = {
     DeviceSet: ("name",),
     GroupCreate: ("name", "topic"),
     GroupSet: ("name", "topic"),
+    Report: ("reason",),
     ProfileSet: ("name", "avatar", "about"),
     SetPresence: ("status",),
 }

@@ -72,7 +72,7 @@ def server_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
             "typing",
             "unread",
         ),
-        *("devices", "password", "profile", "search"),
+        *("devices", "password", "profile", "search", "report"),
     ],
 )
 def test_over_tcp_on_a_cluster(name: str, server_on_a_cluster: Server) -> None:

@@ -3,7 +3,7 @@
 A new command is one schema and one row in its area's module, and a handler in `routing.table`.
 """
 
-from imserver.protocol.commands import account, contacts, conversations, entering, groups, messages
+from imserver.protocol.commands import account, contacts, conversations, entering, groups, messages, moderation
 from imserver.protocol.commands.account import (
     AccountDelete,
     DeviceRevoke,
@@ -62,6 +62,7 @@ from imserver.protocol.commands.messages import (
     Send,
     Typing,
 )
+from imserver.protocol.commands.moderation import Report, ReportedMessage
 from imserver.protocol.pushes.base import Ref
 
 __all__ = [
@@ -111,6 +112,8 @@ __all__ = [
     "Read",
     "Ref",
     "Register",
+    "Report",
+    "ReportedMessage",
     "Resend",
     "Row",
     "Search",
@@ -120,5 +123,5 @@ __all__ = [
     "Unblock",
 ]
 
-AREAS = (entering, messages, conversations, contacts, groups, account)
+AREAS = (entering, messages, conversations, contacts, groups, account, moderation)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}
