@@ -248,8 +248,8 @@ class Client:
     def events(self, *, auto_ack: bool = True) -> "Inbox[Notice]":
         """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`.
 
-        Other entries of logs (`Edited`, `Deleted`, `Reacted`, `GroupChanged`, `Contact`, a `Truncated` with a count) are
-        acknowledged as messages are.
+        Other entries of logs (`Edited`, `Deleted`, `Reacted`, `GroupChanged`, `Contact`, a `Truncated` with a count)
+        are acknowledged as messages are.
         """
         return Inbox(self, Notice, auto_ack=auto_ack)
 
