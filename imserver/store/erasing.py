@@ -2,8 +2,8 @@
 
 The account goes last: whoever is interrupted finds its groups and contacts again, and each step can be repeated.
 
-What others hold stays theirs: their copies of messages, the logs of groups, a ban, a block. A user of that name who
-comes later is banned and blocked as this one was.
+What others hold stays theirs: their copies of messages, the logs of groups, a ban, a block, a bot. A user of that name
+who comes later is banned and blocked as this one was.
 """
 
 from collections.abc import Generator
