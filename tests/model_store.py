@@ -23,6 +23,7 @@ from imserver.store.account_calls import Device, Login, Profile
 from imserver.store.calls import Attached
 from imserver.store.group_calls import Change
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
+from imserver.store.tries import Allowance
 from tests.model_circle import NodeCircle, Rosters
 from tests.model_conversations import Conversations, NodeConversations
 from tests.model_database import Account, Database, Published
@@ -390,6 +391,7 @@ class NodeAccounts:
 
     def __init__(self, store: NodeStore) -> None:
         self._store = store
+        self.tries = NodeTries(store)
 
     async def register(self, user: UserId, password_hash: str) -> None:
         await self._store._ask("register", user, lambda database: database.register(user, password_hash))
@@ -443,6 +445,20 @@ class NodeAccounts:
             "signing_keys", "", lambda database: database.signing_keys(key_id, secret)
         )
         return known
+
+
+class NodeTries:
+    """The interface of `imserver.store.tries.Tries`; an hour never ends."""
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+
+    async def spend(self, allowance: Allowance) -> float:
+        wait: float = await self._store._ask("try", allowance.who, lambda database: database.spend(allowance))
+        return wait
+
+    def forgive(self, allowance: Allowance) -> None:
+        self._store._call("forgive", allowance.who, lambda database: database.forgive(allowance), _ignore)
 
 
 class NodeGroups:

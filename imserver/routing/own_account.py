@@ -17,6 +17,7 @@ from imserver.protocol.pushes import (
     ProfileShown,
     ProfileVersion,
 )
+from imserver.routing.trials import Trials
 from imserver.security.passwords import Passwords
 from imserver.session.context import Context, Handlers
 from imserver.session.session import Session
@@ -31,9 +32,10 @@ PROFILE_COST = 1  # of each of several
 class OwnAccount:
     """Handlers of `devices`, `device.*`, `password`, `export`, `account.delete` and `profile*`."""
 
-    def __init__(self, context: Context, passwords: Passwords) -> None:
+    def __init__(self, context: Context, passwords: Passwords, trials: Trials) -> None:
         self._context = context
         self._passwords = passwords
+        self._trials = trials
 
     @property
     def _store(self) -> AccountStore:
@@ -67,12 +69,15 @@ class OwnAccount:
 
     async def _password(self, session: Session, command: commands.Password) -> None:
         user = session.user
+        spent = await self._trials.password(session, user)
         known = await self._store.password_hash(user)
-        if not await self._passwords.is_right(known, command.old):
-            if await self._passwords.is_right(known, command.new):
-                session.reply(command.ref, EMPTY)  # a repeat, whose answer was lost
-                return
+        is_old = await self._passwords.is_right(known, command.old)
+        if not is_old and not await self._passwords.is_right(known, command.new):
             raise BadCredentials("old: this is not the password")
+        self._trials.was_right(spent)
+        if not is_old:
+            session.reply(command.ref, EMPTY)  # a repeat, whose answer was lost
+            return
         assert known is not None
         revoking = _login(session) if command.others == "revoke" else None
         await self._store.set_password(user, known, await self._passwords.hash(command.new), revoking)
@@ -97,9 +102,11 @@ class OwnAccount:
         self._context.entrance.arrive(session, command, self._delete, link, hashes=True)
 
     async def _delete(self, session: Session, command: commands.AccountDelete) -> None:
+        spent = await self._trials.password(session, session.user)
         known = await self._store.password_hash(session.user)
         if not await self._passwords.is_right(known, command.password):
             raise BadCredentials("password: this is not the password")
+        self._trials.was_right(spent)
         await self._store.erase(session.user, session.place)
         session.reply(command.ref, EMPTY)
         session.expel("revoked", "this account was deleted", reconnect=False)

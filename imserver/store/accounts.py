@@ -12,6 +12,7 @@ from imserver.store.answers import answers_of, pairs
 from imserver.store.erasing import erasing
 from imserver.store.name_calls import names_key
 from imserver.store.partitions import deployment_key, user_keys
+from imserver.store.tries import Tries
 
 if TYPE_CHECKING:
     from imserver.store.store import Store
@@ -22,6 +23,7 @@ class AccountStore:
 
     def __init__(self, store: "Store") -> None:
         self._store = store
+        self.tries = Tries(store)
 
     async def register(self, user: UserId, password_hash: str) -> None:
         """Raises Exists."""

@@ -20,6 +20,8 @@ The path of a measurement:
     client_loop  epoll; connection: one socket; tcp, ws: framing
     stats        latencies and counts; report: tables and JSON; plot: curves in a page
 
+`sizing` says how much is needed for how many: scaling, calibration, capacity.
+
 `peers` measures other servers with the same sessions and pairs, beside this one.
 
 The path of a run with faults begins in `faults`; it ends here:

@@ -39,6 +39,9 @@ LIMITS = (
     "groups_made_max",
     "contacts_max",
     "contact_requests_per_hour",
+    "wrong_passwords_per_hour",
+    "wrong_passwords_per_address_hour",
+    "registrations_per_address_hour",
 )
 
 

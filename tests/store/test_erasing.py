@@ -14,6 +14,7 @@ from imserver.store.erasing import erasing
 from imserver.store.group_calls import Change
 from imserver.store.partitions import user_keys
 from imserver.store.stored import group_event, own_event
+from imserver.store.tries import Allowance
 from tests.store.deployment import Deployment
 from tests.store.node import Node, message, opened
 from tests.store.test_circle import STAMP, WANTED, befriend
@@ -63,6 +64,7 @@ async def with_everything(node: Node, user: UserId, other: UserId) -> None:
     await circle.describe(user, other, "O", ["work"], 5)
     said = await node.say(user, "m1")
     await circle.privacy(user, "contacts", "nobody")
+    await accounts.tries.spend(Allowance(user, 5))
     await node.append(other, message(user, other, "m1"))
     await node.ack(user, "laptop", said.at)
     await node.store.link_of(user).ask(conversation_calls.read(user_keys(user), other, said.at, place))
@@ -84,7 +86,7 @@ async def test_erasing_leaves_nothing_but_what_others_hold(deployment: Deploymen
         user, other = UserId(f"erased.{name}"), UserId(f"other.{name}")
         await with_everything(node, user, other)
         own = {key[4:7] for key in places_of(deployment, user) if not OF_OTHERS.match(key)}
-        assert own >= {b"}u:", b"}l:", b"}a:", b"}k:", b"}v:", b"}g:", b"}c:", b"}d:", b"}i:", b"}h:"}
+        assert own >= {b"}u:", b"}l:", b"}a:", b"}k:", b"}v:", b"}g:", b"}c:", b"}d:", b"}i:", b"}h:", b"}t:"}
         await node.store.accounts.erase(user, Place(b"laptop=node.1"))
         await node.detach(user, "laptop", b"node.1")  # the session goes last, and says so
         left = places_of(deployment, user)
