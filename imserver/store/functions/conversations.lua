@@ -177,7 +177,7 @@ local function heard(keys, args)
   local known = redis.call('HMGET', keys[1], 'last', 'kept')
   if not known[1] then return {} end
   if not known[2] or newer(args[1], known[2]) then redis.call('HSET', keys[1], 'kept', args[1]) end
-  return unheard(keys, args[2], args[3])
+  return newer(args[2], args[1]) and unheard(keys, args[2], args[3]) or {}
 end
 
 register_always('im_read_2', read)
