@@ -56,6 +56,7 @@ ALLOWED = {
         "imserver.errors",
         "imserver.model",
         "imserver.observe",
+        "imserver.protocol.extras",  # how a message is named
         "imserver.protocol.contacts",  # tables: what an event does to the switches of a relation
         "imserver.protocol.groups",  # and who may do what
     ),
@@ -70,6 +71,15 @@ ALLOWED = {
     ),
     "imserver.observe": ("imserver.config", "imserver.endpoints", "imserver.errors"),
     "imserver.security": ("imserver.config", "imserver.errors", "imserver.model"),
+    "imserver.hooks": (
+        "imclient",  # a client like any other
+        "imserver.__version__",
+        "imserver.endpoints",
+        "imserver.errors",
+        "imserver.model",
+        "imserver.observe",
+        "imserver.supervisor.sockets",  # of the admin port
+    ),
     "imclient": ("imserver.errors", "imserver.model", "imserver.protocol"),
 }
 

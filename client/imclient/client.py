@@ -9,6 +9,7 @@ import anyio
 import msgspec
 
 from imclient.account import Account
+from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted
 from imclient.backoff import Backoff
 from imclient.conversations import Conversations
 from imclient.core import Replica
@@ -22,6 +23,7 @@ from imclient.events import (
     Delivered,
     Disconnected,
     Ended,
+    Entry,
     Event,
     GroupChanged,
     Message,
@@ -44,10 +46,13 @@ from imclient.stages import State
 from imclient.wire import Wire
 from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
-from imserver.protocol.commands import Command, History, Ping
+from imserver.protocol.codec import encode_body
+from imserver.protocol.commands import Command, Delete, Edit, History, Ping, React
+from imserver.protocol.extras import Reference
 
 Notice = (
     Message
+    | AnyAmendment
     | GroupChanged
     | Contact
     | Presence
@@ -64,7 +69,7 @@ Notice = (
     | Welcomed
     | Disconnected
 )
-MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
+MOST_WAITING = 10_000  # notices that nobody takes; entries are bounded in bytes, by the reader
 
 T = TypeVar("T")
 
@@ -132,7 +137,15 @@ class Client:
 
     # -- sending and asking
 
-    async def send(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> Sent:
+    async def send(
+        self,
+        to: str,
+        body: str | dict[str, Any],
+        *,
+        id: str | None = None,
+        again: bool = False,
+        **extras: Unpack[Extras],
+    ) -> Sent:
         """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
 
         `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`, and
@@ -142,10 +155,15 @@ class Client:
         its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated
         until the server has answered, since it may be stored already.
 
+        `id`: 1 to 64 printable ASCII characters, another for each message of this device; the default is a new one.
+        `again`: it may have been sent under this id by an earlier run; it is stored once all the same.
+
         Raises BadRequest, NotFound, Blocked, TooLarge and whatever else the server refuses it with, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body, **extras)
+        return await self._sent(self._replica.send(to, body, id=id, again=again, **extras))
+
+    async def _sent(self, id: str) -> Sent:
         try:
             sent: Sent = await self._answer(id)
         except anyio.get_cancelled_exc_class():
@@ -162,6 +180,29 @@ class Client:
         id = self._replica.send(to, body, **extras)
         self._courier.wake()
         return id
+
+    async def edit(self, message: Message | Sent, body: str | dict[str, Any]) -> Sent:
+        """Changes what an own message says. Waits, and raises, as `send` does; also NotAllowed where it is too old.
+
+        The messages' `Thread` is to be told by whoever has one: own amendments come as `Sent` only.
+        """
+        return await self._amend(message, lambda of: Edit(id="", to="", of=of, body=encode_body(body)))
+
+    async def delete(self, message: Message | Sent) -> Sent:
+        """Deletes a message for everybody: an own one, or, as owner or admin, one in a group. As `edit`."""
+        return await self._amend(message, lambda of: Delete(id="", to="", of=of))
+
+    async def react(self, message: Message | Sent, emoji: str | None) -> Sent:
+        """Says one emoji to a message, in place of an earlier one; None takes it back. As `edit`."""
+        return await self._amend(message, lambda of: React(id="", to="", of=of, emoji=emoji))
+
+    async def _amend(self, message: Message | Sent, make: Callable[[Reference], Edit | Delete | React]) -> Sent:
+        self._check()
+        if isinstance(message, Sent):
+            to, of = message.to, Reference(self.user, self.device, message.id)
+        else:
+            to, of = message.partner(self.user), message.reference
+        return await self._sent(self._replica.amend(to, make(of)))
 
     async def history(self, partner: str, *, before: str | None = None, limit: int = 50) -> Page:
         """The newest `limit` (1 to 200) messages exchanged with `partner` (before the position `before`), newest last.
@@ -205,12 +246,18 @@ class Client:
         return Inbox(self, Message, auto_ack=auto_ack)
 
     def events(self, *, auto_ack: bool = True) -> "Inbox[Notice]":
-        """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`."""
+        """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`.
+
+        Other entries of logs (`Edited`, `Deleted`, `Reacted`, `GroupChanged`, `Contact`, a `Truncated` with a count)
+        are acknowledged as messages are.
+        """
         return Inbox(self, Notice, auto_ack=auto_ack)
 
-    def ack(self, message: Message) -> None:
-        """The application is done with this message and all before it in its log: they need not be given again."""
-        self._courier.obey(self._replica.keep(message, anyio.current_time()))
+    def ack(self, entry: Entry) -> None:
+        """The application is done with this entry and all before it in its log: they need not be given again."""
+        if isinstance(entry, Truncated) and not entry.count:
+            return  # it is no entry: `at` is that of the next one
+        self._courier.obey(self._replica.keep(entry, anyio.current_time()))
         self._courier.wake()
         self._tell_news()
 
@@ -240,7 +287,7 @@ class Client:
                 self._give(event.id, event.error)
             case Ended():
                 self._end(event.error)
-            case Message():
+            case Message() | Edited() | Deleted() | Reacted() | GroupChanged() | Contact() | Truncated():
                 self._inbox.append(event)
             case Reconnect() | ConversationsOutdated():
                 pass  # the courier's; and of what is outdated `conversations` says when it is news
@@ -312,14 +359,13 @@ class Inbox(AsyncIterator[T], Generic[T]):
         self._client = client
         self._kind = kind
         self._auto_ack = auto_ack
-        self._given: Message | None = None
+        self._given: Entry | None = None
 
     async def __anext__(self) -> T:
-        if self._given is not None and self._auto_ack:
-            self._client.ack(self._given)
-        self._given = None
-        while not isinstance(event := await self._client.take(), self._kind):
-            pass
-        if isinstance(event, Message):
-            self._given = event
-        return event  # type: ignore[no-any-return]
+        while True:
+            if self._given is not None and self._auto_ack:
+                self._client.ack(self._given)
+            event = await self._client.take()
+            self._given = event if isinstance(event, Entry) else None
+            if isinstance(event, self._kind):
+                return event  # type: ignore[no-any-return]

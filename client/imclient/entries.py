@@ -1,5 +1,6 @@
 """What the logs bring: entries, each taken once and in order, and the words that logs have lost some."""
 
+from imclient.amendments import AmendmentPush, AnyAmendment, amendment_of
 from imclient.confirming import Confirming
 from imclient.events import (
     OWN_LOG,
@@ -19,7 +20,8 @@ from imclient.said import contact_of, message_of
 from imclient.stages import Identity
 from imserver.protocol import codec, pushes
 
-LogPush = pushes.MessagePush | pushes.GroupPush | pushes.ContactPush | codec.UnknownEntry
+Nothing = pushes.RemovedPush | codec.UnknownEntry  # entries with nothing in them for an application
+LogPush = pushes.MessagePush | AmendmentPush | pushes.GroupPush | pushes.ContactPush | Nothing
 
 
 class Entries:
@@ -35,10 +37,12 @@ class Entries:
             case pushes.MessagePush():
                 return self._on_message(push, size, now)
             case pushes.GroupPush():
-                return self._on_group(push)
+                return self._on_group(push, size)
             case pushes.ContactPush():
-                return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), 0)
-            case codec.UnknownEntry():
+                return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), size)
+            case pushes.EditPush() | pushes.DeletePush() | pushes.ReactionPush():
+                return self._on_amendment(push, size, now)
+            case codec.UnknownEntry() | pushes.RemovedPush():
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
 
     def _on_message(self, push: pushes.MessagePush, size: int, now: float) -> list[Event]:
@@ -49,20 +53,26 @@ class Entries:
             return self._on_entry(log, push.at, push.prev, None, 0)
         return self._on_entry(log, push.at, push.prev, message_of(push), size)
 
-    def _is_own(self, push: pushes.MessagePush) -> bool:
+    def _on_amendment(self, push: AmendmentPush, size: int, now: float) -> list[Event]:
+        log = push.log or OWN_LOG
+        if self._is_own(push):
+            return self._confirming.show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
+        return self._on_entry(log, push.at, push.prev, amendment_of(push), size)
+
+    def _is_own(self, push: pushes.MessagePush | AmendmentPush) -> bool:
         """Sent by this very replica: it is confirmed, not given."""
         who = self._identity
         return push.sender == who.user and push.device == who.device and self._outbox.has_made(push.id)
 
-    def _on_group(self, push: pushes.GroupPush) -> list[Event]:
+    def _on_group(self, push: pushes.GroupPush, size: int) -> list[Event]:
         changed = group_changed(push, self._identity.user)
-        events = self._on_entry(changed.log, push.at, push.prev, changed, 0)
+        events = self._on_entry(changed.log, push.at, push.prev, changed, size)
         if changed in events and push.group is not None and push.since is not None:
             self._reader.membership(push.group, push.change, push.since)
         return events
 
     def _on_entry(
-        self, log: str, at: str, prev: str, event: Message | GroupChanged | Contact | None, size: int
+        self, log: str, at: str, prev: str, event: Message | AnyAmendment | GroupChanged | Contact | None, size: int
     ) -> list[Event]:
         receipt = self._reader.receive(log, at, prev, size)
         if receipt is Receipt.GAP:

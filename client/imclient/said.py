@@ -55,6 +55,7 @@ def contact_of(push: ContactPush) -> Contact:
         note=push.note,
         name=push.name,
         groups=push.groups,
+        at=push.at,
     )
 
 
