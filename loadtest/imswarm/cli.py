@@ -91,6 +91,9 @@ def main() -> None:
     type=click.FloatRange(0.0, 1.0, min_open=True),
     help="Then measure again, in an open loop at this share of the rate just reached.",
 )
+@option(
+    "--profile", type=click.Path(dir_okay=False, path_type=Path), help="Draw a flame graph of a worker; needs py-spy."
+)
 def chat(**values: Any) -> None:
     """Pairs of sessions talk, in both directions; the other sessions are idle."""
     check_pairs(values)
@@ -158,7 +161,9 @@ def idle(**values: Any) -> None:
     """
     pairs = min(values["pairs"], values["sessions"] // 2) if values["rate_per_second"] else 0
     talk = Talk(pairs, 1, values["body_bytes"], ack=True)
-    options = pick(ChatOptions, {**values, "talk": talk, "warm_up_seconds": _IDLE_WARM_UP, "latency_at": None})
+    options = pick(
+        ChatOptions, {**values, "talk": talk, "warm_up_seconds": _IDLE_WARM_UP, "latency_at": None, "profile": None}
+    )
     run_bench(values, lambda bench, size: run_idle(bench, size, options))
 
 

@@ -14,6 +14,7 @@ from imswarm.command import check_pairs, exit_if_wrong, failures_reported, pick,
 from imswarm.options import JSON, POSITIVE, SECONDS, numbers, option
 from imswarm.processes import Cores, split_cores
 from imswarm.report import Progress, Report, print_json, print_table, readable
+from imswarm.shipped import shipped
 from imswarm.sizing import scaling as scaling_runs
 from imswarm.sizing.calibrate import CalibrateOptions
 from imswarm.sizing.calibrate import calibrate as run_calibration
@@ -24,7 +25,7 @@ from imswarm.sizing.scaling import COLUMNS, ScalingOptions, run_scaling
 from imswarm.stamps import STAMP_BYTES
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-KNOWN = Path(__file__).parents[2] / "capacity"
+KNOWN = shipped("capacity")
 """The coefficients and prices that come with the project."""
 
 
