@@ -219,10 +219,12 @@ class Tail:
                 return  # fell behind: the rest is read when the client has taken what it has
             self._take(entry)
         if self.state is TailState.CATCHING_UP:
-            if len(page) == asked:
-                self._read()
-            else:
+            if len(page) < asked:
                 self._caught_up()
+            elif self._session.channel.is_blocked:
+                self.overflow()  # who takes nothing of the first page is not read the next one
+            else:
+                self._read()
 
     def _tell_if_cut(self, oldest: Entry) -> None:
         """The log keeps a bounded past. Each entry names the one before it, so a cut shows."""

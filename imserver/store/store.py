@@ -23,6 +23,7 @@ from imserver.store.groups import GroupStore
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.links import Links
+from imserver.store.pages import PageReads
 from imserver.store.partitions import Hosting, UserKeys, partition_of, user_keys
 from imserver.store.redis_link import RedisLink, Then
 from imserver.store.shards import Shard
@@ -91,6 +92,7 @@ class Store:
         )
         self.links, self._leases = self._links.all, self._links.leases
         self._by_partition = self._links.by_partition
+        self._pages = PageReads(self._by_partition)
         self.circle = Circle(self)
         self.accounts = AccountStore(self)
         self.conversations = ConversationStore(self)
@@ -186,8 +188,7 @@ class Store:
 
     def read(self, log: str, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
         """At most `count` entries of the log of a user or a group behind `after`, oldest first."""
-        keys = user_keys(log)
-        self._by_partition[keys.partition].call(calls.read(keys, after, count), then, calls.entries)
+        self._pages.read(user_keys(log), after, count, then)
 
     async def read_back(self, log: str, before: Position | None, count: int) -> list[Entry]:
         """At most `count` entries before `before` (None: the end), newest first."""
