@@ -4,6 +4,7 @@ import json
 import secrets
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from imserver import __version__
 from imserver.cli_accounts import bot, token, user
 from imserver.cli_options import Program, loaded, opened, server_options, store_options, utc
 from imserver.config import Loaded, settings_table, shown
+from imserver.errors import SetupError
 
 PIPE_COLUMNS = 400  # of a table that goes to a file or a pipe: wide enough for a line each
 
@@ -111,6 +113,43 @@ def send(sender: str, to: str, text: str, message_id: str | None, as_json: bool,
         stored = say(admin, sender, to, body, message_id or secrets.token_hex(8))
     if as_json:
         click.echo(json.dumps(stored._asdict()))
+
+
+@main.command()
+@click.option("--worker", "number", type=click.IntRange(min=0), default=0, show_default=True, help="its number")
+@click.option("--seconds", type=click.IntRange(1, 3600), default=10, show_default=True, help="how long to look")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default="profile.svg", show_default=True)
+@store_options
+def profile(number: int, seconds: int, out: Path, **options: Any) -> None:
+    """Draw what a worker of the server on this data directory spends its time with: a flame graph, as SVG.
+
+    Needs py-spy (pip install py-spy), which looks from outside and hardly slows the worker.
+    """
+    settings = loaded(options).settings
+    from imserver import profiling
+    from imserver.store.datadir import DataDir
+
+    run = DataDir(settings.data).read_run_file()
+    pids = {worker.number: worker.pid for worker in run.workers} if run else {}
+    if number not in pids:
+        there_are = ", ".join(map(str, pids)) or "none"
+        raise SetupError(f"no worker {number} runs on {settings.data}; there are: {there_are}")
+    profiling.record(pids[number], seconds, out)
+    click.echo(out)
+
+
+@main.command()
+@click.option(
+    "--config", "file", metavar="FILE", type=Path, required=True, help="the hooks, in TOML: see docs/hooks.md"
+)
+def hooks(file: Path) -> None:
+    """Post what happens to accounts to HTTP endpoints, until SIGTERM or Ctrl-C."""
+    try:
+        from imserver.hooks.serve import serve
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error.name} is missing: pip install 'imserver[hooks]'") from None
+
+    sys.exit(serve(file))
 
 
 @main.group()

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
 
@@ -124,6 +124,23 @@ def user_import(file: TextIO, **options: Any) -> None:
     with opened(options) as admin:
         done = admin.user_import(file, tell)
     click.echo(f"{done.new} accounts" + (f"; {done.known} were there already" if done.known else ""), err=True)
+
+
+@user.command("export")
+@click.argument("user")
+@click.option("--output", type=click.File("wb"), default="-", help="a file; without: standard output")
+@store_options
+def user_export(user: str, output: BinaryIO, **options: Any) -> None:
+    """Print all that is kept of a user, a JSON object a line.
+
+    A line with `ev` is an entry of the user's log as clients get it, or, with `log`, what the user has said in a group.
+    The others have a `kind`: account, profile, privacy, device, contact, conversation, group, invitation.
+    """
+    from imserver.exporting import export
+
+    with opened(options) as admin:
+        for line in export(admin, user):
+            output.write(line + b"\n")
 
 
 @user.command("reindex")

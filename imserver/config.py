@@ -162,6 +162,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     contact_requests_per_hour: Annotated[
         int, Meta(ge=1, le=100_000, description="contact requests that one user may make in an hour")
     ] = 60
+    # Who has forgotten which of ten passwords it was gets in; who guesses needs a day and a half for a list of 1,000.
+    wrong_passwords_per_hour: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="wrong passwords for one user in an hour, on all workers together")
+    ] = 30
+    # A whole office may be behind one address.
+    wrong_passwords_per_address_hour: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="wrong passwords from one address (of IPv6: a /64) in an hour")
+    ] = 300
+    registrations_per_address_hour: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="accounts made from one address (of IPv6: a /64) in an hour")
+    ] = 20
     # A phone that changes networks is back before; XMPP clients take 30 to 60 seconds for it.
     presence_grace_seconds: Annotated[
         float,

@@ -80,6 +80,11 @@ def end_at_once() -> None:
     os._exit(EXIT_DEAD)
 
 
+def _told_of(host: str) -> str | None:
+    """What a session is told of its client's address."""
+    return None if is_loopback(host) else host
+
+
 class Worker:
     """Everything one process consists of."""
 
@@ -155,15 +160,15 @@ class Worker:
 
     def _open_tcp(self, sock: socket.socket, host: str) -> Connection:
         framing = LineFraming(self.settings.max_frame_bytes)
-        return Connection(sock, framing, self.context, self.reactor, is_local=is_loopback(host))
+        return Connection(sock, framing, self.context, self.reactor, host=_told_of(host))
 
     def _open_http(self, sock: socket.socket, host: str) -> HttpConnection:
-        upgrade = partial(self._open_websocket, is_loopback(host))
+        upgrade = partial(self._open_websocket, _told_of(host))
         return HttpConnection(sock, self.site, self.reactor, self.context.wheel, upgrade)
 
-    def _open_websocket(self, is_local: bool, sock: socket.socket, trailing: bytes) -> None:
+    def _open_websocket(self, host: str | None, sock: socket.socket, trailing: bytes) -> None:
         framing = WebSocketFraming(self.settings.max_frame_bytes, ConnectionType.SERVER)
-        connection = Connection(sock, framing, self.context, self.reactor, is_local=is_local)
+        connection = Connection(sock, framing, self.context, self.reactor, host=host)
         self.reactor.replace(sock.fileno(), connection)
         if trailing:
             connection.feed(trailing)

@@ -3,6 +3,7 @@
 As plain as possible, and used by tests only; tests/test_model_store.py holds it against a real server.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from imserver.model import START, Entry, Place, Position, UserId, position_order
 from imserver.store.account_calls import HIDDEN, Device, Login, Profile
 from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced
 from imserver.store.circle_calls import Record
+from imserver.store.tries import Allowance
 from tests.model_groups import GroupDatabase
 
 
@@ -99,6 +101,7 @@ class Database:
         """`publish` is told user, node and what is published there."""
         self.accounts: dict[str, Account] = {}
         self.keys: dict[str, str] = {}
+        self.tries: Counter[str] = Counter()
         self.milliseconds = 1000
         self.publish = self._publish = publish
         self.groups = GroupDatabase(self)
@@ -127,6 +130,15 @@ class Database:
             return Conflict("old: the password was changed meanwhile")
         account.password = new
         return None if revoking is None else self.revoke(user, None, revoking)
+
+    def spend(self, allowance: Allowance) -> float:
+        if self.tries[allowance.who] >= allowance.an_hour:
+            return 3600 / allowance.an_hour
+        self.tries[allowance.who] += 1
+        return 0.0
+
+    def forgive(self, allowance: Allowance) -> None:
+        self.tries[allowance.who] -= 1
 
     def names_from(self, beginning: str) -> list[str]:
         return sorted(name for name in self.accounts if name.startswith(beginning))

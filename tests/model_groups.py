@@ -3,6 +3,7 @@
 A group's log is kept as a user's is, in `Database.accounts` under the group's name; its places are those of nodes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class Group:
     members: dict[str, tuple[str, Position]] = field(default_factory=dict)  # user -> standing, from
     invited: dict[str, Position] = field(default_factory=dict)
     banned: dict[str, Position] = field(default_factory=dict)
+    mentioned: dict[str, Position] = field(default_factory=dict)  # member -> the newest message
 
     def standing(self, user: str) -> tuple[str, Position | None]:
         if user in self.members:
@@ -75,14 +77,24 @@ class GroupDatabase:
     # -- the group's side
 
     def post(
-        self, group: GroupId, sender: str, dedupe: bytes, content: bytes, origin: bytes, again: int
+        self,
+        group: GroupId,
+        sender: str,
+        dedupe: bytes,
+        content: bytes,
+        origin: bytes,
+        again: int,
+        mentions: Sequence[str] = (),
     ) -> Appended | ImError:
         known = self.groups.get(group)
         if known is None:
             return posted([b"not-found"])
         standing, _ = known.standing(sender)
         if may_post(standing, announcing=known.fields["posting"] == "admins"):
-            return self._database.append(group, dedupe, content, origin, again)
+            appended = self._database.append(group, dedupe, content, origin, again)
+            if isinstance(appended, Appended) and appended.prev is not None:
+                known.mentioned.update({user: appended.at for user in mentions if user in known.members})
+            return appended
         if dedupe in self._account(group).seen:
             return Appended(self._account(group).seen[dedupe], None)
         return posted([b"refused", standing.encode()])
@@ -141,6 +153,7 @@ class GroupDatabase:
     def _remove(self, group: GroupId, known: Group, user: str) -> None:
         known.invited.pop(user, None)
         standing, _ = known.members.pop(user, ("-", START))
+        known.mentioned.pop(user, None)
         if standing == "-":
             return
         if not known.members:
@@ -162,6 +175,7 @@ class GroupDatabase:
         return GroupInfo(
             standing,
             since,
+            known.mentioned.get(user),
             fields["name"],
             fields["topic"],
             fields["open"] == 1,
@@ -193,7 +207,10 @@ class GroupDatabase:
         start = since if newer(since, cursor) else cursor
         start = last if newer(start, last) else start
         behind = len(self._database.read(group, start, most + 1))
-        return Followed(last, since, start, behind if behind > most else 0)
+        if behind <= most:
+            return Followed(last, since, start)
+        mentioned = known.mentioned.get(user)
+        return Followed(last, since, start, behind, mentioned if mentioned and newer(mentioned, start) else None)
 
     def _host(self, group: GroupId, node: str) -> None:
         self._account(group).on.setdefault(f"* {node}", b"*=%b.0" % node.encode())

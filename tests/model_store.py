@@ -23,6 +23,7 @@ from imserver.store.account_calls import Device, Login, Profile
 from imserver.store.calls import Attached
 from imserver.store.group_calls import Change
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
+from imserver.store.tries import Allowance
 from tests.model_circle import NodeCircle, Rosters
 from tests.model_conversations import Conversations, NodeConversations
 from tests.model_database import Account, Database, Published
@@ -352,6 +353,10 @@ class NodeStore:
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
         self._call("read", user, lambda database: database.read(user, after, count), then, writes=False)
 
+    async def read_on(self, user: UserId, after: Position, count: int) -> list[Entry]:
+        found: list[Entry] = await self._ask("read", user, lambda database: database.read(user, after, count))
+        return found
+
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
         found: list[Entry] = await self._ask(
             "read_back", user, lambda database: database.read_back(user, before, count)
@@ -386,6 +391,7 @@ class NodeAccounts:
 
     def __init__(self, store: NodeStore) -> None:
         self._store = store
+        self.tries = NodeTries(store)
 
     async def register(self, user: UserId, password_hash: str) -> None:
         await self._store._ask("register", user, lambda database: database.register(user, password_hash))
@@ -441,6 +447,20 @@ class NodeAccounts:
         return known
 
 
+class NodeTries:
+    """The interface of `imserver.store.tries.Tries`; an hour never ends."""
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+
+    async def spend(self, allowance: Allowance) -> float:
+        wait: float = await self._store._ask("try", allowance.who, lambda database: database.spend(allowance))
+        return wait
+
+    def forgive(self, allowance: Allowance) -> None:
+        self._store._call("forgive", allowance.who, lambda database: database.forgive(allowance), _ignore)
+
+
 class NodeGroups:
     """The interface of `imserver.store.groups.GroupStore`."""
 
@@ -456,8 +476,11 @@ class NodeGroups:
         origin: bytes,
         then: Then,
         again: int = 0,
+        mentions: Sequence[str] = (),
     ) -> None:
-        self._call("append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again), then)
+        self._call(
+            "append_group", group, lambda it: it.post(group, sender, dedupe, content, origin, again, mentions), then
+        )
 
     async def create(self, group: GroupId, owner: str, token: str, content: bytes, fields: dict[str, Any]) -> Any:
         return await self._ask("create", group, lambda it: it.create(group, owner, token, content, fields))

@@ -70,6 +70,15 @@ ALLOWED = {
     ),
     "imserver.observe": ("imserver.config", "imserver.endpoints", "imserver.errors"),
     "imserver.security": ("imserver.config", "imserver.errors", "imserver.model"),
+    "imserver.hooks": (
+        "imclient",  # a client like any other
+        "imserver.__version__",
+        "imserver.endpoints",
+        "imserver.errors",
+        "imserver.model",
+        "imserver.observe",
+        "imserver.supervisor.sockets",  # of the admin port
+    ),
     "imclient": ("imserver.errors", "imserver.model", "imserver.protocol"),
 }
 

@@ -231,7 +231,7 @@ def test_all_workers_are_killed_and_everybody_comes_back(tmp_path: Path) -> None
     text = find_scenario("reconnect-storm").read_text()
     script = tmp_path / "storm.toml"
     script.write_text(text.replace("at_seconds = 10", "at_seconds = 1"))
-    told = imswarm("run", str(script), "--sessions", "40", "--seconds", "8")
+    told = imswarm("run", str(script), "--sessions", "40", "--seconds", "15")
     assert right(told), told
     assert told["incidents"] >= 40
     assert told["logins"] >= 40

@@ -10,26 +10,32 @@ The path of a message that is sent:
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
-Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events),
-`people` (contacts and presence), `groups`, `account`, `profile` (what is remembered on disk), `connecting` (`connect`
-and `register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `console`, `text`, `slots`.
+Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events), `answers`,
+`people` (contacts and presence), `groups`, `account`, `conversations` (marks, unread messages), `profile` (what is
+remembered on disk), `connecting` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `chat_people`,
+`chat_groups`, `chat_marks`, `console`, `text`, `slots`.
 
-The rule of imports: address, backoff, confirming, core, cursor, entries, errors, events, handshake, keepalive, outbox,
-people, reader, said and stages import neither anyio nor sockets; nothing imports the server but `imserver.protocol`,
-`imserver.model` and `imserver.errors`.
+The rule of imports: address, answers, backoff, confirming, conversations, core, cursor, entries, errors, events,
+handshake, keepalive, outbox, people, reader, said and stages import neither anyio nor sockets; nothing imports the
+server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
 from imclient.account import Account
 from imclient.client import Client, Inbox, Notice
 from imclient.connecting import connect, register
+from imclient.conversations import Conversation, Conversations
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import (
+    Arranged,
     Contact,
+    ConversationsOutdated,
+    Delivered,
     Disconnected,
     GroupChanged,
     Message,
     Page,
     Presence,
+    Read,
     Regressed,
     SendFailed,
     Sent,
@@ -64,6 +70,7 @@ from imserver.protocol.pushes import Device, FoundUser, FoundUsers, ProfileList,
 
 __all__ = [
     "Account",
+    "Arranged",
     "Attachment",
     "BadCredentials",
     "BadRequest",
@@ -72,6 +79,10 @@ __all__ = [
     "Conflict",
     "ConnectionLost",
     "Contact",
+    "Conversation",
+    "Conversations",
+    "ConversationsOutdated",
+    "Delivered",
     "Device",
     "Disconnected",
     "Encrypted",
@@ -96,6 +107,7 @@ __all__ = [
     "ProfileList",
     "ProfileShown",
     "RateLimited",
+    "Read",
     "Reference",
     "Regressed",
     "RequestError",

@@ -1,14 +1,14 @@
 """The user's own account, and what others show of theirs: `client.account`."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from imserver.errors import BadFrame
 from imserver.model import parse_device, parse_user
 from imserver.protocol import commands
-from imserver.protocol.pushes import Device, DeviceList, ProfileList, ProfileShown, ProfileVersion
+from imserver.protocol.pushes import Device, DeviceList, LogPage, ProfileList, ProfileShown, ProfileVersion
 
 PAGE_PROFILES = 100
 
@@ -54,6 +54,17 @@ class Account:
     async def delete(self, password: str) -> None:
         """For ever, with everything that the server keeps of the user; the session ends. Raises BadCredentials."""
         await self._ask(commands.AccountDelete(password=password))
+
+    async def export(self) -> AsyncIterator[dict[str, Any]]:
+        """Every entry of the user's own log that the server keeps, as it is on the wire; oldest first."""
+        after: str | None = None
+        while True:
+            page = await self._get(commands.Export(after=after), LogPage)
+            for entry in page.entries:
+                yield entry
+            if page.next is None:
+                return
+            after = page.next
 
     # -- profiles
 

@@ -14,6 +14,7 @@ import trio
 
 from imclient.chat_groups import HELP as GROUP_HELP
 from imclient.chat_groups import GroupCommands, told
+from imclient.chat_marks import Marks
 from imclient.chat_people import HELP as PEOPLE_HELP
 from imclient.chat_people import PeopleCommands
 from imclient.client import Client, Notice
@@ -22,11 +23,14 @@ from imclient.cursor import is_newer
 from imclient.events import (
     OWN_LOG,
     Contact,
+    ConversationsOutdated,
+    Delivered,
     Disconnected,
     GroupChanged,
     Message,
     Page,
     Presence,
+    Read,
     SendFailed,
     Sent,
     Synced,
@@ -82,6 +86,7 @@ class Chat:
         self._opened = trio.Event()
         self._answered = trio.Event()
         self._people = PeopleCommands(client, self._note)
+        self._marks = Marks(client)
         self._turn = trio.Lock()  # what comes waits while a page of history is fetched and shown
         self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "/to": self._open,
@@ -95,7 +100,11 @@ class Chat:
         me, waiting = self._client, f" · {self.unsent} not sent yet" if self._unsent else ""
         state = _STATES.get(me.state, "offline, reconnecting")
         typing = "".join(f" · {sender} is typing" for sender in self._people.typing_at(trio.current_time()))
-        self._console.refresh(f"{self.partner or '?'}> ", f" {me.user} · {state}{waiting}{typing} · /help")
+        marks = [
+            part for part in (self._marks.state_of(self.partner), self._marks.unread_besides(self.partner)) if part
+        ]
+        rest = "".join(f" · {part}" for part in marks)
+        self._console.refresh(f"{self.partner or '?'}> ", f" {me.user} · {state}{waiting}{rest}{typing} · /help")
 
     # -- what happens
 
@@ -112,6 +121,10 @@ class Chat:
                 await self._on_message(notice)
             case GroupChanged() | Contact() | Presence() | Typing():
                 await self._on_people(notice)
+            case Read() | Delivered():
+                self._marks.on_mark(notice)
+            case ConversationsOutdated():
+                await self._marks.refresh()
             case Sent():
                 await self._on_sent(notice)
             case SendFailed():
@@ -138,6 +151,7 @@ class Chat:
         self._people.has_written(message.sender)
         if self._is_open or not self._console.is_interactive:
             await self._show(message)
+            await self._seen()
         else:
             self._unread[message.partner(self._client.user)] += message.sender != self._client.user
 
@@ -151,6 +165,7 @@ class Chat:
 
     async def _on_sent(self, sent: Sent) -> None:
         text = self._taken(sent.id)
+        self._marks.sent(sent.to, sent.id)
         if text is not None and self._console.is_interactive:
             await self._show(self._own(sent, text))
 
@@ -173,6 +188,7 @@ class Chat:
             return
         self._is_open = True
         if self._console.is_interactive:
+            await self._marks.refresh()
             await self._greet()
         if self.partner is not None:
             await self._guarded(self._open, self.partner)
@@ -180,9 +196,9 @@ class Chat:
 
     async def _greet(self) -> None:
         await self._note(f"you are {self._client.user}; /help shows what you can do")
-        others = [f"{name} ({count})" for name, count in self._unread.most_common() if count and name != self.partner]
+        others = self._marks.unread_besides(self.partner)
         if others:
-            await self._note(f"new messages: {', '.join(others)}; /to NAME shows them")
+            await self._note(f"new messages: {others}; /to NAME shows them")
 
     # -- what the person does
 
@@ -240,6 +256,11 @@ class Chat:
         page = await self._client.history(partner, limit=limit)
         await self._note(f"— {partner} —")
         await self._show_page(partner, page)
+        await self._seen()
+
+    async def _seen(self) -> None:
+        if self._console.is_interactive and self.partner is not None:
+            await self._marks.seen(self.partner)
 
     async def _show_older(self, count: str) -> None:
         if self.partner is None:

@@ -10,19 +10,26 @@ import msgspec
 
 from imclient.account import Account
 from imclient.backoff import Backoff
+from imclient.conversations import Conversations
 from imclient.core import Replica
 from imclient.courier import Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
     Answered,
+    Arranged,
     Contact,
+    ConversationsOutdated,
+    Delivered,
     Disconnected,
     Ended,
+    Entry,
     Event,
     GroupChanged,
     Message,
     Page,
     Presence,
+    Read,
+    Reconnect,
     Regressed,
     SendFailed,
     Sent,
@@ -46,6 +53,10 @@ Notice = (
     | Contact
     | Presence
     | Typing
+    | Read
+    | Delivered
+    | Arranged
+    | ConversationsOutdated
     | Sent
     | SendFailed
     | Synced
@@ -54,7 +65,7 @@ Notice = (
     | Welcomed
     | Disconnected
 )
-MOST_WAITING = 10_000  # notices that nobody takes; messages are bounded in bytes, by the reader
+MOST_WAITING = 10_000  # notices that nobody takes; entries are bounded in bytes, by the reader
 
 T = TypeVar("T")
 
@@ -71,6 +82,7 @@ class Client:
         self._news = anyio.Event()
         self.groups = Groups(self._ask)
         self.people = People(self._ask)
+        self.conversations = Conversations(self.user, self._ask)
         self.account = Account(self._ask)
 
     # -- who and how
@@ -121,19 +133,31 @@ class Client:
 
     # -- sending and asking
 
-    async def send(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> Sent:
+    async def send(
+        self,
+        to: str,
+        body: str | dict[str, Any],
+        *,
+        id: str | None = None,
+        again: bool = False,
+        **extras: Unpack[Extras],
+    ) -> Sent:
         """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
 
-        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`.
+        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`, and
+        `mentions` in a group.
 
         Lost connections and errors that the server calls passing are waited out, and the message is repeated under
         its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated
         until the server has answered, since it may be stored already.
 
+        `id`: 1 to 64 printable ASCII characters, another for each message of this device; the default is a new one.
+        `again`: it may have been sent under this id by an earlier run; it is stored once all the same.
+
         Raises BadRequest, NotFound, Blocked, TooLarge and whatever else the server refuses it with, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body, **extras)
+        id = self._replica.send(to, body, id=id, again=again, **extras)
         try:
             sent: Sent = await self._answer(id)
         except anyio.get_cancelled_exc_class():
@@ -193,12 +217,17 @@ class Client:
         return Inbox(self, Message, auto_ack=auto_ack)
 
     def events(self, *, auto_ack: bool = True) -> "Inbox[Notice]":
-        """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`."""
+        """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`.
+
+        Other entries of logs (`GroupChanged`, `Contact`, a `Truncated` with a count) are acknowledged as messages are.
+        """
         return Inbox(self, Notice, auto_ack=auto_ack)
 
-    def ack(self, message: Message) -> None:
-        """The application is done with this message and all before it in its log: they need not be given again."""
-        self._courier.obey(self._replica.keep(message, anyio.current_time()))
+    def ack(self, entry: Entry) -> None:
+        """The application is done with this entry and all before it in its log: they need not be given again."""
+        if isinstance(entry, Truncated) and not entry.count:
+            return  # it is no entry: `at` is that of the next one
+        self._courier.obey(self._replica.keep(entry, anyio.current_time()))
         self._courier.wake()
         self._tell_news()
 
@@ -211,24 +240,29 @@ class Client:
 
     def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
         for event in events:
+            self._on_event(event)
             if not isinstance(event, Disconnected):
                 self.people.on_event(event)
-            match event:
-                case Answered():
-                    self._give(event.ref, event.content)
-                case Sent() if event.id in self._answers:
-                    self._give(event.id, event)
-                case SendFailed() if event.id in self._answers:
-                    self._give(event.id, event.error)
-                case Ended():
-                    self._end(event.error)
-                case Message():
-                    self._inbox.append(event)
-                case GroupChanged() | Contact() | Presence() | Typing():
-                    self._note(event)
-                case Sent() | SendFailed() | Synced() | Truncated() | Regressed() | Welcomed() | Disconnected():
-                    self._note(event)
+                if self.conversations.on_event(event):
+                    self._note(ConversationsOutdated())
         self._tell_news()
+
+    def _on_event(self, event: Event | Disconnected) -> None:
+        match event:
+            case Answered():
+                self._give(event.ref, event.content)
+            case Sent() if event.id in self._answers:
+                self._give(event.id, event)
+            case SendFailed() if event.id in self._answers:
+                self._give(event.id, event.error)
+            case Ended():
+                self._end(event.error)
+            case Message() | GroupChanged() | Contact() | Truncated():
+                self._inbox.append(event)
+            case Reconnect() | ConversationsOutdated():
+                pass  # the courier's; and of what is outdated `conversations` says when it is news
+            case _:
+                self._note(event)
 
     def _note(self, event: Notice) -> None:
         if isinstance(event, Synced):
@@ -295,14 +329,13 @@ class Inbox(AsyncIterator[T], Generic[T]):
         self._client = client
         self._kind = kind
         self._auto_ack = auto_ack
-        self._given: Message | None = None
+        self._given: Entry | None = None
 
     async def __anext__(self) -> T:
-        if self._given is not None and self._auto_ack:
-            self._client.ack(self._given)
-        self._given = None
-        while not isinstance(event := await self._client.take(), self._kind):
-            pass
-        if isinstance(event, Message):
-            self._given = event
-        return event  # type: ignore[no-any-return]
+        while True:
+            if self._given is not None and self._auto_ack:
+                self._client.ack(self._given)
+            event = await self._client.take()
+            self._given = event if isinstance(event, Entry) else None
+            if isinstance(event, self._kind):
+                return event  # type: ignore[no-any-return]

@@ -30,11 +30,11 @@ import msgspec
 from imclient.confirming import Confirming
 from imclient.entries import Entries, LogPush
 from imclient.errors import ConnectionLost, SessionEnded, error_of
-from imclient.events import Answered, Ended, Event, Message, Reconnect, Regressed, SendFailed, Welcomed
+from imclient.events import Answered, Ended, Entry, Event, Reconnect, Regressed, SendFailed, Welcomed
 from imclient.keepalive import PROBE, Keepalive
 from imclient.outbox import Extras, Outbox
 from imclient.reader import Reader
-from imclient.said import presence_of
+from imclient.said import MarkPush, marks_of, presence_of
 from imclient.stages import CONNECTED, INSIDE, Identity, State
 from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, Overloaded
 from imserver.protocol import codec, pushes
@@ -99,12 +99,20 @@ class Replica:
 
     # -- what the application wants
 
-    def send(self, to: str, body: str | dict[str, Any], **extras: Unpack[Extras]) -> str:
+    def send(
+        self,
+        to: str,
+        body: str | dict[str, Any],
+        *,
+        id: str | None = None,
+        again: bool = False,
+        **extras: Unpack[Extras],
+    ) -> str:
         """Queues a message and returns its id; `Sent` or `SendFailed` tells what became of it.
 
-        Raises BadRequest for a bad name, an extra that can't be, or text that can't be carried, and TooLarge.
+        Raises BadRequest for a bad name or id, an extra that can't be, or text that can't be carried, and TooLarge.
         """
-        return self._outbox.add(to, body, extras)
+        return self._outbox.add(to, body, extras, id=id, again=again)
 
     def withdraw(self, id: str) -> bool:
         """Takes a message back. False: it has left before, and is repeated until the server answers."""
@@ -125,9 +133,9 @@ class Replica:
         self._queue.append(command)
         return self._last_ref
 
-    def keep(self, message: Message, now: float) -> list[Event]:
-        """The application is done with all messages of that log up to this one."""
-        if self._reader.keep(message.log, message.at, now) and self.state in INSIDE:
+    def keep(self, entry: Entry, now: float) -> list[Event]:
+        """The application is done with all entries of that log up to this one."""
+        if self._reader.keep(entry.log, entry.at, now) and self.state in INSIDE:
             return self._obey([Reconnect("messages came faster than they were taken", 0.0)])
         return []
 
@@ -194,6 +202,8 @@ class Replica:
             return self._entries.on_push(push, size, now)
         if isinstance(push, pushes.PresencePush | pushes.TypingPush):
             return [presence_of(push)]
+        if isinstance(push, MarkPush):
+            return [marks_of(push)]
         return self._on_notice(push, now)
 
     def _on_notice(self, push: pushes.AnyPush | pushes.UnknownPush, now: float) -> list[Event]:

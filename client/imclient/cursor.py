@@ -29,7 +29,7 @@ class _Unkept(NamedTuple):
     """An entry that was given to the application, which is not done with it."""
 
     at: str
-    prev: str
+    prev: str | None
     size: int
 
 
@@ -111,9 +111,13 @@ class Cursor:
         """The application is done with everything up to here; None: nothing is known."""
         return self._unkept[0].prev if self._unkept else self.seen
 
-    def give(self, at: str, prev: str, size: int) -> None:
-        """The entry is the application's now; `size` bytes, more than none."""
+    def give(self, at: str, prev: str | None, size: int) -> None:
+        """The entry is the application's now; `size` bytes, more than none. `prev` None: nothing is known before it."""
         self._unkept.append(_Unkept(at, prev, size))
+
+    @property
+    def unkept_bytes(self) -> int:
+        return sum(entry.size for entry in self._unkept)
 
     def keep(self, upto: str) -> int:
         """The application is done with everything up to `upto`; returns the bytes of it, 0 where that is no news."""

@@ -35,9 +35,9 @@ class Entries:
             case pushes.MessagePush():
                 return self._on_message(push, size, now)
             case pushes.GroupPush():
-                return self._on_group(push)
+                return self._on_group(push, size)
             case pushes.ContactPush():
-                return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), 0)
+                return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), size)
             case codec.UnknownEntry():
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
 
@@ -54,9 +54,9 @@ class Entries:
         who = self._identity
         return push.sender == who.user and push.device == who.device and self._outbox.has_made(push.id)
 
-    def _on_group(self, push: pushes.GroupPush) -> list[Event]:
+    def _on_group(self, push: pushes.GroupPush, size: int) -> list[Event]:
         changed = group_changed(push, self._identity.user)
-        events = self._on_entry(changed.log, push.at, push.prev, changed, 0)
+        events = self._on_entry(changed.log, push.at, push.prev, changed, size)
         if changed in events and push.group is not None and push.since is not None:
             self._reader.membership(push.group, push.change, push.since)
         return events
@@ -80,7 +80,7 @@ class Entries:
         log = push.log or OWN_LOG
         if push.count:
             self._reader.skipped(log, push.at)
-            return [Truncated(push.at, log, push.count)]
+            return [Truncated(push.at, log, push.count, push.mentioned)]
         return [Truncated(push.at, log)] if self._reader.lost_before(log) else []
 
     def on_regressed(self, push: pushes.Regressed) -> list[Event]:

@@ -34,6 +34,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     attachment: Attachment | None = None
     location: Location | None = None
     encrypted: Encrypted | None = None
+    mentions: list[str] | None = None  # members of the group that are addressed
 
     @property
     def reference(self) -> Reference:
@@ -80,7 +81,7 @@ class SendFailed(msgspec.Struct, frozen=True):
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True):
-    """How the user stands to another one: told when it changes, and by the list of contacts.
+    """How the user stands to another one: an entry of the own log when it changes; also told by the list of contacts.
 
     `state`: "asked" (by this user), "asking", "mutual", "none". `quiet`: asks, and was never known before. `name` and
     `groups`: what this user calls it.
@@ -93,6 +94,8 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     name: str | None = None
     groups: tuple[str, ...] = ()
+    at: str = ""  # empty in the list
+    log: str = OWN_LOG
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -115,6 +118,42 @@ class Typing(msgspec.Struct, frozen=True):
     on: bool
 
 
+class Read(msgspec.Struct, frozen=True, kw_only=True):
+    """`by` (the partner, or this user elsewhere) has read the conversation with `partner`, as `by` sees it.
+
+    `upto`: a position in the log of `by`, or of the group. `device`, `id`: of the newest message up to there that the
+    other one has sent; None where nobody is to know.
+    """
+
+    by: str
+    partner: str
+    upto: str
+    device: str | None = None
+    id: str | None = None
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """What this user sent to `by`, up to the message `id` of `device`, has come to a device there. `upto`: as above."""
+
+    by: str
+    upto: str
+    device: str
+    id: str
+
+
+class Arranged(msgspec.Struct, frozen=True, kw_only=True):
+    """This user has muted, pinned or archived a conversation, or not any more: on another device."""
+
+    partner: str
+    muted: bool = False
+    pinned: bool = False
+    archived: str | None = None
+
+
+class ConversationsOutdated(msgspec.Struct, frozen=True):
+    """What `Client.conversations` knows is behind: call its `refresh`."""
+
+
 class Welcomed(msgspec.Struct, frozen=True):
     """Logged in. `token` logs this user and device in again until `expires` (unix seconds)."""
 
@@ -132,11 +171,13 @@ class Truncated(msgspec.Struct, frozen=True):
     """Entries of `log` between the last one given and `at` are not to be had any more.
 
     With `count` they are (so many, or more): a group said too much for all of it to be sent; `history` has it.
+    `mentioned`: position of the newest of these that mentions this user.
     """
 
     at: str
     log: str = OWN_LOG
     count: int = 0
+    mentioned: str | None = None
 
 
 class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +192,7 @@ class GroupChanged(msgspec.Struct, frozen=True, kw_only=True):
     change: str
     user: str | None = None
     by: str | None = None
+    quiet: bool = False  # `by` is a stranger: to be shown without a sound
     role: str | None = None
     name: str | None = None
     topic: str | None = None
@@ -165,6 +207,7 @@ def group_changed(push: GroupPush, me: str) -> GroupChanged:
         change=push.change,
         user=push.user if push.log else me,
         by=push.by,
+        quiet=push.quiet,
         role=push.role,
         name=push.name,
         topic=push.topic,
@@ -211,12 +254,15 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 People = Contact | Presence | Typing
+Entry = Message | GroupChanged | Contact | Truncated  # what is acknowledged: see `Client.ack`
+Marks = Read | Delivered | Arranged | ConversationsOutdated
 Event = (
     Message
     | GroupChanged
     | Sent
     | SendFailed
     | People
+    | Marks
     | Welcomed
     | Synced
     | Truncated

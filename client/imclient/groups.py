@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from imserver.errors import BadFrame
+from imclient.answers import decoded
 from imserver.model import parse_group, parse_user
 from imserver.protocol import commands
 from imserver.protocol.pushes import GroupDetails, GroupList, Member, MemberPage, NewGroup
@@ -113,8 +113,4 @@ class Groups:
         return await self._get(commands.GroupsList(), GroupList)
 
     async def _get(self, command: commands.Command, kind: type[T]) -> T:
-        content = await self._ask(command)
-        try:
-            return msgspec.json.decode(content, type=kind)
-        except msgspec.DecodeError as error:
-            raise BadFrame(f"the server's answer is not what was asked for: {error}") from None
+        return decoded(await self._ask(command), kind)

@@ -14,8 +14,8 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from imserver.errors import TooLarge
-from imserver.model import parse_address
+from imserver.errors import BadRequest, TooLarge
+from imserver.model import parse_address, parse_message_id
 from imserver.protocol import codec
 from imserver.protocol.commands import Send
 from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
@@ -34,6 +34,7 @@ class Extras(TypedDict, total=False):
     attachment: Attachment
     location: Location
     encrypted: Encrypted
+    mentions: list[str]  # members of the group that are addressed
 
 
 class Item:
@@ -102,22 +103,30 @@ class Outbox:
         return not self._items
 
     def has_made(self, id: str) -> bool:
-        """The id is of a message that was once in this outbox."""
-        return id.startswith(f"{self._run}-")
+        """The id is of a message that was once in this outbox; where the application chose it, in the last minute."""
+        return id.startswith(f"{self._run}-") or id in self._items or any(item.id == id for item in self._kept)
 
     # -- in and out
 
-    def add(self, to: str, body: str | dict[str, Any], extras: Extras) -> str:
-        """A new message; returns its id. Raises BadRequest (a bad name, text that can't be carried) and TooLarge."""
+    def add(
+        self, to: str, body: str | dict[str, Any], extras: Extras, *, id: str | None = None, again: bool = False
+    ) -> str:
+        """A new message; returns its id. `again`: it may be stored, since an earlier run sent it under this id.
+
+        Raises BadRequest (a bad name or id, text that can't be carried; an id that is on its way) and TooLarge.
+        """
         address = parse_address(to)
         codec.check_text(body, "body")
-        id = f"{self._run}-{self._count + 1}"
+        id = f"{self._run}-{self._count + 1}" if id is None else parse_message_id(id)
+        if id in self._items:
+            raise BadRequest(f"id: {id!r} is of a message that is on its way")
         frame = codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body), **extras))
         if extras:
             _check_extras(frame)
         item = Item(id, address, frame)
         if len(item.frame) + _FLAG_BYTES > self.max_frame:
             raise self._too_large(item)
+        item.may_be_stored = again
         self._count += 1
         self._items[id] = item
         self._conversations.setdefault(address, deque()).append(item)

@@ -1,12 +1,12 @@
 """Those whom a user knows: the list of contacts, what they show, and what can be asked about them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
+from imclient.answers import decoded
 from imclient.events import Contact, Event, Presence, Welcomed
-from imserver.errors import BadFrame
 from imserver.model import parse_address, parse_user
 from imserver.protocol import commands
 from imserver.protocol.commands import Command
@@ -14,8 +14,6 @@ from imserver.protocol.presence import Show
 from imserver.protocol.pushes import FoundUsers
 
 PAGE_CONTACTS = 500
-
-T = TypeVar("T")
 
 
 class ContactsPage(msgspec.Struct):
@@ -102,7 +100,7 @@ class People:
         while not pages or pages[-1].more:
             after = pages[-1].next if pages else 0
             command = commands.Contacts(since=self._roster.version, after=after, limit=PAGE_CONTACTS)
-            pages.append(_decoded(await self._ask(command), ContactsPage))
+            pages.append(decoded(await self._ask(command), ContactsPage))
         self._roster.on_pages(pages)
         return self.contacts
 
@@ -133,11 +131,11 @@ class People:
         await self._ask(commands.Unblock(user=parse_user(user)))
 
     async def blocked(self) -> list[str]:
-        return _decoded(await self._ask(commands.Blocked()), _Blocked).blocked
+        return decoded(await self._ask(commands.Blocked()), _Blocked).blocked
 
     async def search(self, prefix: str, *, limit: int = 20) -> FoundUsers:
         """Users whose names begin so (two letters or more); at most `limit`, 50. Raises NotAllowed where it is off."""
-        return _decoded(await self._ask(commands.Search(prefix=prefix, limit=limit)), FoundUsers)
+        return decoded(await self._ask(commands.Search(prefix=prefix, limit=limit)), FoundUsers)
 
     async def privacy(
         self,
@@ -145,7 +143,7 @@ class People:
         seen: Literal["contacts", "nobody"] | None = None,
     ) -> Privacy:
         """How things stand, after what is given was set."""
-        return _decoded(await self._ask(commands.Privacy(write=write, seen=seen)), Privacy)
+        return decoded(await self._ask(commands.Privacy(write=write, seen=seen)), Privacy)
 
     async def show(self, show: Show, status: str = "") -> None:
         """What this device shows to contacts from now on; the server keeps it over lost connections."""
@@ -154,10 +152,3 @@ class People:
     async def typing(self, to: str, *, on: bool = True) -> None:
         """Tells a contact's sessions, or the members of a small group who are connected; good for 6 seconds."""
         await self._ask(commands.Typing(to=parse_address(to), on=on))
-
-
-def _decoded(content: msgspec.Raw, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except msgspec.DecodeError as error:
-        raise BadFrame(f"the server's answer is not what was asked for: {error}") from None

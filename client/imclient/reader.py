@@ -18,6 +18,7 @@ from imserver.protocol.commands import Ack
 PARTINGS = ("left", "kicked", "banned")
 INBOX_BYTES = 16 * 1024 * 1024
 MOST_KEYS = 1000  # more than the senders keep for most readers: a minute of messages
+_HOLE_BYTES = 1
 ACK_SECONDS = 1.0  # acknowledgements are cumulative: one a second says as much as one a message
 
 
@@ -108,8 +109,11 @@ class Reader:
         return not (cursor.is_fresh or self._is_behind)
 
     def skipped(self, log: str, to: str) -> None:
-        """What comes next of the log follows `to`."""
-        self._cursor(log).return_to(to)
+        """What comes next of the log follows `to`. The hole is the application's: it may fill it from the history."""
+        cursor = self._cursor(log)
+        cursor.give(to, cursor.seen, _HOLE_BYTES)
+        self._held_bytes += _HOLE_BYTES
+        cursor.return_to(to)
 
     def membership(self, log: str, change: str, at: str) -> None:
         """The own log says of a group: it is read from there (unless it is already), or it says nothing more."""
@@ -118,7 +122,7 @@ class Reader:
         if change == "joined" and is_later:
             cursor.return_to(at)
         elif change in PARTINGS and (is_later or at == cursor.seen):
-            del self._cursors[log]
+            self._held_bytes -= self._cursors.pop(log).unkept_bytes
 
     def welcomed(self, newest: str) -> bool:
         """The own log ends at `newest`. True where it had more: the store has lost its end, and we go on from there."""

@@ -4,6 +4,7 @@
     codec        frames <-> commands, replies and pushes
     commands     what a client may ask: one row per command
     pushes       what the server says unasked, and the replies' contents
+    schema       all of it as a JSON Schema, for programs
     lifecycle    the states of a session, as a literal table
     extras       what a message may have beside its body
     text         which characters text may have

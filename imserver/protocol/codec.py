@@ -30,6 +30,7 @@ from imserver.protocol.pushes import (
     Bye,
     ErrorPush,
     Failure,
+    LogPage,
     Page,
     Push,
     Reply,
@@ -157,6 +158,8 @@ def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
     if type(content) is Page:
         entries = [msgspec.Raw(encode_entry(entry)) for entry in content.messages]
         content = _PageOnTheWire(entries, content.more, content.next)
+    if type(content) is LogPage:
+        content = LogPage([msgspec.Raw(encode_entry(entry)) for entry in content.entries], content.next)
     return b'{"re":%b,"ok":%b}' % (_encoder.encode(ref), _encoder.encode(content))
 
 

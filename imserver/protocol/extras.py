@@ -14,6 +14,7 @@ from imserver.model import parse_device, parse_message_id, parse_user
 from imserver.protocol.text import check_text
 
 _URL, _MEDIA_TYPE, _SHA256 = "https?://[!-~]+", "[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+", "[0-9a-f]{64}"
+_USER = "[a-z0-9][a-z0-9._-]{0,63}"
 
 
 def _like(pattern: str) -> dict[str, object]:
@@ -27,7 +28,7 @@ MESSAGE_ID = _like("[ -~]{1,64}")
 class Reference(msgspec.Struct, frozen=True, gc=False):
     """A message, as both sides know it."""
 
-    sender: Annotated[str, Meta(extra_json_schema=_like("[a-z0-9][a-z0-9._-]{0,63}"))] = msgspec.field(name="from")
+    sender: Annotated[str, Meta(extra_json_schema=_like(_USER))] = msgspec.field(name="from")
     device: Annotated[str, Meta(extra_json_schema=_like("[A-Za-z0-9._-]{1,64}"))]
     id: Annotated[str, Meta(extra_json_schema=MESSAGE_ID)]
 
@@ -59,7 +60,10 @@ class Encrypted(msgspec.Struct, frozen=True, gc=False):
     payload: Annotated[str, Meta(min_length=1)]
 
 
-EXTRAS = ("reply", "forwarded", "attachment", "location", "encrypted")
+# Members of the group that are addressed. More, and it is for everybody anyway.
+Mentions = Annotated[list[Annotated[str, Meta(extra_json_schema=_like(_USER))]], Meta(max_length=20)]
+
+EXTRAS = ("reply", "forwarded", "attachment", "location", "encrypted", "mentions")
 
 
 def check_extras(extras: dict[str, object]) -> None:
@@ -70,14 +74,23 @@ def check_extras(extras: dict[str, object]) -> None:
             check_reference(value, field)
         elif isinstance(value, Attachment):
             _check_attachment(value, field)
+        elif field == "mentions":
+            assert isinstance(value, list)
+            for name in value:
+                _check_user(name, field)
 
 
 def check_reference(reference: Reference, field: str) -> None:
     """Raises BadRequest that names the field."""
-    if parse_user(reference.sender, f"{field}.from") != reference.sender:
-        raise BadRequest(f"{field}.from: {reference.sender} is written in small letters")
+    _check_user(reference.sender, f"{field}.from")
     parse_device(reference.device, f"{field}.device")
     parse_message_id(reference.id, f"{field}.id")
+
+
+def _check_user(name: str, field: str) -> None:
+    """What is passed on as it is must be as it is known to others."""
+    if parse_user(name, field) != name:
+        raise BadRequest(f"{field}: {name} is written in small letters")
 
 
 def _check_attachment(attachment: Attachment, field: str) -> None:

@@ -19,11 +19,11 @@ import msgspec
 from imserver.errors import CODES
 from imserver.protocol.commands import COMMANDS, Command, Row
 from imserver.protocol.overload import Level
-from imserver.protocol.pushes import AnyPush, MessagePush, Reply
+from imserver.protocol.pushes import AnyPush, Push, Reply
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PLACE = "#/$defs/{name}"
-PUSHES: dict[str, type] = {push.__struct_config__.tag: push for push in AnyPush.__args__}
+PUSHES: dict[str, type[Push]] = {str(push.__struct_config__.tag): push for push in AnyPush.__args__}
 
 Schema = dict[str, Any]
 
@@ -32,8 +32,8 @@ def document() -> Schema:
     """The whole, ready to be written as JSON."""
     types = [*COMMANDS, *PUSHES.values(), Reply, *(row.ok for row in COMMANDS.values())]
     _, components = msgspec.json.schema_components(types, ref_template=PLACE)
-    # The codec writes an entry as the push that it is, and an `ok` as the command's row says.
-    components["Entry"] = _place(MessagePush)
+    # The codec writes an entry as the push that it is.
+    components["Entry"] = {"oneOf": [_place(push) for push in PUSHES.values() if "prev" in push.__struct_fields__]}
     components["Reply"]["oneOf"] = [{"required": ["ok"]}, {"required": ["err"]}]
     kinds: Schema = {
         "Request": {"oneOf": [_place(command) for command in COMMANDS]},

@@ -6,6 +6,7 @@ from imserver.errors import BadCredentials, BadRequest, NotAllowed, Unavailable
 from imserver.model import START, DeviceId, Place, Position, UserId, parse_device, parse_position, parse_user
 from imserver.protocol.commands import Login, Logout, Register
 from imserver.protocol.pushes import EMPTY, Welcome
+from imserver.routing.trials import Trials
 from imserver.security import tokens
 from imserver.security.passwords import Passwords
 from imserver.session.context import Context
@@ -23,6 +24,7 @@ class Accounts:
     def __init__(self, context: Context, passwords: Passwords) -> None:
         self._context = context
         self.passwords = passwords
+        self.trials = Trials(context)
         self._keys: dict[str, str] = {}
 
     async def load_keys(self) -> None:
@@ -34,7 +36,7 @@ class Accounts:
     def register(self, session: Session, command: Register) -> None:
         """Into the line, if it may."""
         policy = self._context.settings.registration
-        if policy == "closed" or (policy == "loopback" and not session.channel.is_local):
+        if policy == "closed" or (policy == "loopback" and session.channel.host is not None):
             raise NotAllowed("registration is closed here")
         link = self._context.store.link_of(parse_user(command.user))
         self._context.entrance.arrive(session, command, self._register, link, hashes=True)
@@ -51,6 +53,7 @@ class Accounts:
 
     async def _register(self, session: Session, command: Register) -> None:
         user = parse_user(command.user)
+        await self.trials.registration(session)
         await self._context.store.accounts.register(user, await self.passwords.hash(command.password))
         session.reply(command.ref, EMPTY)
 
@@ -61,7 +64,7 @@ class Accounts:
             return
         session.enter()
         try:
-            user, claims = await self._authenticate(command, device)
+            user, claims = await self._authenticate(session, command, device)
             await self._enter(session, command, user, device, claims)
         except BaseException:
             session.refused()
@@ -116,8 +119,10 @@ class Accounts:
 
     # -- by what right
 
-    async def _authenticate(self, command: Login, device: DeviceId) -> tuple[UserId, tokens.Claims | None]:
-        """The user, and what the token claims (None: a password). Raises BadCredentials, ExpiredToken."""
+    async def _authenticate(
+        self, session: Session, command: Login, device: DeviceId
+    ) -> tuple[UserId, tokens.Claims | None]:
+        """The user, and what the token claims (None: a password). Raises BadCredentials, ExpiredToken, RateLimited."""
         if command.token is not None:
             claims = await self._check_token(command.token)
             if claims.device != device or (command.user is not None and parse_user(command.user) != claims.user):
@@ -125,9 +130,11 @@ class Accounts:
             return claims.user, claims
         assert command.password is not None
         user = _claimed_user(command)
+        spent = await self.trials.password(session, user)
         known = await self._context.store.accounts.password_hash(user)
         if not await self.passwords.is_right(known, command.password):
             raise BadCredentials("user or password is wrong")
+        self.trials.was_right(spent)
         return user, None
 
     async def _check_token(self, token: str) -> tokens.Claims:

@@ -10,8 +10,9 @@ Who may do what is a table: `protocol.groups`.
 """
 
 import secrets
+from typing import Any
 
-from imserver.errors import BadRequest, NotFound, RequestError
+from imserver.errors import BadRequest, Blocked, NotFound, RequestError
 from imserver.model import START, GroupId, Position, UserId, parse_group, parse_user
 from imserver.protocol import commands
 from imserver.protocol.groups import LETTERS, MEMBERS, RULES, STANDINGS, may_look
@@ -55,8 +56,7 @@ class Groups:
             user for user in dict.fromkeys(parse_user(name, "members") for name in command.members) if user != owner
         ]
         session.charge(ADD_COST * len(first))
-        for user in first:
-            await self._check_exists(user)
+        welcome = {user: await self._welcome(user, owner) for user in first}
         await self._store.announce(owner, group, settings.groups_per_user_max, settings.groups_made_max)
         fields: dict[str, str | int] = {
             "name": command.name,
@@ -73,7 +73,7 @@ class Groups:
             raise
         await self._enlist(owner, group, at, "joined")
         for user in first:
-            await self._come_in(group, "add", owner, user)
+            await self._come_in(group, "add", owner, user, **welcome[user])
         session.reply(command.ref, NewGroup(group))
 
     async def join(self, session: Session, command: commands.GroupJoin) -> None:
@@ -81,7 +81,7 @@ class Groups:
         await self._come_in(group, "join", session.user, session.user)
         session.reply(command.ref, EMPTY)
 
-    async def _come_in(self, group: GroupId, action: str, actor: UserId, user: UserId) -> None:
+    async def _come_in(self, group: GroupId, action: str, actor: UserId, user: UserId, **fields: Any) -> None:
         settings = self._context.settings
         await self._store.announce(user, group, settings.groups_per_user_max)
         content = group_event(group, "joined", user=user, by=actor)
@@ -92,18 +92,23 @@ class Groups:
         except RequestError:
             await self._enlist(user, group, START, "gone")
             raise
-        await self._enlist(user, group, changed.at, "joined", by=actor)
+        await self._enlist(user, group, changed.at, "joined", by=actor, **fields)
 
     async def invite(self, session: Session, command: commands.GroupInvite) -> None:
         group, user = parse_group(command.group), parse_user(command.user)
-        await self._check_exists(user)
+        welcome = await self._welcome(user, session.user)
         changed = await self._change(session, group, "invite", user)
-        await self._enlist(user, group, changed.at, "invited", by=session.user)
+        await self._enlist(user, group, changed.at, "invited", by=session.user, **welcome)
         session.reply(command.ref, EMPTY)
 
-    async def _check_exists(self, user: UserId) -> None:
+    async def _welcome(self, user: UserId, by: UserId) -> dict[str, Any]:
+        """What the user is told besides: `quiet` where a stranger brings it in. Raises NotFound, Blocked."""
         if await self._context.store.accounts.password_hash(user) is None:
             raise NotFound(f"there is no user {user}")
+        record = (await self._context.store.circle.standing(user, by)).record
+        if record.blocks:
+            raise Blocked(f"user: {user} takes nothing from you")
+        return {} if record.is_known else {"quiet": True}
 
     # -- going out
 
@@ -184,9 +189,8 @@ class Groups:
         for group, since in memberships.items():
             found = await self._settled(group, user, since)
             if found is not None:
-                groups.append(
-                    GroupListed(group, found.name, STANDINGS[found.standing], _text(found.since), _text(found.last))
-                )
+                role, mentioned = STANDINGS[found.standing], _text(found.mentioned) or None
+                groups.append(GroupListed(group, found.name, role, _text(found.since), _text(found.last), mentioned))
         invited = [Invitation(group, at.decode()) for group, at in invitations.items()]
         session.reply(command.ref, GroupList(groups, invited))
 
@@ -237,6 +241,7 @@ def _details(group: GroupId, found: GroupInfo) -> GroupDetails:
         members=found.members,
         role=STANDINGS[found.standing] if found.standing in MEMBERS else None,
         at=_text(found.last) if found.standing in MEMBERS else None,
+        mentioned=_text(found.mentioned) or None,
     )
 
 

@@ -11,9 +11,9 @@ is asked to send again what was confirmed. From then on its sends are refused un
 done are, too. Dedupe makes this harmless for what was not lost, in either of the two logs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from imserver.errors import ImError, NotFound, Unavailable
+from imserver.errors import BadRequest, ImError, NotFound, Unavailable
 from imserver.model import (
     Entry,
     GroupId,
@@ -39,6 +39,7 @@ from imserver.store.store import NOBODY, Store
 from imserver.store.stored import head_of, with_extras
 
 _OVERTAKEN = Unavailable("the store may have lost this; send again with the same id")
+MENTION_COST = 1  # each is a field more to read and to write
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
 
 
@@ -77,6 +78,13 @@ def given_of(session: Session, group: GroupId, upto: Position, field: str = "log
     if tail is None:
         raise NotFound(f"{field}: you are no member of {group}")
     return tail.position if is_newer(upto, tail.position) else upto
+
+
+def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: bool) -> None:
+    """Raises BadRequest, RateLimited."""
+    if not to_group:
+        raise BadRequest("mentions: only a message to a group may have them")
+    session.charge(MENTION_COST * len(mentions))
 
 
 class SendingInSteps(Sending):
@@ -135,9 +143,12 @@ class Messages:
             again = len(content) - len(bytes(command.body)) - 1
         if command.has_extras:
             content = with_extras(content, command.checked_extras())
+            if command.mentions:
+                _charge_mentions(session, command.mentions, to_group=to_group)
         if to_group:
             command.to = to
-            store.groups.post(to, user, dedupe, content, identity.place, Sending(session, command).on_stored, again)
+            then, mentions = Sending(session, command).on_stored, command.mentions or ()
+            store.groups.post(to, user, dedupe, content, identity.place, then, again, mentions)
         elif to == user:
             store.append(user, dedupe, content, identity.place, Sending(session, command).on_stored, again)
         elif store.reaches_both:

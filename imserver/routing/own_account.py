@@ -3,17 +3,21 @@
 A password is checked, and another one hashed, in the line of those who log in by password: it costs as much.
 """
 
+from itertools import accumulate
+
 from imserver.errors import BadCredentials, BadRequest, ImError, NotFound
-from imserver.model import UserId, parse_device, parse_user
+from imserver.model import START, UserId, parse_device, parse_position, parse_user
 from imserver.protocol import commands
 from imserver.protocol.pushes import (
     EMPTY,
     Device,
     DeviceList,
+    LogPage,
     ProfileList,
     ProfileShown,
     ProfileVersion,
 )
+from imserver.routing.trials import Trials
 from imserver.security.passwords import Passwords
 from imserver.session.context import Context, Handlers
 from imserver.session.session import Session
@@ -21,15 +25,17 @@ from imserver.store.account_calls import Login, Profile
 from imserver.store.accounts import AccountStore
 
 DEVICES_SHOWN = 200
+EXPORT_BYTES = 128 * 1024  # of entries in one page
 PROFILE_COST = 1  # of each of several
 
 
 class OwnAccount:
-    """Handlers of `devices`, `device.*`, `password`, `account.delete` and `profile*`."""
+    """Handlers of `devices`, `device.*`, `password`, `export`, `account.delete` and `profile*`."""
 
-    def __init__(self, context: Context, passwords: Passwords) -> None:
+    def __init__(self, context: Context, passwords: Passwords, trials: Trials) -> None:
         self._context = context
         self._passwords = passwords
+        self._trials = trials
 
     @property
     def _store(self) -> AccountStore:
@@ -63,16 +69,30 @@ class OwnAccount:
 
     async def _password(self, session: Session, command: commands.Password) -> None:
         user = session.user
+        spent = await self._trials.password(session, user)
         known = await self._store.password_hash(user)
-        if not await self._passwords.is_right(known, command.old):
-            if await self._passwords.is_right(known, command.new):
-                session.reply(command.ref, EMPTY)  # a repeat, whose answer was lost
-                return
+        is_old = await self._passwords.is_right(known, command.old)
+        if not is_old and not await self._passwords.is_right(known, command.new):
             raise BadCredentials("old: this is not the password")
+        self._trials.was_right(spent)
+        if not is_old:
+            session.reply(command.ref, EMPTY)  # a repeat, whose answer was lost
+            return
         assert known is not None
         revoking = _login(session) if command.others == "revoke" else None
         await self._store.set_password(user, known, await self._passwords.hash(command.new), revoking)
         session.reply(command.ref, EMPTY)
+
+    # -- what is kept
+
+    async def export(self, session: Session, command: commands.Export) -> None:
+        """All entries of the own log; a page ends early where its entries are large."""
+        after = START if command.after is None else parse_position(command.after, "after")
+        found = await self._context.store.read_on(session.user, after, command.limit)
+        sizes = accumulate(len(entry.content) for entry in found)
+        page = [entry for entry, size in zip(found, sizes, strict=True) if size <= EXPORT_BYTES] or found[:1]
+        more = len(found) == command.limit or len(page) < len(found)
+        session.reply(command.ref, LogPage(page, page[-1].at.decode() if more else None))
 
     # -- the end
 
@@ -82,9 +102,11 @@ class OwnAccount:
         self._context.entrance.arrive(session, command, self._delete, link, hashes=True)
 
     async def _delete(self, session: Session, command: commands.AccountDelete) -> None:
+        spent = await self._trials.password(session, session.user)
         known = await self._store.password_hash(session.user)
         if not await self._passwords.is_right(known, command.password):
             raise BadCredentials("password: this is not the password")
+        self._trials.was_right(spent)
         await self._store.erase(session.user, session.place)
         session.reply(command.ref, EMPTY)
         session.expel("revoked", "this account was deleted", reconnect=False)
@@ -136,6 +158,7 @@ def own_account_handlers(own: OwnAccount) -> Handlers:
         commands.Devices: own.devices,
         commands.DeviceSet: own.set_device,
         commands.DeviceRevoke: own.revoke,
+        commands.Export: own.export,
         commands.Password: own.password,
         commands.AccountDelete: own.delete,
         commands.ProfileSet: own.set_profile,

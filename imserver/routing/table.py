@@ -39,6 +39,6 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         **group_handlers(Groups(context)),
         **conversation_handlers(marks, ConversationLists(context)),
         **search_handlers(Search(context)),
-        **own_account_handlers(OwnAccount(context, accounts.passwords)),
+        **own_account_handlers(OwnAccount(context, accounts.passwords, accounts.trials)),
         commands.Ping: messages.ping,
     }

@@ -32,7 +32,7 @@ class Channel(Protocol):
     """The way to one client, whatever it is made of. Nothing here waits: what can't be sent yet is kept."""
 
     out_bytes: int  # kept for a client that has not taken it yet
-    is_local: bool  # the client is on this machine
+    host: str | None  # the client's address until it has logged in; empty: unknown; None: on this machine
 
     @property
     def is_websocket(self) -> bool: ...

@@ -73,7 +73,7 @@ class Following:
             self._drop(group)
             return
         self._since[group] = answer.since
-        tail.enter(answer.start, answer.end, is_cut=answer.start == answer.since, surplus=answer.surplus)
+        tail.enter(answer, is_cut=answer.start == answer.since)
 
     def _correct_list(self, group: GroupId, began: Position | None, answer: Followed) -> None:
         what, at = ("gone", later(answer.end, began)) if answer.since is None else ("joined", answer.since)

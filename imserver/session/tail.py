@@ -20,6 +20,7 @@ from imserver.protocol.lifecycle import TAIL, Event, TailState, advance
 from imserver.protocol.pushes import Regressed, Sent, Truncated
 from imserver.session.cursor import Verdict, is_newer, judge
 from imserver.store.calls import Appended
+from imserver.store.group_calls import Followed
 from imserver.store.stored import GROUP_KIND, KIND_AT, head_of
 
 if TYPE_CHECKING:
@@ -129,19 +130,16 @@ class Tail:
         """Reads from the position, for the first time."""
         self._read()
 
-    def enter(self, start: Position, end: Position, *, is_cut: bool, surplus: int) -> None:
-        """A group's log is followed from `start` on; it ends at `end`.
-
-        `is_cut`: what was before is not for this user. `surplus`: so many entries, and perhaps more, are too many to be
-        given unasked.
-        """
+    def enter(self, followed: Followed, *, is_cut: bool) -> None:
+        """A group's log is followed from where the store said. `is_cut`: what was before is not for this user."""
+        start, end, surplus = followed.start, followed.end, followed.surplus
         if is_cut and self._may_be_cut and is_newer(start, self.position):
             self._tell_truncated(start)
         if is_newer(self.position, start):
             self.go_back_to(start)
         self.position = start
         if surplus:
-            self._tell_truncated(end, surplus)
+            self._tell_truncated(end, surplus, followed.mentioned)
             self.position = end
         self._reaches(end)
         if self._end is None or self._end == self.position:
@@ -280,5 +278,6 @@ class Tail:
             self._tell_truncated(end)
         self.position = end
 
-    def _tell_truncated(self, at: Position, count: int = 0) -> None:
-        self._session.push(Truncated(at.decode(), self.log if is_group(self.log) else None, count))
+    def _tell_truncated(self, at: Position, count: int = 0, mentioned: Position | None = None) -> None:
+        log = self.log if is_group(self.log) else None
+        self._session.push(Truncated(at.decode(), log, count, mentioned.decode() if mentioned else None))

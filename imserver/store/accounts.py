@@ -8,10 +8,11 @@ from imserver.errors import ImError
 from imserver.model import Place, UserId
 from imserver.store import account_calls, name_calls
 from imserver.store.account_calls import Device, Login, Profile
-from imserver.store.answers import answers_of
+from imserver.store.answers import answers_of, pairs
 from imserver.store.erasing import erasing
 from imserver.store.name_calls import names_key
 from imserver.store.partitions import deployment_key, user_keys
+from imserver.store.tries import Tries
 
 if TYPE_CHECKING:
     from imserver.store.store import Store
@@ -22,6 +23,7 @@ class AccountStore:
 
     def __init__(self, store: "Store") -> None:
         self._store = store
+        self.tries = Tries(store)
 
     async def register(self, user: UserId, password_hash: str) -> None:
         """Raises Exists."""
@@ -68,11 +70,11 @@ class AccountStore:
         cursor = b"0"
         while True:  # in pages: the dedupe index of a busy user is long
             cursor, fields = await link.ask(account_calls.devices_page(keys, cursor))
-            state.update(_pairs(fields))
+            state.update(pairs(fields))
             if cursor == b"0":
                 break
         on, account = [await link.ask(command) for command in account_calls.on_and_account(keys)]
-        return account_calls.devices(state, on, _pairs(account))
+        return account_calls.devices(state, on, pairs(account))
 
     async def name_device(self, user: UserId, device: str, name: str) -> None:
         """Raises NotFound."""
@@ -116,8 +118,3 @@ class AccountStore:
         return account_calls.signing_keys_known(
             await self._store.link_of_deployment().ask(account_calls.signing_keys(key, key_id, secret, rotate=False))
         )
-
-
-def _pairs(flat: Mapping[bytes, bytes] | Sequence[bytes]) -> Mapping[bytes, bytes]:
-    """A hash as RESP3 and RESP2 give it."""
-    return flat if isinstance(flat, Mapping) else dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,6 +1,6 @@
 """What becomes of the answer to a call."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -88,6 +88,11 @@ async def answers_of(makes: Sequence[Callable[[Callable[[Any], None]], None]]) -
             make_one(partial(take, number))
 
     return await answer_of(make) if makes else []
+
+
+def pairs(hash_: Mapping[bytes, bytes] | Sequence[bytes]) -> Mapping[bytes, bytes]:
+    """A hash, as RESP3 gives it or RESP2."""
+    return hash_ if isinstance(hash_, Mapping) else dict(zip(hash_[::2], hash_[1::2], strict=True))
 
 
 def _outcome_of(reply: Any) -> outcome.Outcome[Any]:

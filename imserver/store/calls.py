@@ -23,6 +23,7 @@ _LIBRARY = (
     "accounts",
     "names",
     "leases",
+    "tries",
     "epochs",
     "contacts",
     "presence",

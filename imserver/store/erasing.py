@@ -19,6 +19,7 @@ from imserver.store.group_calls import Change
 from imserver.store.name_calls import names_key
 from imserver.store.partitions import group_keys, user_keys
 from imserver.store.stored import group_event
+from imserver.store.tries import forget
 
 
 class Step(NamedTuple):
@@ -41,5 +42,6 @@ def erasing(user: UserId, now_ms: int, asking: Place | None = None) -> Generator
         other_keys = user_keys(other)
         known = circle_calls.standing_known((yield Step(other, circle_calls.standing(other_keys, user)))).record
         yield Step(other, circle_calls.relate(other_keys, user, gone, max(now_ms, known.stamp + 1)))
+    yield Step(user, forget(user))
     yield Step(names_key(user).owner, name_calls.unindex_name(user))
     return account_calls.found((yield Step(user, account_calls.erase(keys, asking))))

@@ -1,6 +1,6 @@
 """The functions of groups as commands, and their replies as types. Pure, as `calls` is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from imserver.errors import Conflict, Exists, ImError, NotAllowed, NotFound
@@ -30,20 +30,23 @@ class Changed(NamedTuple):
 class Followed(NamedTuple):
     """`end`: of the log. `since`: where the membership began, None where there is none as of `end`.
 
-    `start`: where the session goes on; `surplus`: so many entries behind that at least, where they are too many.
+    `start`: where the session goes on; `surplus`: so many entries behind that at least, where they are too many;
+    `mentioned`: the newest of these that mentions the user.
     """
 
     end: Position
     since: Position | None
     start: Position = START
     surplus: int = 0
+    mentioned: Position | None = None
 
 
 class GroupInfo(NamedTuple):
-    """How a user stands to a group, and what it is."""
+    """How a user stands to a group, and what it is. `mentioned`: the newest message that mentions the user."""
 
     standing: str
     since: Position | None
+    mentioned: Position | None
     name: str
     topic: str
     open: bool
@@ -59,10 +62,18 @@ _POST = (
 )
 
 
-def post(keys: GroupKeys, dedupe: bytes, content: bytes, origin: bytes, sender: bytes, again: int = 0) -> Packed:
-    if again:
+def post(
+    keys: GroupKeys,
+    dedupe: bytes,
+    content: bytes,
+    origin: bytes,
+    sender: bytes,
+    again: int = 0,
+    mentions: Sequence[str] = (),
+) -> Packed:
+    if again or mentions:
         called_with = (keys.state, keys.log, keys.members)
-        return call(b"im_append_group_2", called_with, dedupe, content, origin, sender, again)
+        return call(b"im_append_group_2", called_with, dedupe, content, origin, sender, again or "", *mentions)
     sizes = (len(dedupe), dedupe, len(content), content, len(origin), origin, len(sender), sender)
     return _POST % (keys.packed, *sizes)
 
@@ -132,10 +143,11 @@ def known(reply: list[Any]) -> GroupInfo | ImError:
     """The error is NotFound."""
     if not reply:
         return GroupGone()
-    standing, since, name, topic, is_open, history, posting, members, last = reply
+    standing, since, mentioned, name, topic, is_open, history, posting, members, last = reply
     return GroupInfo(
         standing.decode(),
         since or None,
+        mentioned or None,
         name.decode(),
         topic.decode(),
         is_open == b"1",
@@ -154,7 +166,7 @@ def members_page(reply: list[Any]) -> tuple[str | None, list[tuple[str, str]]]:
     """Where to go on (None: nowhere), and members with their standings."""
     fields = zip(reply[1][::2], reply[1][1::2], strict=True)
     following = None if reply[0] == b"0" else reply[0].decode()
-    return following, [(user.decode(), value[:1].decode()) for user, value in fields if user[:1] not in b"+!*"]
+    return following, [(user.decode(), value[:1].decode()) for user, value in fields if user[:1] not in b"+!@*"]
 
 
 def follow(keys: GroupKeys, hosting: Hosting, user: str, cursor: Position, most: int) -> Packed:
@@ -165,7 +177,7 @@ def follow(keys: GroupKeys, hosting: Hosting, user: str, cursor: Position, most:
 def followed(reply: list[Any]) -> Followed:
     if reply[0] == b"absent":
         return Followed(reply[1], None)
-    return Followed(reply[1], reply[2], reply[3], reply[4])
+    return Followed(reply[1], reply[2], reply[3], reply[4], reply[5] or None)
 
 
 def follow_again(keys: GroupKeys, hosting: Hosting) -> Packed:

@@ -1,7 +1,7 @@
 """Groups as a worker uses them: typed calls on the shard of the group, and on that of the user where they say so."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +56,13 @@ class GroupStore:
         origin: bytes,
         then: Callable[[Appended | ImError], None],
         again: int = 0,
+        mentions: Sequence[str] = (),
     ) -> None:
-        """A message at the end of the group's log; `then` gets where it stands, NotFound or NotAllowed."""
-        command = group_calls.post(group_keys(group), dedupe, content, origin, sender.encode(), again)
+        """A message at the end of the group's log; `then` gets where it stands, NotFound or NotAllowed.
+
+        `mentions`: for each of these who is a member it is noted where it stands.
+        """
+        command = group_calls.post(group_keys(group), dedupe, content, origin, sender.encode(), again, mentions)
         self._call(group, command, then, group_calls.posted)
         self._store.trim_now_and_then(user_keys(group))
 

@@ -190,6 +190,11 @@ class Store:
         """At most `count` entries of the log of a user or a group behind `after`, oldest first."""
         self._pages.read(user_keys(log), after, count, then)
 
+    async def read_on(self, log: str, after: Position, count: int) -> list[Entry]:
+        """As `read`, for a task."""
+        keys = user_keys(log)
+        return calls.entries(await self._by_partition[keys.partition].ask(calls.read(keys, after, count)))
+
     async def read_back(self, log: str, before: Position | None, count: int) -> list[Entry]:
         """At most `count` entries before `before` (None: the end), newest first."""
         keys = user_keys(log)

@@ -36,18 +36,18 @@ class Connection:
         "_session",
         "_sock",
         "_stuck_since",
-        "is_local",
+        "host",
         "out_bytes",
     )
 
     def __init__(
-        self, sock: socket.socket, framing: Framing, context: Context, reactor: Reactor, *, is_local: bool
+        self, sock: socket.socket, framing: Framing, context: Context, reactor: Reactor, *, host: str | None
     ) -> None:
-        """`sock`: connected, non-blocking, not in the reactor yet."""
+        """`sock`: connected, non-blocking, not in the reactor yet. `host`: see Channel."""
         self._sock = sock
         self._framing = framing
         self._reactor = reactor
-        self.is_local = is_local
+        self.host = host
         self.out_bytes = 0
         self._out: list[bytes] | None = None
         self._held: list[bytes] | None = None  # frames that wait until the session takes commands again
@@ -120,6 +120,7 @@ class Connection:
             self._update_interest()
 
     def admitted(self) -> None:
+        self.host = self.host and ""  # of no use any more
         self._reactor.admit(self._sock.fileno(), read=not self._paused, write=self._blocked)
 
     def _update_interest(self) -> None:

@@ -164,7 +164,7 @@ class Bench:
         sock = FakeSocket()
         limit = self.context.settings.max_frame_bytes
         framing: Any = WebSocketFraming(limit, ConnectionType.SERVER) if self.websocket else LineFraming(limit)
-        connection = Connection(sock, framing, self.context, self.reactor, is_local=True)  # type: ignore[arg-type]
+        connection = Connection(sock, framing, self.context, self.reactor, host=None)  # type: ignore[arg-type]
         self.reactor._handlers[sock.number] = connection
         session = connection._session
         session.enter()

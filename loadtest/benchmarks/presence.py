@@ -96,7 +96,7 @@ class Bench:
         server, client = socket.socketpair()
         for end in (server, client):
             end.setblocking(False)
-        connection = Connection(server, LineFraming(65536), self.context, self.reactor, is_local=True)
+        connection = Connection(server, LineFraming(65536), self.context, self.reactor, host=None)
         self.reactor.add(server.fileno(), connection)
         self.clients.append(client)
         session = connection._session

@@ -20,6 +20,8 @@ The path of a measurement:
     client_loop  epoll; connection: one socket; tcp, ws: framing
     stats        latencies and counts; report: tables and JSON; plot: curves in a page
 
+`sizing` says how much is needed for how many: scaling, calibration, capacity.
+
 `peers` measures other servers with the same sessions and pairs, beside this one.
 
 The path of a run with faults begins in `faults`; it ends here:
@@ -29,6 +31,7 @@ The path of a run with faults begins in `faults`; it ends here:
     judge        what is wrong with it, each with its smallest counter-example
 
 Nothing here imports the server's own protocol code: a mistake there must not hide itself. Only
-`accounts` uses the server's package, to make accounts and tokens in bulk; and the devices of `faults`
-are imclient's, since it is what users rely on. The judge knows neither.
+`accounts` uses the server's package, to make accounts and tokens in bulk, and `chat`, to call
+py-spy; and the devices of `faults` are imclient's, since it is what users rely on. The judge knows
+neither.
 """

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from imserver import profiling
+from imserver.errors import SetupError
 from imswarm.bench import Bench, SwarmSize, Talk, Window
 from imswarm.children import SwarmError
 from imswarm.client_process import Drain, Settle, Start
+from imswarm.deployment import DeploymentError
 from imswarm.report import Report, per, ratio
 from imswarm.swarm import Swarm
 
@@ -25,6 +29,8 @@ class ChatOptions:
     drain_seconds: float
     rate_per_second: float | None
     latency_at: float | None
+    profile: Path | None = None
+    """Where to draw what the first worker spends its time with meanwhile."""
 
 
 def run_chat(bench: Bench, size: SwarmSize, options: ChatOptions) -> Report:
@@ -59,7 +65,7 @@ def _talk(bench: Bench, swarm: Swarm, size: SwarmSize, options: ChatOptions) -> 
         rate = options.latency_at * windows[0].tally.delivered / windows[0].seconds
         if not rate:
             raise SwarmError("nothing was delivered, so that there is no rate to take a share of")
-        windows.append(talk(bench, swarm, size, options, rate))
+        windows.append(talk(bench, swarm, size, replace(options, profile=None), rate))
     return windows
 
 
@@ -69,8 +75,23 @@ def talk(bench: Bench, swarm: Swarm, size: SwarmSize, options: ChatOptions, rate
     bench.progress.stage(f"talking {loop}")
     swarm.order_each([Start(share) for share in _shares(options.talk.pairs, size.processes, rate)])
     swarm.let_run(options.warm_up_seconds)
-    window = bench.watch(swarm, options.seconds)
+    window = _watch(bench, swarm, options)
     swarm.order(Drain(options.drain_seconds))
+    return window
+
+
+def _watch(bench: Bench, swarm: Swarm, options: ChatOptions) -> Window:
+    if options.profile is None:
+        return bench.watch(swarm, options.seconds)
+    if not bench.deployment.workers:
+        raise DeploymentError("the server's workers are not known, so none can be looked into (give --data or --pids)")
+    seconds = max(int(options.seconds), 1)
+    try:
+        profiler = profiling.start(bench.deployment.workers[0], seconds, options.profile)
+        window = bench.watch(swarm, options.seconds)
+        profiling.finish(profiler, seconds, options.profile)
+    except SetupError as error:
+        raise DeploymentError(str(error)) from error
     return window
 
 

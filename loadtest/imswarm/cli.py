@@ -51,9 +51,11 @@ from imswarm.peers.comparison import print_comparison, run_peers
 from imswarm.peers.contenders import PEERS
 from imswarm.peers.round import PeersOptions
 from imswarm.processes import Cores, split_cores
+from imswarm.rare import MANY_CONTACT_REQUESTS, RareOptions, run_rare
 from imswarm.report import Progress, print_json
 from imswarm.rolling import RollingOptions, run_rolling
 from imswarm.scenario.command import compare, run
+from imswarm.sizing.command import calibrate, capacity, scaling
 from imswarm.stamps import STAMP_BYTES
 from imswarm.storm.run import EVENTS, StormOptions, run_storm
 from imswarm.stuck import StuckOptions, run_stuck
@@ -89,6 +91,9 @@ def main() -> None:
     type=click.FloatRange(0.0, 1.0, min_open=True),
     help="Then measure again, in an open loop at this share of the rate just reached.",
 )
+@option(
+    "--profile", type=click.Path(dir_okay=False, path_type=Path), help="Draw a flame graph of a worker; needs py-spy."
+)
 def chat(**values: Any) -> None:
     """Pairs of sessions talk, in both directions; the other sessions are idle."""
     check_pairs(values)
@@ -121,6 +126,28 @@ def group(members: int, **values: Any) -> None:
 
 
 @main.command()
+@with_options(TARGET, WORKERS)
+@option("--pairs", type=POSITIVE, default=200, help="Pairs that talk one to one.")
+@option("--rate", type=click.FloatRange(min=1.0), default=2000.0, help="Messages a second in all, in an open loop.")
+@option("--askers", type=click.IntRange(min=2), default=400, help="Sessions that ask what is rare.")
+@option("--rare-rate", type=click.FloatRange(min=1.0), default=1000.0, help="Their requests a second, in all.")
+@option("--rounds", type=POSITIVE, default=4, help="Without and with them, so many times.")
+@option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=74)
+@option("--transport", type=click.Choice(["tcp", "ws"]), default="tcp")
+@option("--concurrency", type=POSITIVE, default=64, help="Logins under way at once.")
+@option("--prefix", default="swarm", help="Accounts are named PREFIX0, PREFIX1, ...")
+@option("--seconds", type=SECONDS, default=5.0, help="How long to measure, without and with them.")
+@option("--warm-up-seconds", type=SECONDS, default=1.0)
+@option("--drain-seconds", type=SECONDS, default=15.0, help="Longest wait for what is under way.")
+def rare(**values: Any) -> None:
+    """Contacts, groups and history are asked for beside messages: what that does to the messages' delay."""
+    talk = Talk(values["pairs"], 1, values["body_bytes"], ack=True)
+    options = pick(RareOptions, {**values, "talk": talk})
+    alone = {"sessions": 2 * values["pairs"], "processes": 1, "floor": False, "settings": MANY_CONTACT_REQUESTS}
+    run_bench({**values, **alone}, lambda bench, size: run_rare(bench, size, options))
+
+
+@main.command()
 @with_options(TARGET, WORKERS, SIZE, FLOOR)
 @option("--seconds", type=SECONDS, default=30.0, help="How long to hold them.")
 @option("--rate", "rate_per_second", type=click.FloatRange(min=1.0), help="Messages a second among them meanwhile.")
@@ -134,7 +161,9 @@ def idle(**values: Any) -> None:
     """
     pairs = min(values["pairs"], values["sessions"] // 2) if values["rate_per_second"] else 0
     talk = Talk(pairs, 1, values["body_bytes"], ack=True)
-    options = pick(ChatOptions, {**values, "talk": talk, "warm_up_seconds": _IDLE_WARM_UP, "latency_at": None})
+    options = pick(
+        ChatOptions, {**values, "talk": talk, "warm_up_seconds": _IDLE_WARM_UP, "latency_at": None, "profile": None}
+    )
     run_bench(values, lambda bench, size: run_idle(bench, size, options))
 
 
@@ -292,5 +321,5 @@ def peers(names: tuple[str, ...], archive: bool, pin: bool, as_json: bool, **val
     exit_if_wrong(report)
 
 
-main.add_command(run)
-main.add_command(compare)
+for _command in (run, compare, scaling, calibrate, capacity):
+    main.add_command(_command)

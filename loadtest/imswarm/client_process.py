@@ -22,6 +22,7 @@ from imswarm.company import Company, ResumingSwarm
 from imswarm.group_talk import GroupConversation, GroupTalk
 from imswarm.pacing import Pacer
 from imswarm.population import Crowd, Population, Session
+from imswarm.rare_talk import RareRequests, RareTalk
 from imswarm.stats import Tally
 from imswarm.traffic import Conversation, Talker, Traffic
 
@@ -45,7 +46,7 @@ class Plan:
     """Everything a client process needs to know, given to it at its start."""
 
     crowd: Crowd
-    conversation: Conversation | GroupConversation
+    conversation: Conversation | GroupConversation | RareRequests
     cores: frozenset[int] | None
     """Where it may run; None: anywhere."""
     dialect: Dialect
@@ -151,6 +152,8 @@ def _crowd(plan: Plan | ResumingPlan, loop: ClientLoop, tally: Tally) -> tuple[S
     population = Population(loop, plan.crowd, tally, plan.dialect.session)
     if isinstance(plan.conversation, GroupConversation):
         return population, GroupTalk(population, plan.conversation, tally)
+    if isinstance(plan.conversation, RareRequests):
+        return population, RareTalk(population, plan.conversation, tally)
     return population, Traffic(population, plan.conversation, tally, plan.dialect.talker)
 
 
@@ -192,7 +195,7 @@ class ClientProcess:
             case Connect():
                 self._population.connect(self._on_connected)
             case Gather():
-                assert isinstance(self._traffic, GroupTalk | ResumingSwarm)
+                assert isinstance(self._traffic, GroupTalk | RareTalk | ResumingSwarm)
                 self._traffic.gather(self._answer)
             case Start(rate_per_second):
                 self._traffic.start(rate_per_second)

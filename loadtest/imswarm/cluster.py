@@ -1,4 +1,6 @@
-"""A Redis Cluster of one's own: three primaries, each with a replica. For fault runs, demonstrations and tests.
+"""A Redis Cluster of one's own, by default three primaries, each with a replica.
+
+For fault runs, demonstrations, sizing and tests.
 
 Nothing here fails over by itself: the cluster does, within about two node time-outs. What is here starts and kills
 processes, asks for a failover or moves a slot, and waits until the cluster says that it is done.
@@ -19,6 +21,7 @@ import redis
 
 from imserver.store.partitions import PARTITIONS, slot_of_partition
 from imswarm.deployment import DeploymentError
+from imswarm.processes import starting_on
 
 LOOPBACK = "127.0.0.1"
 SLOTS = 16384
@@ -115,28 +118,40 @@ class ClusterNode:
 class Cluster:
     """All nodes. What does not come about within PATIENCE_SECONDS is a ClusterError."""
 
-    def __init__(self, program: Path, directory: Path, ports: Sequence[int], host: str = LOOPBACK) -> None:
-        """`ports`: PORTS of them, at `host`, an address of this machine."""
+    def __init__(
+        self,
+        program: Path,
+        directory: Path,
+        ports: Sequence[int],
+        host: str = LOOPBACK,
+        primaries: int = PRIMARIES,
+    ) -> None:
+        """`ports`: two for each node, at `host`, an address of this machine.
+
+        Whether there is a replica for each primary follows from how many there are.
+        """
+        self._primaries = primaries
+        count = len(ports) // 2
         self.nodes = [
-            ClusterNode(program, directory / str(number), host, ports[number], ports[NODES + number])
-            for number in range(NODES)
+            ClusterNode(program, directory / str(number), host, ports[number], ports[count + number])
+            for number in range(count)
         ]
 
     # -- its beginning and end
 
     def create(self) -> None:
-        """Returns when all slots are served, and every primary has its replica."""
+        """Returns when all slots are served, and every primary has its replica, if there are any."""
         for node in self.nodes:
             node.start()
         first = self.nodes[0]
         for number, node in enumerate(self.nodes):
-            if number < PRIMARIES:
-                begin, end = SLOTS * number // PRIMARIES, SLOTS * (number + 1) // PRIMARIES - 1
+            if number < self._primaries:
+                begin, end = SLOTS * number // self._primaries, SLOTS * (number + 1) // self._primaries - 1
                 node.ask("CLUSTER", "ADDSLOTSRANGE", begin, end)
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             node.ask("CLUSTER", "MEET", first.host, first.port, first.bus_port)
-        wait_until(lambda: all(_knows_all(node) for node in self.nodes), "all nodes know each other")
-        for number, node in enumerate(self.nodes[PRIMARIES:]):
+        wait_until(lambda: all(map(self._knows_all, self.nodes)), "all nodes know each other")
+        for number, node in enumerate(self.nodes[self._primaries :]):
             node.ask("CLUSTER", "REPLICATE", self.nodes[number].id)
         self.wait_healed()
 
@@ -158,6 +173,9 @@ class Cluster:
         """One that is connected to this primary and in step with it."""
         rows = [row for name, row in primary.replication().items() if name.startswith("slave") and type(row) is dict]
         return self._at(next(int(row["port"]) for row in rows if row["state"] == "online"))
+
+    def _knows_all(self, node: ClusterNode) -> bool:
+        return f"cluster_known_nodes:{len(self.nodes)}" in _info(node).splitlines()
 
     def _any(self) -> ClusterNode:
         return next(node for node in self.nodes if node.is_running)
@@ -193,7 +211,9 @@ class Cluster:
             return False
         online = [info.get("slave0", {}).get("state") == "online" for info in infos if info["role"] == "master"]
         linked = [info["master_link_status"] == "up" for info in infos if info["role"] == "slave"]
-        return are_ok and len(online) == PRIMARIES and all(online) and all(linked)
+        if len(self.nodes) == self._primaries:
+            return are_ok
+        return are_ok and len(online) == self._primaries and all(online) and all(linked)
 
     @contextmanager
     def left_behind(self, primary: ClusterNode) -> Iterator[None]:
@@ -258,11 +278,19 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(program: Path, directory: Path, ports: Sequence[int], host: str = LOOPBACK) -> Iterator[Cluster]:
-    """Raises ClusterError."""
-    cluster = Cluster(program, directory, ports, host)
+def running_cluster(
+    program: Path,
+    directory: Path,
+    ports: Sequence[int],
+    host: str = LOOPBACK,
+    primaries: int = PRIMARIES,
+    cores: frozenset[int] | None = None,
+) -> Iterator[Cluster]:
+    """See Cluster; it runs on these cores (None: anywhere). Raises ClusterError."""
+    cluster = Cluster(program, directory, ports, host, primaries)
     try:
-        cluster.create()
+        with starting_on(cores):
+            cluster.create()
         yield cluster
     finally:
         cluster.kill()
@@ -279,10 +307,6 @@ def wait_until(is_so: Callable[[], bool], what: str) -> None:
 
 def _is_ok(node: ClusterNode) -> bool:
     return "cluster_state:ok" in _info(node)
-
-
-def _knows_all(node: ClusterNode) -> bool:
-    return f"cluster_known_nodes:{NODES}" in _info(node)
 
 
 def _info(node: ClusterNode) -> str:

@@ -48,6 +48,8 @@ class Deployment:
     supervisor: tuple[int, ...] = ()
     redis: tuple[int, ...] = ()
     data: Path | None = None
+    stores: tuple[str, ...] = ()
+    """The primaries of a cluster."""
 
     def refreshed(self) -> Deployment:
         """With the workers that run now: one may have been replaced."""
@@ -77,12 +79,16 @@ class Deployment:
         return total_memory_bytes(self.workers) if self.workers else None
 
     def redis_memory_bytes(self) -> int:
-        """What Redis has allocated. Raises DeploymentError."""
-        return int(_redis_info(self.redis_url, "memory")["used_memory"])
+        """What Redis has allocated; in a cluster all primaries. Raises DeploymentError."""
+        return self.redis_figure("memory", "used_memory")
 
     def redis_commands(self) -> int:
         """How many Redis has ever processed. Raises DeploymentError."""
-        return int(_redis_info(self.redis_url, "stats")["total_commands_processed"])
+        return self.redis_figure("stats", "total_commands_processed")
+
+    def redis_figure(self, section: str, name: str) -> int:
+        """Of INFO, the sum over the stores. Raises DeploymentError."""
+        return sum(int(_redis_info(url, section)[name]) for url in self.stores or (self.redis_url,))
 
 
 class OwnServer:
@@ -155,14 +161,16 @@ def attached(data: Path) -> Deployment:
         run: dict[str, Any] = json.loads((data / "run.json").read_text())
     except FileNotFoundError:
         raise DeploymentError(f"no server runs on {data}: it has no run.json") from None
+    stores = _primaries(run["redis"])
     return Deployment(
         tcp=Address(*run["tcp"]),
         http=Address(*run["http"]),
         redis_url=run["redis"],
         workers=tuple(worker["pid"] for worker in run["workers"]),
         supervisor=(run["pid"],),
-        redis=(run["redis_pid"],) if run["redis_pid"] else _local_redis(run["redis"]),
+        redis=(run["redis_pid"],) if run["redis_pid"] else _local_redis(stores),
         data=data,
+        stores=stores,
     )
 
 
@@ -171,7 +179,8 @@ def addressed(tcp: Address | None, http: Address | None, redis_url: str, workers
 
     Raises DeploymentError.
     """
-    return Deployment(tcp, http, redis_url, workers, redis=_local_redis(redis_url))
+    stores = _primaries(redis_url)
+    return Deployment(tcp, http, redis_url, workers, redis=_local_redis(stores), stores=stores)
 
 
 def _wait_ready(server: subprocess.Popen[bytes], data: Path, patience_seconds: float) -> None:
@@ -215,12 +224,24 @@ def _redis_info(url: str, section: str) -> Mapping[str, Any]:
     return info
 
 
-def _local_redis(url: str) -> tuple[int, ...]:
-    """The process of a Redis on this machine; empty if it runs on another."""
-    info = _redis_info(url, "server")
-    pid = int(info["process_id"])
+def _primaries(url: str) -> tuple[str, ...]:
+    """Of a cluster, of which `url` names some nodes; else the store itself. Raises DeploymentError."""
+    first = url.partition(",")[0]
+    if not _redis_info(first, "cluster")["cluster_enabled"]:
+        return (first,)
+    with redis.Redis.from_url(first, decode_responses=True) as store:
+        rows: Any = store.execute_command("CLUSTER SLOTS")
+    return tuple(sorted({f"redis://{row[2][0]}:{row[2][1]}" for row in rows}))
+
+
+def _local_redis(urls: Sequence[str]) -> tuple[int, ...]:
+    """The processes of those stores that are on this machine."""
+    pids = (int(_redis_info(url, "server")["process_id"]) for url in urls)
+    return tuple(pid for pid in pids if _is_redis(pid))
+
+
+def _is_redis(pid: int) -> bool:
     try:
-        name = Path(f"/proc/{pid}/comm").read_text()
+        return Path(f"/proc/{pid}/comm").read_text().startswith(("redis", "valkey"))
     except FileNotFoundError:
-        return ()
-    return (pid,) if name.startswith(("redis", "valkey")) else ()
+        return False

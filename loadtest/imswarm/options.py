@@ -15,6 +15,7 @@ Options = tuple[Callable[[Command], Command], ...]
 
 POSITIVE = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0.1)
+_MOST = 64
 
 
 class _AddressType(click.ParamType[Any]):
@@ -53,6 +54,23 @@ class _NamesType(click.ParamType[Any]):
         if unknown:
             self.fail(f"{', '.join(unknown)}: not among {', '.join(self._known)}", param, ctx)
         return names
+
+
+class _NumbersType(click.ParamType[Any]):
+    name = "N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",") if value else []
+        if not all(part.isdecimal() and 0 < int(part) <= _MOST for part in parts):
+            self.fail(f"{value!r} is not a list of numbers from 1 to {_MOST} like 1,2,4", param, ctx)
+        return tuple(map(int, parts))
+
+
+def numbers() -> click.ParamType[Any]:
+    """The type of a list of small numbers, separated by commas; it may be empty."""
+    return _NumbersType()
 
 
 def names_of(known: Collection[str]) -> click.ParamType[Any]:

@@ -21,6 +21,7 @@ class Person:
         self._address = address
         self._ids = count()
         self._messages: list[dict[str, Any]] = []
+        self._heard: list[str] = []  # where the messages of others stand
         self._changes: list[str] = []  # of groups
         self._since = "0-0"
         self._connect()
@@ -42,6 +43,14 @@ class Person:
     def say(self, to: str, body: object) -> None:
         self._ask(op="send", id=f"{self.device}-{next(self._ids)}", to=to, body=body)
 
+    def keeps(self, count: int) -> None:
+        """The first so many of the messages of others that it has heard."""
+        self._ask(op="ack", upto=self._heard[count - 1])
+
+    def reads(self, partner: str, count: int) -> None:
+        """The same; it has read them."""
+        self._ask(op="read", upto=self._heard[count - 1], **{"with": partner})
+
     def does(self, op: str, **fields: object) -> None:
         self._ask(op=op, **fields)
 
@@ -59,6 +68,7 @@ class Person:
             message = self._next_message()
             if message["from"] != self.user:
                 heard.append(message["body"])
+                self._heard.append(message["at"])
         assert heard == list(bodies)
 
     def found(self, group: str, *, invite: str) -> None:

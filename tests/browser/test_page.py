@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.browser.people import PASSWORD, Person, Visitor
 from tests.server import Server
@@ -111,6 +111,39 @@ def test_unread_messages_are_counted_until_they_are_seen(alice: Visitor, newcome
     alice.page.reload()
     expect(alice.unread("carol")).to_have_text("1 unread")
     expect(alice.unread("bob")).to_be_hidden()
+
+
+def test_what_has_come_and_was_read_is_shown_also_in_a_new_browser(
+    alice: Visitor, bob: Person, chromium: Browser, server: Server
+) -> None:
+    alice.start("bob")
+    alice.say("one", "two", "three")
+    bob.hears("one", "two", "three")
+    alice.sees_states("Sent", "Sent", "Sent")
+    bob.keeps(2)
+    alice.sees_states("Delivered", "Delivered", "Sent")
+    bob.reads("alice", 1)
+    alice.sees_states("Read", "Delivered", "Sent")
+    with Person(server.tcp, "carol").register() as carol:
+        for text in ("1", "2", "3"):
+            carol.say("alice", text)
+        expect(alice.unread("carol")).to_have_text("3 unread")
+        with Person(server.tcp, "alice", device="phone").log_in() as phone:
+            phone.hears("1", "2", "3")
+            phone.reads("carol", 2)
+        expect(alice.unread("carol")).to_have_text("1 unread")
+        context = chromium.new_context(base_url="http://{}:{}/".format(*server.http))
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        page.goto("/")
+        again = Visitor(page).sign_in("alice").is_in()
+        expect(again.unread("carol")).to_have_text("1 unread")
+        again.open("carol")
+        carol.is_told("read", by="alice", **{"with": "carol"})
+        again.open("bob")
+        again.sees_states("Read", "Delivered", "Sent")
+        context.close()
+        expect(alice.unread("carol")).to_be_hidden()
 
 
 def test_what_another_device_of_mine_says_is_shown_as_mine(alice: Visitor, bob: Person, server: Server) -> None:

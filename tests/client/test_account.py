@@ -53,6 +53,9 @@ def test_an_account_from_beginning_to_end(
                 assert [(one.user, one.name, one.about) for one in seen.profiles] == [(alice, "Alice", None)]
                 assert seen.gone == [name("nobody")]
                 assert (await b.account.profiles({alice: seen.profiles[0].version})).profiles == []
+                sent = await b.send(alice, "hello")
+                (entry,) = [one async for one in b.account.export()]
+                assert (entry["at"], entry["ev"], entry["body"]) == (sent.at, "msg", "hello")
                 with pytest.raises(imclient.NotAllowed, match="off"):
                     await b.people.search(alice[:3])
             await phone.account.delete("best")

@@ -6,8 +6,10 @@ from tests.test_layers import SOCKETS, imports, modules, within
 
 SANS_IO = (
     "address",
+    "answers",
     "backoff",
     "confirming",
+    "conversations",
     "core",
     "cursor",
     "entries",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import imclient
+import msgspec
 import pytest
 import trio
 from imclient.client import Client
@@ -67,6 +68,8 @@ async def until(client: Client, *wanted: object) -> None:
     missing = list(wanted)
     with trio.fail_after(PATIENCE_SECONDS):
         async for notice in client.events():
+            if isinstance(notice, imclient.Contact):
+                notice = msgspec.structs.replace(notice, at="")  # noqa: PLW2901 - wherever it stands in the log
             if isinstance(notice, imclient.Presence):
                 notice = imclient.Presence(notice.user, notice.show, notice.status)  # noqa: PLW2901 - without `since`
             if notice in missing:

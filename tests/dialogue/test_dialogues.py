@@ -73,6 +73,7 @@ def server_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
             "unread",
         ),
         *("devices", "password", "profile", "search"),
+        *("group_typing", "mentions"),
     ],
 )
 def test_over_tcp_on_a_cluster(name: str, server_on_a_cluster: Server) -> None:

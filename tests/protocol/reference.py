@@ -39,6 +39,9 @@ LIMITS = (
     "groups_made_max",
     "contacts_max",
     "contact_requests_per_hour",
+    "wrong_passwords_per_hour",
+    "wrong_passwords_per_address_hour",
+    "registrations_per_address_hour",
 )
 
 
@@ -61,7 +64,7 @@ def limits() -> Iterator[str]:
     yield "| setting | default | |"
     yield "|---|---|---|"
     known = {setting.name: setting for setting in settings_table()}
-    yield from (f"| `{name}` | {shown(known[name].default):,g} | {known[name].meaning} |" for name in LIMITS)
+    yield from (f"| `{name}` | {shown(known[name].default):,.9g} | {known[name].meaning} |" for name in LIMITS)
 
 
 TABLES = {"requests": requests, "errors": errors, "limits": limits}

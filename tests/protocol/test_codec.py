@@ -29,6 +29,7 @@ from imserver.protocol.commands import (
     DeviceRevoke,
     Devices,
     DeviceSet,
+    Export,
     GroupBan,
     GroupCreate,
     GroupInfo,
@@ -136,6 +137,7 @@ TABLE: list[tuple[Command, bytes]] = [
     (Profile(user="bob", since=7), b'{"op":"profile","user":"bob","since":7}'),
     (Profiles(users={"bob": 7}), b'{"op":"profiles","users":{"bob":7}}'),
     (Search(prefix="al", limit=5), b'{"op":"search","prefix":"al","limit":5}'),
+    (Export(after="1-0", limit=7), b'{"op":"export","after":"1-0","limit":7}'),
     (Ping(ref=0), b'{"op":"ping","ref":0}'),
     (Logout(), b'{"op":"logout"}'),
 ]

@@ -13,7 +13,7 @@ from imserver.store.stored import head_of, with_extras
 
 REFERENCE = {"from": "ann", "device": "laptop", "id": "c 1"}
 FILE = {"name": "a.txt", "type": "text/plain", "size": 0}
-GOOD: list[tuple[str, dict[str, Any]]] = [
+GOOD: list[tuple[str, Any]] = [
     ("reply", REFERENCE),
     ("forwarded", REFERENCE),
     ("attachment", {"url": "https://files.example/a?b=1", **FILE, "sha256": "0123456789abcdef" * 4}),
@@ -21,8 +21,9 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("location", {"lat": -90.0, "lon": 180.0}),
     ("location", {"lat": 1.5, "lon": 2.5, "accuracy": 3.0, "label": "here"}),
     ("encrypted", {"keys": ["k"], "payload": "x"}),
+    ("mentions", ["ann", "ben"]),
 ]
-BAD: list[tuple[str, dict[str, Any], str]] = [
+BAD: list[tuple[str, Any, str]] = [
     ("reply", {**REFERENCE, "from": "Ann"}, r"reply\.from: Ann is written"),
     ("reply", {**REFERENCE, "from": "#room"}, r"reply\.from: "),
     ("reply", {**REFERENCE, "device": "a b"}, r"reply\.device: "),
@@ -46,10 +47,14 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("encrypted", {"keys": [], "payload": "x"}, r"\$\.encrypted\.keys"),
     ("encrypted", {"keys": ["k"] * 65, "payload": "x"}, r"\$\.encrypted\.keys"),
     ("encrypted", {"keys": ["k"], "payload": ""}, r"\$\.encrypted\.payload"),
+    ("mentions", ["ann", "Ben"], "mentions: Ben is written"),
+    ("mentions", ["#room"], "mentions: "),
+    ("mentions", ["ann"] * 21, r"\$\.mentions"),
+    ("mentions", "ann", r"\$\.mentions"),
 ]
 
 
-def sent(field: str, value: dict[str, Any]) -> Send:
+def sent(field: str, value: Any) -> Send:
     frame = {"op": "send", "id": "c", "to": "ben", "body": "", field: value}
     command = codec.decode_command(msgspec.json.encode(frame))
     assert isinstance(command, Send)
@@ -57,7 +62,7 @@ def sent(field: str, value: dict[str, Any]) -> Send:
 
 
 @pytest.mark.parametrize(("field", "value"), GOOD)
-def test_what_is_given_comes_out_as_it_was(field: str, value: dict[str, Any]) -> None:
+def test_what_is_given_comes_out_as_it_was(field: str, value: Any) -> None:
     command = sent(field, value)
     assert command.has_extras
     plain = b'{"ev":"msg","at":"2-0","prev":"1-0","from":"a","device":"d","to":"b","id":"c","body":"x"}'
@@ -71,7 +76,7 @@ def test_what_is_given_comes_out_as_it_was(field: str, value: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(("field", "value", "named"), BAD)
-def test_an_error_names_the_field(field: str, value: dict[str, Any], named: str) -> None:
+def test_an_error_names_the_field(field: str, value: Any, named: str) -> None:
     with pytest.raises(BadRequest, match=named):
         sent(field, value).checked_extras()
 

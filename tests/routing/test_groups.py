@@ -172,6 +172,30 @@ def test_a_device_far_behind_is_told_how_much_it_missed_and_goes_on_at_the_end(w
     assert (push["id"], push["prev"]) == ("a5", end)
 
 
+def test_a_device_far_behind_is_told_where_it_was_mentioned(world: World) -> None:
+    node = ServerNode(world, "n1", group_backlog_entries=3)
+    alice = founded(node, "bob", "carol")
+    say(alice, "a1")
+    alice.say("send", id="for bob", to=G, body="@bob", mentions=["bob", "bob", "dave"])
+    say(alice, "a3", "a4", "a5")
+    at = next(entry.at for entry in world.database.read(G, START, 100) if b"@bob" in entry.content).decode()
+    told = {user: entered_frames(node, user) for user in ("bob", "carol")}
+    assert [frame.get("mentioned") for frame in told["bob"] if frame.get("ev") == "truncated"] == [at]
+    assert [frame.get("mentioned") for frame in told["carol"] if frame.get("ev") == "truncated"] == [None]
+
+
+def test_mentions_cost_and_are_for_groups_only(world: World) -> None:
+    node = ServerNode(world, "n1", rate_burst=100, rate_per_second=0.1)
+    alice = founded(node, "bob")
+    assert events(alice.ask("send", ref=2, id="m1", to="bob", body="x", mentions=["bob"])) == ["err 2 bad-request"]
+    answers = [
+        events(alice.ask("send", ref=3, id=f"n{number}", to=G, body="x", mentions=["bob"] * 20))[-1]
+        for number in range(3)
+    ]
+    assert answers == ["ok 3", "err 3 rate-limited", "err 3 rate-limited"]
+    assert len(world.database.read("bob", START, 100)) == 1  # that he has joined
+
+
 def test_since_names_the_groups_position(node: ServerNode, world: World) -> None:
     alice = founded(node, "bob")
     say(alice, "a1", "a2")

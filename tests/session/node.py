@@ -31,6 +31,7 @@ from tests.session.memory import MemoryReactor, Wire
 
 # The deployment's signing keys, so that tests can make tokens.
 KEYS = {"k1": "5" * 64, "current": "k1"}
+ELSEWHERE = "203.0.113.7"
 CHEAP = {"password_memory_kib": 8, "password_rounds": 1}
 
 
@@ -92,7 +93,7 @@ class ServerNode:
             framing,
             self.context,
             cast(Reactor, self.reactor),
-            is_local=is_local,
+            host=None if is_local else ELSEWHERE,
         )
         self.reactor.add(wire.server.fileno(), connection)
         return wire

@@ -16,6 +16,7 @@ from imserver.store.account_calls import Login, Profile
 from imserver.store.calls import Appended, Attached, Late, Replaced
 from imserver.store.group_calls import Change
 from imserver.store.partitions import Hosting, deployment_key, group_keys, lease_keys, user_keys
+from imserver.store.tries import Allowance, forget, forgive, tries_key, try_once
 from tests.store.deployment import Deployment
 from tests.store.node import Node, message, neighbours, opened
 from tests.store.test_partitions import random_names
@@ -560,6 +561,26 @@ async def test_names_are_found_by_their_beginning(deployment: Deployment, name: 
 
 
 @trio_test
+async def test_tries_are_so_many_at_once_then_one_after_each_interval(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        tries, allowance = node.store.accounts.tries, Allowance(name, 3)
+        assert [await tries.spend(allowance) for _ in range(3)] == [0.0] * 3
+        for _ in range(2):
+            assert 1100 < await tries.spend(allowance) <= 1200
+        tries.forgive(allowance)
+        assert await tries.spend(allowance) == 0.0
+        assert await tries.spend(allowance) > 0.0
+        left = deployment.oracle(name).pttl(tries_key(name))
+        assert 3500_000 < left <= 3600_000
+        for _ in range(4):
+            tries.forgive(allowance)
+        assert await tries.spend(allowance) == 0.0
+        quick = Allowance(f"{name}.q", 3_600_000)  # one is back after each millisecond
+        while await tries.spend(quick):
+            pass
+
+
+@trio_test
 async def test_signing_keys_are_made_once_and_rotated(deployment: Deployment) -> None:
     key = deployment_key("keys")
     async with opened(deployment.url, "node") as node:
@@ -620,6 +641,9 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         account_calls.set_profile(keys, 1, {"name": "n"}),
         account_calls.profile(keys, "bob"),
         name_calls.index_name("alice"),
+        try_once(Allowance("alice", 1)),
+        forgive(Allowance("alice", 1)),
+        forget("alice"),
         name_calls.unindex_name("alice"),
         group_calls.post(group, b"d", b"c", b"-", b"s"),
         group_calls.post(group, b"d", b"c", b"-", b"s", 1),
@@ -654,7 +678,7 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
         of_user = {*keys[1:9], hosting.key, *leases}
         of_group = {group.state, group.log, group.members, group_hosting.key}
-        of_names = {name_calls.names_key("alice").key}
+        of_names = {name_calls.names_key("alice").key, tries_key("alice")}
         assert any(set(declared) <= of_one for of_one in (of_user, of_group, of_names))
         assert not [part for part in arguments if part.startswith(b"{")]
     assert {shard.url for shard in deployment.shards} == {shard.url for shard in deployment.shards if shard.partitions}

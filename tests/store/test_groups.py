@@ -1,6 +1,7 @@
 """Groups on every store: what the functions do is what the model does, step by step; and what following promises."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from imserver.protocol.groups import LETTERS, RULES
 from imserver.store.calls import Appended, Bounds
 from imserver.store.group_calls import Change, Changed, Followed, GroupGone, GroupInfo
 from imserver.store.groups import MOST_SHARING
+from imserver.store.partitions import group_keys
 from imserver.store.store import NOBODY
 from imserver.store.stored import group_event, own_event
 from tests.model_database import Database
@@ -68,10 +70,10 @@ class Both:
     async def _post(self) -> Any:
         sender, number = self._user(), self.chance.randrange(20)
         said = group_message(sender, self.group, f"m{number}")
-        model = self.model.groups.post(self.group, sender, said.dedupe, said.content, NOBODY, 0)
-        real = await answer(
-            lambda then: self.node.store.groups.post(self.group, sender, said.dedupe, said.content, NOBODY, then)
-        )
+        mentions = self.chance.sample(self.users, self.chance.choice([0, 0, 1, 3]))
+        arguments = (self.group, sender, said.dedupe, said.content, NOBODY)
+        model = self.model.groups.post(*arguments, 0, mentions)
+        real = await answer(lambda then: self.node.store.groups.post(*arguments, then, 0, mentions))
         return model, real
 
     async def _change(self) -> Any:
@@ -142,12 +144,15 @@ class Both:
 
     def _plain(self, value: Any, names: dict[Position, bytes] | None = None) -> Any:
         """Positions by the model's names; of a group that is gone only that it is."""
+        known = (names or {}).keys() | self.real_of.keys()
         match value:
             case GroupGone():
                 return "gone"
             case ImError():
                 return type(value), str(value)
-            case Followed() if value.since is None and value.end not in (names or {}).keys() | self.real_of.keys():
+            case Followed() if value.since is None and value.end not in known:
+                return "gone"
+            case Changed() if value.at not in known:  # the last one has left
                 return "gone"
             case Changed() | Followed() | GroupInfo():
                 return [self._plain(part, names) for part in value]
@@ -196,9 +201,12 @@ async def made(node: Node, name: str, *members: str, **fields: str | int) -> Gro
     return group
 
 
-async def post(node: Node, group: GroupId, sender: str, message_id: str, origin: bytes = NOBODY) -> Appended:
+async def post(
+    node: Node, group: GroupId, sender: str, message_id: str, origin: bytes = NOBODY, mentions: Sequence[str] = ()
+) -> Appended:
     said = group_message(sender, group, message_id)
-    posted = await answer(lambda then: node.store.groups.post(group, sender, said.dedupe, said.content, origin, then))
+    arguments = (group, sender, said.dedupe, said.content, origin)
+    posted = await answer(lambda then: node.store.groups.post(*arguments, then, 0, mentions))
     assert isinstance(posted, Appended)
     return posted
 
@@ -269,6 +277,29 @@ async def test_a_device_far_behind_is_told_how_far(deployment: Deployment, name:
         far = await follow(node, group, f"{name}.a", entries[0].at, most=10)
     assert (near.start, near.surplus, near.end) == (entries[1].at, 0, entries[-1].at)
     assert (far.start, far.surplus) == (entries[0].at, 11)
+
+
+@trio_test
+async def test_a_mention_is_noted_for_members_and_found_by_who_was_away(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "n1") as node:
+        a, b, stranger = (UserId(f"{name}.{letter}") for letter in "abs")
+        group = await made(node, name, a, b)
+        first = await post(node, group, a, "m1")
+        mentioning = await post(node, group, a, "m2", mentions=[b, stranger])
+        assert (await node.store.groups.info(group, b)).mentioned == mentioning.at
+        last = [await post(node, group, a, f"m{number}") for number in range(3, 6)][-1]
+        assert (await follow(node, group, b, first.at, most=2)).mentioned == mentioning.at
+        assert (await follow(node, group, b, first.at, most=10)).mentioned is None  # it is among what is given
+        assert (await follow(node, group, b, mentioning.at, most=2)).mentioned is None  # had before
+        assert await post(node, group, a, "m2", mentions=[a]) == Appended(mentioning.at, None)
+        infos = [await node.store.groups.info(group, user) for user in (a, stranger)]
+        assert [info.mentioned for info in infos] == [None, None]
+        newest = await post(node, group, b, "m6", mentions=[a, b])
+        assert newest.prev == last.at
+        assert [(await node.store.groups.info(group, user)).mentioned for user in (a, b)] == [newest.at] * 2
+        await node.store.groups.change(group, Change("leave", b, b, group_event(group, "left", user=b)))
+        assert b"@" + b.encode() not in deployment.oracle(group).hgetall(group_keys(group).members)
+        assert [user for user, _ in (await node.store.groups.members(group, "0", 100))[1]] == [a]
 
 
 @trio_test

@@ -74,7 +74,7 @@ class Host:
         self._clients.append(client)
         most = self.node.settings.max_frame_bytes
         framing: Framing = WebSocketFraming(most, ConnectionType.SERVER) if websocket else LineFraming(most)
-        connection = Connection(server, framing, self.node.context, self.reactor, is_local=True)
+        connection = Connection(server, framing, self.node.context, self.reactor, host=None)
         self.reactor.add(server.fileno(), connection)
         return client
 

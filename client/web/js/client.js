@@ -11,7 +11,7 @@ import { Lost } from "./asking.js";
 import { Connection } from "./connection.js";
 import { Outbox } from "./outbox.js";
 import { People } from "./people.js";
-import { FrameError, RequestError, SUBPROTOCOL, decode, encode, isGroup, requests, toContact } from "./protocol.js";
+import { FrameError, RequestError, SUBPROTOCOL, decode, encode, isGroup, requests, toContact, toStanding } from "./protocol.js";
 import { Session } from "./session.js";
 
 /** The ref of a probe's answer belongs to no request, so the session passes over it. */
@@ -42,6 +42,7 @@ export class Client {
   #on;
   #session;
   #connection;
+  #version = 0; // of the list of conversations, as it was read last
 
   /**
    * @param {object} setup
@@ -189,30 +190,43 @@ export class Client {
     presence: (presence) => this.#peopleChanged(() => this.people.shows(presence)),
     typing: ({ from, to, on }) => this.#store.typing(isGroup(to) ? to : from, on, Date.now()),
     read: (event) => this.#marked(event),
-    delivered: ({ by, id }) => this.#store.marked(by, id, "deliveredUpto"),
+    delivered: ({ by, mark }) => this.#store.marked(by, mark, "deliveredUpto"),
+    conversations: () => this.#readConversations(),
     trouble: ({ code, text }) => console.warn(`imserver: the server says ${code}: ${text}`),
   };
 
   #staged(stage) {
     if (stage === "offline") this.people.disconnected();
     if (stage === "live") this.#readPeople();
+    if (stage === "live") this.#readConversations();
     this.#show(stage === "live" ? { stage, retryAt: 0 } : { stage });
   }
 
   async #readPeople() {
     const frames = [];
-    const isRead = await isReached(this.#contactPages(frames));
+    const isRead = await isReached(this.#pages(requests.contacts, "contacts", frames));
     if (isRead) this.#peopleChanged(() => this.people.read(frames.map(toContact).filter((contact) => contact !== null)));
     if (this.show !== "online") await this.#asked(requests.presence(this.show));
   }
 
-  async #contactPages(frames) {
-    let after = null;
+  /** What this browser has missed of marks: all of it the first time, then what has changed. */
+  async #readConversations() {
+    const frames = [];
+    const request = (after) => requests.conversations(after, this.#version);
+    if (!(await isReached(this.#pages(request, "conversations", frames).then((version) => (this.#version = version))))) return;
+    for (const standing of frames.map(toStanding)) if (standing) this.#store.stands(standing);
+  }
+
+  /** A list in pages, put into `frames`. @returns {Promise<number>} its version, as old as the first page */
+  async #pages(request, field, frames) {
+    let [after, version] = [null, null];
     do {
-      const ok = await this.#session.ask(requests.contacts(after));
-      frames.push(...(Array.isArray(ok.contacts) ? ok.contacts : []));
+      const ok = await this.#session.ask(request(after));
+      frames.push(...(Array.isArray(ok[field]) ? ok[field] : []));
+      version ??= ok.version ?? 0;
       after = ok.more === true ? ok.next : null;
     } while (after);
+    return version;
   }
 
   #peopleChanged(change) {
@@ -247,9 +261,9 @@ export class Client {
     return isNews && live && message.from !== this.user && this.#on.arrived(message);
   }
 
-  #marked({ by, with: partner, upto, id }) {
+  #marked({ by, with: partner, upto, mark }) {
     if (by === this.user) this.#store.readElsewhere(partner, upto);
-    else if (id) this.#store.marked(by, id, "seenUpto");
+    else if (mark) this.#store.marked(by, mark, "seenUpto");
   }
 
   // ---- the connection's events ----

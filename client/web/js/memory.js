@@ -29,6 +29,14 @@ export class MemoryReplica {
     return pageOf(this.#of(partner), range);
   }
 
+  async find(partner, isMeant) {
+    return this.#of(partner).findLast(isMeant) ?? null;
+  }
+
+  async unread(partner, upto) {
+    return countUnread(this.#of(partner), upto, this.#me);
+  }
+
   async write({ messages, gone = [], records, cursors, outbox, device }) {
     for (const message of messages) insert(this.#of(message.with), message);
     for (const { with: partner, at } of gone) remove(this.#of(partner), at);

@@ -93,6 +93,7 @@ const EVENT_FIELDS = new Map([
   ["typing", { from: isText, to: isText }],
   ["read", { by: isText, with: isText }],
   ["delivered", { by: isText, with: isText, id: isText }],
+  ["conversations", {}],
 ]);
 
 function hasFields(frame, fields) {
@@ -113,6 +114,7 @@ export const requests = {
   read: (partner, upto) => ({ op: "read", with: partner, upto }),
   typing: (to, on) => ({ op: "typing", to, on }),
   contacts: (after) => ({ op: "contacts", limit: 500, ...(after ? { after } : {}) }),
+  conversations: (after, since) => ({ op: "conversations", since, limit: 500, ...(after ? { after } : {}) }),
   /** @param {"add" | "accept" | "decline" | "remove"} action */
   contact: (action, user) => ({ op: `contact.${action}`, user }),
   presence: (show) => ({ op: "presence", show }),
@@ -175,6 +177,18 @@ export function toContact(frame) {
   const textOrNull = (value) => (isText(value) ? value : null);
   const { user, state, blocked = false, quiet = false } = frame;
   return { user, state, blocked: blocked === true, quiet: quiet === true, note: textOrNull(frame.note), name: textOrNull(frame.name) };
+}
+
+/**
+ * @typedef {{device: string, id: string}} Mark names a message of ours
+ * @typedef {{with: string, read: string | null, readBy: Mark | null, delivered: Mark | null}} Standing
+ */
+
+/** How a conversation stands, from the list; null where it is none. @returns {Standing | null} */
+export function toStanding(frame) {
+  if (!isObject(frame) || !isText(frame.with)) return null;
+  const mark = (value) => (isObject(value) && isText(value.id) ? { device: isText(value.device) ? value.device : "", id: value.id } : null);
+  return { with: frame.with, read: isPosition(frame.read) ? frame.read : null, readBy: mark(frame.read_by), delivered: mark(frame.delivered) };
 }
 
 /** The conversation a message belongs to, as `me` sees it: a group, or the other user. */

@@ -19,6 +19,9 @@ const STORES = ["messages", "records", "cursors", "outbox"];
 /** More unread messages than this need not be counted exactly. */
 export const MOST_UNREAD = 100;
 
+/** So many messages back one is looked for. */
+export const MOST_LOOKED_AT = 1000;
+
 /** @param {string} user @returns {Promise<Replica>} @throws {DOMException} where the browser keeps nothing for this page */
 export async function openReplica(user) {
   const opening = indexedDB.open(`imserver/${user}`, VERSION);
@@ -58,6 +61,22 @@ export class Replica {
     return messages.reverse();
   }
 
+  /** The newest message of a conversation that `isMeant`, among its last `MOST_LOOKED_AT`; null where none is. */
+  async find(partner, isMeant) {
+    let [found, looked] = [null, 0];
+    await walkBack(this.#db.transaction("messages", "readonly"), behind(partner, null), (message) => {
+      if (isMeant(message)) found = message;
+      looked += 1;
+      return !found && looked < MOST_LOOKED_AT;
+    });
+    return found;
+  }
+
+  /** How many messages of others stand after `upto` (null: all do), counted to `MOST_UNREAD`. */
+  async unread(partner, upto) {
+    return this.#countUnread(this.#db.transaction("messages", "readonly"), partner, upto);
+  }
+
   /** Keeps a batch, all of it or nothing. @throws {DOMException} for instance where the disk is full */
   async write({ messages, gone = [], records, cursors, outbox, device }) {
     const write = this.#db.transaction(STORES, "readwrite");
@@ -82,12 +101,15 @@ export class Replica {
   }
 
   async #summary(read, record) {
-    const all = (from) => IDBKeyRange.bound(keyOf(record.with, from, FIRST), keyOf(record.with, null, LAST), Boolean(from));
     let last = null;
+    await walkBack(read, behind(record.with, null), (message) => ((last = message), false));
+    return { ...record, last, unread: await this.#countUnread(read, record.with, record.readUpto) };
+  }
+
+  async #countUnread(read, partner, upto) {
     let unread = 0;
-    await walkBack(read, all(null), (message) => ((last = message), false));
-    await walkBack(read, all(record.readUpto), (message) => (unread += Number(message.from !== this.#me)) < MOST_UNREAD);
-    return { ...record, last, unread };
+    await walkBack(read, behind(partner, upto), (message) => (unread += Number(message.from !== this.#me)) < MOST_UNREAD);
+    return unread;
   }
 }
 
@@ -95,6 +117,11 @@ export class Replica {
 
 const FIRST = [-1, ""];
 const LAST = [Infinity, ""];
+
+/** All messages of a conversation behind a position; null: all of them. */
+function behind(partner, from) {
+  return IDBKeyRange.bound(keyOf(partner, from, FIRST), keyOf(partner, null, LAST), Boolean(from));
+}
 
 /** A key that sorts as the server does: a counter without leading zeros is ordered by its length, then by its digits. */
 function keyOf(partner, position, otherwise) {

@@ -58,8 +58,9 @@ import { Sending } from "./sending.js";
  *   | {type: "contact", contact: import("./protocol.js").Contact}   how this user stands to another one from now on
  *   | {type: "presence", user: string, show: string, status: string}
  *   | {type: "typing", from: string, to: string, on: boolean}
- *   | {type: "read", by: string, with: string, upto: string | null, id: string | null}
- *   | {type: "delivered", by: string, with: string, id: string}
+ *   | {type: "read", by: string, with: string, upto: string | null, mark: import("./protocol.js").Mark | null}
+ *   | {type: "delivered", by: string, mark: import("./protocol.js").Mark}
+ *   | {type: "conversations"}                         marks may have been missed: the list tells how they stand
  *   | {type: "trouble", code: string, text: string}     the server complains of something that belongs to no request
  * } Event
  */
@@ -207,8 +208,9 @@ export class Session {
     ping: () => {},
     presence: ({ user, show, status }) => this.#ports.emit({ type: "presence", user, show, status: typeof status === "string" ? status : "" }),
     typing: (frame) => this.#ports.emit({ type: "typing", from: frame.from, to: frame.to, on: frame.on === true }),
-    read: (frame) => this.#ports.emit({ type: "read", by: frame.by, with: frame.with, upto: frame.upto ?? null, id: frame.id ?? null }),
-    delivered: (frame) => this.#ports.emit({ type: "delivered", by: frame.by, with: frame.with, id: frame.id }),
+    read: (frame) => this.#ports.emit({ type: "read", by: frame.by, with: frame.with, upto: frame.upto ?? null, mark: markIn(frame) }),
+    delivered: (frame) => this.#ports.emit({ type: "delivered", by: frame.by, mark: markIn(frame) }),
+    conversations: () => this.#ports.emit({ type: "conversations" }),
   };
 
   #sendingEvents = {
@@ -362,6 +364,10 @@ export class Session {
     this.stage = stage;
     this.#ports.emit({ type: "stage", stage });
   }
+}
+
+function markIn({ device = "", id }) {
+  return typeof id === "string" ? { device, id } : null;
 }
 
 function logOf(partner) {

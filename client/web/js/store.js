@@ -140,12 +140,24 @@ export class Store {
     if (conversation && upto) this.#read(conversation, upto);
   }
 
-  /** The other one has got, or seen, our message with this id. Only messages in memory are looked through: a mark is a courtesy. */
-  marked(partner, id, mark) {
+  /**
+   * The other one has got, or seen, what we sent up to this message.
+   * @param {import("./protocol.js").Mark} mark without a device: whatever device it is from
+   * @param {"deliveredUpto" | "seenUpto"} name
+   */
+  async marked(partner, { device, id }, name) {
     const conversation = this.conversations.get(partner);
-    const candidates = conversation ? [...conversation.messages, conversation.last] : [];
-    const message = candidates.find((each) => each?.id === id && each.from === this.#me);
-    if (message) this.#remember(conversation, { [mark]: laterPosition(conversation.record[mark], message.at) });
+    if (!conversation) return;
+    const isMeant = (each) => each?.id === id && each.from === this.#me && (!device || each.device === device);
+    const message = [...conversation.messages, conversation.last].find(isMeant) ?? (await this.#kept(partner, isMeant));
+    if (message) this.#remember(conversation, { [name]: laterPosition(conversation.record[name], message.at) });
+  }
+
+  /** How a conversation stands on the server: what this browser was not there to hear. @param {import("./protocol.js").Standing} standing */
+  stands({ with: partner, read, readBy, delivered }) {
+    this.readElsewhere(partner, read);
+    if (delivered) this.marked(partner, delivered, "deliveredUpto");
+    if (readBy) this.marked(partner, readBy, "seenUpto");
   }
 
   // ---- what a person does ----
@@ -233,8 +245,26 @@ export class Store {
   /** Who answers has read what came before: without this a new browser would call the whole past unread. */
   #read(conversation, upto) {
     const readUpto = laterPosition(conversation.record.readUpto, upto);
+    const isNews = readUpto !== conversation.record.readUpto;
     if (conversation.last && comparePositions(readUpto, conversation.last.at) >= 0) conversation.unread = 0;
     this.#remember(conversation, { readUpto });
+    if (isNews && conversation.unread > 0) this.#recount(conversation);
+  }
+
+  /** Some of it was read, elsewhere: how many are left only the replica knows, once it has all that has come. */
+  async #recount(conversation) {
+    const { record } = conversation;
+    await this.#keeping.flush();
+    const { last } = conversation;
+    const unread = await this.#replica.unread(record.with, conversation.record.readUpto);
+    if (conversation.last !== last) await this.#recount(conversation);
+    else Object.assign(conversation, { unread });
+    this.#onChange();
+  }
+
+  async #kept(partner, isMeant) {
+    await this.#keeping.flush();
+    return this.#replica.find(partner, isMeant);
   }
 
   #remember(conversation, changes) {

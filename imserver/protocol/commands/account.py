@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from imserver.protocol.commands.base import INSIDE, Command, Device, Row, Secret, User
+from imserver.protocol.commands.base import INSIDE, Command, Device, PageLimit, PositionText, Row, Secret, User
 from imserver.protocol.overload import Level
-from imserver.protocol.pushes.account import DeviceList, ProfileList, ProfileShown, ProfileVersion
+from imserver.protocol.pushes.account import DeviceList, LogPage, ProfileList, ProfileShown, ProfileVersion
 
 DeviceName = Annotated[str, Meta(max_length=64)]
 ShownName = Annotated[str, Meta(max_length=64)]
@@ -66,6 +66,13 @@ class Profiles(Command, tag="profiles"):
     users: Annotated[dict[User, Version], Meta(min_length=1, max_length=100)]
 
 
+class Export(Command, tag="export"):
+    """The user's own log from its beginning, a page at a time; `after` is the `next` of the page before."""
+
+    after: PositionText | None = None
+    limit: PageLimit = 100
+
+
 ROWS = (
     #   schema         states  hot    cost  shed           ok
     Row(Devices,       INSIDE, False, 10,   Level.HISTORY, DeviceList),
@@ -76,4 +83,5 @@ ROWS = (
     Row(ProfileSet,    INSIDE, False, 20,   Level.HISTORY, ProfileVersion),
     Row(Profile,       INSIDE, False, 2,    Level.HISTORY, ProfileShown),
     Row(Profiles,      INSIDE, False, 2,    Level.HISTORY, ProfileList),
+    Row(Export,        INSIDE, False, 50,   Level.HISTORY, LogPage),
 )  # fmt: skip

@@ -6,7 +6,16 @@ import msgspec
 from msgspec import Meta
 
 from imserver.protocol.commands.base import ADDRESS, INSIDE, Address, Command, Group, PageLimit, PositionText, Row
-from imserver.protocol.extras import EXTRAS, MESSAGE_ID, Attachment, Encrypted, Location, Reference, check_extras
+from imserver.protocol.extras import (
+    EXTRAS,
+    MESSAGE_ID,
+    Attachment,
+    Encrypted,
+    Location,
+    Mentions,
+    Reference,
+    check_extras,
+)
 from imserver.protocol.overload import Level
 from imserver.protocol.pushes.messages import Page, Sent
 
@@ -19,7 +28,7 @@ Body = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["string", "object
 class Send(Command, tag="send"):
     """`again`: sent before, with unknown outcome; it is looked for in the log, too, however long ago that was.
 
-    `reply`: what it answers. `forwarded`: whose words these are. The rest: see `extras`.
+    `reply`: what it answers. `forwarded`: whose words these are. `mentions`: members of the group. More: `extras`.
     """
 
     id: MessageId
@@ -31,11 +40,12 @@ class Send(Command, tag="send"):
     attachment: Attachment | None = None
     location: Location | None = None
     encrypted: Encrypted | None = None
+    mentions: Mentions | None = None
 
     @property
     def has_extras(self) -> bool:
         """Asked of every message; a struct is true."""
-        return bool(self.reply or self.forwarded or self.attachment or self.location or self.encrypted)
+        return bool(self.reply or self.forwarded or self.attachment or self.location or self.encrypted or self.mentions)
 
     def checked_extras(self) -> dict[str, object]:
         """Those that are there. Raises BadRequest."""

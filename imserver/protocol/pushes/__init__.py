@@ -3,6 +3,7 @@
 from imserver.protocol.pushes.account import (
     Device,
     DeviceList,
+    LogPage,
     ProfileList,
     ProfileShown,
     ProfileVersion,
@@ -89,6 +90,7 @@ __all__ = [
     "GroupListed",
     "GroupPush",
     "Invitation",
+    "LogPage",
     "Mark",
     "Member",
     "MemberPage",

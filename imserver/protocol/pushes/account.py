@@ -1,5 +1,7 @@
 """Devices and profiles."""
 
+from typing import Any
+
 import msgspec
 
 
@@ -41,3 +43,10 @@ class ProfileVersion(msgspec.Struct):
     """The `ok` of `profile.set`."""
 
     version: int
+
+
+class LogPage(msgspec.Struct, omit_defaults=True):
+    """The `ok` of `export`: entries of all kinds (`imserver.model.Entry`), oldest first, each as it is pushed."""
+
+    entries: list[Any]
+    next: str | None = None  # None: there are no more

@@ -12,7 +12,10 @@ class NewGroup(msgspec.Struct):
 
 
 class GroupDetails(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """The `ok` of `group.info`. `role` and `at` (the end of its log): where the user is a member."""
+    """The `ok` of `group.info`. `role` and `at` (the end of its log): where the user is a member.
+
+    `mentioned`: position of the newest message that mentions the user.
+    """
 
     group: str
     name: str
@@ -23,6 +26,7 @@ class GroupDetails(msgspec.Struct, omit_defaults=True, kw_only=True):
     members: int
     role: str | None = None
     at: str | None = None
+    mentioned: str | None = None
 
 
 class Member(msgspec.Struct):
@@ -39,14 +43,18 @@ class MemberPage(msgspec.Struct, omit_defaults=True):
     next: str | None = None
 
 
-class GroupListed(msgspec.Struct, rename={"since": "from"}):
-    """One of `groups`: `from` where the membership began, `at` where its log ends."""
+class GroupListed(msgspec.Struct, rename={"since": "from"}, omit_defaults=True):
+    """One of `groups`: `from` where the membership began, `at` where its log ends.
+
+    `mentioned`: position of the newest message that mentions the user.
+    """
 
     group: str
     name: str
     role: str
     since: str
     at: str
+    mentioned: str | None = None
 
 
 class Invitation(msgspec.Struct):
@@ -74,6 +82,7 @@ class GroupPush(Push, tag="group", kw_only=True):
     since: str | None = msgspec.field(name="from", default=None)
     user: str | None = None
     by: str | None = None
+    quiet: bool = False  # `by` is a stranger to this user
     role: str | None = None
     name: str | None = None
     topic: str | None = None

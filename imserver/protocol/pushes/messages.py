@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from imserver.model import Entry, Position
-from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
+from imserver.protocol.extras import Attachment, Encrypted, Location, Mentions, Reference
 from imserver.protocol.pushes.base import Push
 
 
@@ -45,6 +45,7 @@ class MessagePush(Push, tag="msg", kw_only=True):
     attachment: Attachment | None = None
     location: Location | None = None
     encrypted: Encrypted | None = None
+    mentions: Mentions | None = None
 
 
 class TypingPush(Push, tag="typing", kw_only=True):

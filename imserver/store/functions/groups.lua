@@ -9,6 +9,7 @@
 --   <user>    "<standing> <from>": o owner, a admin, m member; from: position of the entry by which the user joined
 --   +<user>   position of the entry by which the user was invited
 --   !<user>   position of the entry by which the user was banned
+--   @<user>   position of the newest message that mentions the user; only of members
 --   *         is there where only owner and admins may post
 --
 -- Groups of a user ({T}g:<user>, a hash, in the user's slot):
@@ -51,14 +52,29 @@ local function posts(members, user)
   return known[1] and not (known[2] and string.byte(known[1]) == 109) -- 109: m
 end
 
+-- The message at that position mentions users, of whom members are told where it is.
+local function note_mentions(members, users, at)
+  local known, noted = redis.call('HMGET', members, unpack(users)), {}
+  for i, user in ipairs(users) do
+    if known[i] then
+      noted[#noted + 1] = '@' .. user
+      noted[#noted + 1] = at
+    end
+  end
+  if noted[1] then redis.call('HSET', members, unpack(noted)) end
+end
+
 -- append_group: a message into a group's log.
 -- KEYS  1 state  2 log  3 members
--- ARGV  1 dedupe field  2 content  3 origin  4 sender  5 if given: as for append
+-- ARGV  1 dedupe field  2 content  3 origin  4 sender  5 if given, and not empty: as for append  6 ... users it mentions
 -- Returns {position, prev}; {position} for a repeat; {'not-found'}; {'refused', standing}.
--- Atomic: whoever is thrown out has no message in the log behind the entry that says so.
+-- Atomic: whoever is thrown out has no message in the log behind the entry that says so; and no message is there whose
+-- mentions are not noted, so that a repeat has nothing to complete.
 local function append_group(keys, args)
   if posts(keys[3], args[4]) then
-    return append_to(keys[1], keys[2], args[1], args[2], args[3], args[5])
+    local appended = append_to(keys[1], keys[2], args[1], args[2], args[3], args[5] ~= '' and args[5])
+    if args[6] and appended[2] then note_mentions(keys[3], { unpack(args, 6) }, appended[1]) end
+    return appended
   end
   if redis.call('EXISTS', keys[1]) == 0 then return NOT_FOUND end
   local at = redis.call('HGET', keys[1], args[1]) -- it was stored, before the sender lost the right
@@ -100,7 +116,7 @@ end
 
 local function remove_member(keys, target, was)
   if not string.find('oam', was, 1, true) then return end
-  redis.call('HDEL', keys[3], target)
+  redis.call('HDEL', keys[3], target, '@' .. target)
   if redis.call('HINCRBY', keys[1], 'members', -1) == 0 then
     redis.call('DEL', keys[1], keys[2], keys[3]) -- nobody is left: the group is no more
   elseif was == 'o' then
@@ -184,12 +200,13 @@ end
 
 -- group_info: what a group is, and how a user stands to it.
 -- KEYS  1 state  2 members   ARGV  1 user
--- Returns {} where there is no group; else {standing, from or empty, name, topic, open, history, posting, members, last}.
+-- Returns {} where there is no group; else {standing, from or empty, position of the newest message that mentions the user or
+-- empty, name, topic, open, history, posting, members, last}.
 local function group_info(keys, args)
   local known = redis.call('HMGET', keys[1], 'name', 'topic', 'open', 'history', 'posting', 'members', 'last')
   if not known[7] then return {} end
   local is, from = standing(keys[1], keys[2], args[1])
-  return { is, from or '', unpack(known) }
+  return { is, from or '', redis.call('HGET', keys[2], '@' .. args[1]) or '', unpack(known) }
 end
 
 -- The node hosts a follower of the group.
@@ -203,22 +220,26 @@ end
 -- published to the session's node. `clear` ends it, for the node's last follower.
 -- KEYS  1 state  2 log  3 members  4 users and groups hosted by the node
 -- ARGV  1 node  2 user  3 the device's cursor, or 0-0  4 so many entries are given to a device that was away
--- Returns {'ok', end, where the membership began, where to go on, entries behind that: 0, where they are no more than given};
--- {'absent', end}: no member as of there.
+-- Returns {'ok', end, where the membership began, where to go on, entries behind that: 0, where they are no more than given,
+-- position of the newest of those that mentions the user: empty, where there is none, or they are given}; {'absent', end}: no
+-- member as of there.
 local function follow(keys, args)
   local known = redis.call('HMGET', keys[1], 'last', 'on')
   if not known[1] then return { 'absent', position_now() } end
   local member = redis.call('HGET', keys[3], args[2])
   if not member then return { 'absent', known[1] } end
   host(keys[1], keys[4], known[2], args[1])
-  local last, from, start, most, surplus = known[1], string.sub(member, 3), args[3], tonumber(args[4]), 0
+  local last, from, start, most, surplus, mentioned = known[1], string.sub(member, 3), args[3], tonumber(args[4]), 0, ''
   if newer(from, start) then start = from end
   if newer(start, last) then start = last end
   if start ~= last and redis.call('XLEN', keys[2]) > most then
     local behind = #redis.call('XRANGE', keys[2], '(' .. start, '+', 'COUNT', most + 1)
-    if behind > most then surplus = behind end
+    if behind > most then
+      surplus, mentioned = behind, redis.call('HGET', keys[3], '@' .. args[2]) or ''
+      if mentioned ~= '' and not newer(mentioned, start) then mentioned = '' end
+    end
   end
-  return { 'ok', last, from, start, surplus }
+  return { 'ok', last, from, start, surplus, mentioned }
 end
 
 -- follow_again: after a lost link, for all followers at the node: it is still entered, or again.

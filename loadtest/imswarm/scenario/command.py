@@ -16,6 +16,7 @@ from imswarm.command import (
     failures_reported,
     processes_for,
     terminable,
+    workers_for,
 )
 from imswarm.options import JSON, POSITIVE, SECONDS, TARGET, option, with_options
 from imswarm.report import Progress, Report, print_json, print_table
@@ -52,7 +53,8 @@ def run(
         script = changed(load_scenario(path), sessions, seconds, values["workers"])
     except ScenarioError as error:
         raise click.UsageError(f"{error}\nThere are: {', '.join(known_scenarios())}.") from error
-    values |= {"workers": script.server.workers, "settings": script.environment}
+    needed = workers_for(script.people.sessions, values["workers"])
+    values |= {"workers": values["workers"] or max(needed, script.server.workers), "settings": script.environment}
     progress = Progress()
     with failures_reported(progress), terminable(), ExitStack() as stack:
         cores = cores_of(values)

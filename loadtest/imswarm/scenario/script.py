@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from imswarm.shipped import shipped
 from imswarm.stamps import STAMP_BYTES
 
-DIRECTORY = Path(__file__).parents[2] / "scenarios"
+DIRECTORY = shipped("scenarios")
 
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Share = Annotated[float, Meta(ge=0, le=1)]

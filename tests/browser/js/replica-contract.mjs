@@ -42,6 +42,10 @@ export async function contract(open) {
   same([kept.readUpto, kept.seenUpto, kept.floor], [ats[1], ats[2], ats[1]], "marks go forward only, the floor is as last said");
   same([last.at, unread], [ats[4], 2], "the last message, and how many of others are unread");
 
+  same([await replica.unread("bob", ats[1]), await replica.unread("bob", null)], [2, 4], "unread behind a position, or all");
+  const found = await replica.find("bob", (each) => each.at === ats[2]);
+  same([found?.at, await replica.find("bob", () => false)], [ats[2], null], "a message by what it is");
+
   const item = (seq, id) => ({ seq, id, to: "bob", body: "x", time: 0, state: "waiting" });
   await replica.write(batch({ outbox: new Map([["a", item(1, "a")], ["b", item(2, "b")]]) }));
   await replica.write(batch({ outbox: new Map([["a", item(3, "a")]]), device: "other" }));

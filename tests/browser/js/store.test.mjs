@@ -211,13 +211,30 @@ test("marks go forward only", async () => {
   await store.open("bob", noServer).catch(() => {});
   store.message(mine("1-0", { id: "a" }));
   store.message(mine("2-0", { id: "b" }));
-  store.marked("bob", "b", "seenUpto");
-  store.marked("bob", "a", "seenUpto");
-  store.marked("bob", "unknown", "seenUpto");
+  await store.marked("bob", { device: "web", id: "b" }, "seenUpto");
+  await store.marked("bob", { device: "web", id: "a" }, "seenUpto");
+  await store.marked("bob", { device: "other", id: "a" }, "seenUpto");
+  await store.marked("bob", { device: "", id: "unknown" }, "seenUpto");
+  await store.marked("nobody", { device: "web", id: "b" }, "seenUpto");
   assert.equal(store.conversations.get("bob").record.seenUpto, "2-0");
   store.message(from("3-0"));
   store.readElsewhere("bob", "3-0");
   assert.equal(store.conversations.get("bob").unread, 0);
+});
+
+test("a new browser is told how things stand: what was read elsewhere, and what the other one has read of ours", async () => {
+  const { store } = await newStore();
+  store.message(mine("1-0", { id: "a", device: "phone" }));
+  for (const message of many(2, 5)) store.message(message);
+  const bob = store.conversations.get("bob");
+  assert.equal(bob.unread, 4);
+  store.stands({ with: "bob", read: "3-0", readBy: { device: "phone", id: "a" }, delivered: null });
+  store.message(from("6-0"));
+  store.stands({ with: "nobody", read: "9-0", readBy: null, delivered: null });
+  await store.flush();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual([bob.unread, bob.record.readUpto, bob.record.seenUpto], [3, "3-0", "1-0"]);
+  assert.deepEqual([...store.conversations.keys()], ["bob"]);
 });
 
 test("a group's messages are a conversation of their own, and a hole in the user's log is none of theirs", async () => {
