@@ -10,17 +10,19 @@ The path of a message that is sent:
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
-Around it: `address` (URLs), `events` and `errors` (what an application gets), `said` (pushes made events), `answers`,
-`people` (contacts and presence), `groups`, `account`, `conversations` (marks, unread messages), `profile` (what is
-remembered on disk), `connecting` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `chat_people`,
-`chat_groups`, `chat_marks`, `console`, `text`, `slots`.
+Around it: `address` (URLs), `events`, `amendments` and `errors` (what an application gets), `said` (pushes made
+events), `answers`, `thread` (messages with their amendments), `people` (contacts and presence), `groups`, `account`,
+`conversations` (marks, unread messages), `profile` (what is remembered on disk), `connecting` (`connect` and
+`register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `chat_marks`, `console`, `text`,
+`slots`.
 
-The rule of imports: address, answers, backoff, confirming, conversations, core, cursor, entries, errors, events,
-handshake, keepalive, outbox, people, reader, said and stages import neither anyio nor sockets; nothing imports the
-server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
+The rule of imports: address, amendments, answers, backoff, confirming, conversations, core, cursor, entries, errors,
+events, handshake, keepalive, outbox, people, reader, said, stages and thread import neither anyio nor sockets; nothing
+imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
 from imclient.account import Account
+from imclient.amendments import Deleted, Edited, Reacted
 from imclient.client import Client, Inbox, Notice
 from imclient.connecting import connect, register
 from imclient.conversations import Conversation, Conversations
@@ -48,6 +50,7 @@ from imclient.groups import Groups
 from imclient.people import People
 from imclient.profile import Profile
 from imclient.stages import State
+from imclient.thread import Line, Thread
 from imserver.errors import (
     BadCredentials,
     BadRequest,
@@ -82,9 +85,11 @@ __all__ = [
     "Conversation",
     "Conversations",
     "ConversationsOutdated",
+    "Deleted",
     "Delivered",
     "Device",
     "Disconnected",
+    "Edited",
     "Encrypted",
     "Exists",
     "ExpiredToken",
@@ -94,6 +99,7 @@ __all__ = [
     "Groups",
     "ImError",
     "Inbox",
+    "Line",
     "Location",
     "Message",
     "NotAllowed",
@@ -107,6 +113,7 @@ __all__ = [
     "ProfileList",
     "ProfileShown",
     "RateLimited",
+    "Reacted",
     "Read",
     "Reference",
     "Regressed",
@@ -117,6 +124,7 @@ __all__ = [
     "SessionEnded",
     "State",
     "Synced",
+    "Thread",
     "TooLarge",
     "Truncated",
     "Typing",

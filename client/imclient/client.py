@@ -9,6 +9,7 @@ import anyio
 import msgspec
 
 from imclient.account import Account
+from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted
 from imclient.backoff import Backoff
 from imclient.conversations import Conversations
 from imclient.core import Replica
@@ -45,10 +46,13 @@ from imclient.stages import State
 from imclient.wire import Wire
 from imserver.errors import BadFrame, ImError
 from imserver.model import parse_address
-from imserver.protocol.commands import Command, History, Ping
+from imserver.protocol.codec import encode_body
+from imserver.protocol.commands import Command, Delete, Edit, History, Ping, React
+from imserver.protocol.extras import Reference
 
 Notice = (
     Message
+    | AnyAmendment
     | GroupChanged
     | Contact
     | Presence
@@ -157,7 +161,9 @@ class Client:
         Raises BadRequest, NotFound, Blocked, TooLarge and whatever else the server refuses it with, SessionEnded.
         """
         self._check()
-        id = self._replica.send(to, body, id=id, again=again, **extras)
+        return await self._sent(self._replica.send(to, body, id=id, again=again, **extras))
+
+    async def _sent(self, id: str) -> Sent:
         try:
             sent: Sent = await self._answer(id)
         except anyio.get_cancelled_exc_class():
@@ -174,6 +180,29 @@ class Client:
         id = self._replica.send(to, body, **extras)
         self._courier.wake()
         return id
+
+    async def edit(self, message: Message | Sent, body: str | dict[str, Any]) -> Sent:
+        """Changes what an own message says. Waits, and raises, as `send` does; also NotAllowed where it is too old.
+
+        The messages' `Thread` is to be told by whoever has one: own amendments come as `Sent` only.
+        """
+        return await self._amend(message, lambda of: Edit(id="", to="", of=of, body=encode_body(body)))
+
+    async def delete(self, message: Message | Sent) -> Sent:
+        """Deletes a message for everybody: an own one, or, as owner or admin, one in a group. As `edit`."""
+        return await self._amend(message, lambda of: Delete(id="", to="", of=of))
+
+    async def react(self, message: Message | Sent, emoji: str | None) -> Sent:
+        """Says one emoji to a message, in place of an earlier one; None takes it back. As `edit`."""
+        return await self._amend(message, lambda of: React(id="", to="", of=of, emoji=emoji))
+
+    async def _amend(self, message: Message | Sent, make: Callable[[Reference], Edit | Delete | React]) -> Sent:
+        self._check()
+        if isinstance(message, Sent):
+            to, of = message.to, Reference(self.user, self.device, message.id)
+        else:
+            to, of = message.partner(self.user), message.reference
+        return await self._sent(self._replica.amend(to, make(of)))
 
     async def history(self, partner: str, *, before: str | None = None, limit: int = 50) -> Page:
         """The newest `limit` (1 to 200) messages exchanged with `partner` (before the position `before`), newest last.
@@ -219,7 +248,8 @@ class Client:
     def events(self, *, auto_ack: bool = True) -> "Inbox[Notice]":
         """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`.
 
-        Other entries of logs (`GroupChanged`, `Contact`, a `Truncated` with a count) are acknowledged as messages are.
+        Other entries of logs (`Edited`, `Deleted`, `Reacted`, `GroupChanged`, `Contact`, a `Truncated` with a count)
+        are acknowledged as messages are.
         """
         return Inbox(self, Notice, auto_ack=auto_ack)
 
@@ -257,7 +287,7 @@ class Client:
                 self._give(event.id, event.error)
             case Ended():
                 self._end(event.error)
-            case Message() | GroupChanged() | Contact() | Truncated():
+            case Message() | Edited() | Deleted() | Reacted() | GroupChanged() | Contact() | Truncated():
                 self._inbox.append(event)
             case Reconnect() | ConversationsOutdated():
                 pass  # the courier's; and of what is outdated `conversations` says when it is news

@@ -38,7 +38,7 @@ from imclient.said import MarkPush, marks_of, presence_of
 from imclient.stages import CONNECTED, INSIDE, Identity, State
 from imserver.errors import BadCredentials, BadRequest, ExpiredToken, ImError, Overloaded
 from imserver.protocol import codec, pushes
-from imserver.protocol.commands import Command, Login, Logout, Ping, Resend
+from imserver.protocol.commands import Command, Delete, Edit, Login, Logout, Ping, React, Resend
 
 _LOGIN = 0  # its ref; a send's is its id
 
@@ -113,6 +113,10 @@ class Replica:
         Raises BadRequest for a bad name or id, an extra that can't be, or text that can't be carried, and TooLarge.
         """
         return self._outbox.add(to, body, extras, id=id, again=again)
+
+    def amend(self, to: str, command: Edit | Delete | React) -> str:
+        """The same for what changes a message; `id` and `ref` are set here."""
+        return self._outbox.amend(to, command)
 
     def withdraw(self, id: str) -> bool:
         """Takes a message back. False: it has left before, and is repeated until the server answers."""

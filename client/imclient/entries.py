@@ -1,5 +1,6 @@
 """What the logs bring: entries, each taken once and in order, and the words that logs have lost some."""
 
+from imclient.amendments import AmendmentPush, AnyAmendment, amendment_of
 from imclient.confirming import Confirming
 from imclient.events import (
     OWN_LOG,
@@ -19,7 +20,8 @@ from imclient.said import contact_of, message_of
 from imclient.stages import Identity
 from imserver.protocol import codec, pushes
 
-LogPush = pushes.MessagePush | pushes.GroupPush | pushes.ContactPush | codec.UnknownEntry
+Nothing = pushes.RemovedPush | codec.UnknownEntry  # entries with nothing in them for an application
+LogPush = pushes.MessagePush | AmendmentPush | pushes.GroupPush | pushes.ContactPush | Nothing
 
 
 class Entries:
@@ -38,7 +40,9 @@ class Entries:
                 return self._on_group(push, size)
             case pushes.ContactPush():
                 return self._on_entry(OWN_LOG, push.at, push.prev, contact_of(push), size)
-            case codec.UnknownEntry():
+            case pushes.EditPush() | pushes.DeletePush() | pushes.ReactionPush():
+                return self._on_amendment(push, size, now)
+            case codec.UnknownEntry() | pushes.RemovedPush():
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
 
     def _on_message(self, push: pushes.MessagePush, size: int, now: float) -> list[Event]:
@@ -49,7 +53,13 @@ class Entries:
             return self._on_entry(log, push.at, push.prev, None, 0)
         return self._on_entry(log, push.at, push.prev, message_of(push), size)
 
-    def _is_own(self, push: pushes.MessagePush) -> bool:
+    def _on_amendment(self, push: AmendmentPush, size: int, now: float) -> list[Event]:
+        log = push.log or OWN_LOG
+        if self._is_own(push):
+            return self._confirming.show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
+        return self._on_entry(log, push.at, push.prev, amendment_of(push), size)
+
+    def _is_own(self, push: pushes.MessagePush | AmendmentPush) -> bool:
         """Sent by this very replica: it is confirmed, not given."""
         who = self._identity
         return push.sender == who.user and push.device == who.device and self._outbox.has_made(push.id)
@@ -62,7 +72,7 @@ class Entries:
         return events
 
     def _on_entry(
-        self, log: str, at: str, prev: str, event: Message | GroupChanged | Contact | None, size: int
+        self, log: str, at: str, prev: str, event: Message | AnyAmendment | GroupChanged | Contact | None, size: int
     ) -> list[Event]:
         receipt = self._reader.receive(log, at, prev, size)
         if receipt is Receipt.GAP:

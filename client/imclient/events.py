@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from imclient.amendments import AnyAmendment, partner_of
 from imserver.errors import ImError
 from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
 from imserver.protocol.pushes import GroupPush
@@ -48,15 +49,19 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     def partner(self, me: str) -> str:
         """The conversation it belongs to, as the user `me` sees it: the other user, or the group."""
-        return self.to if self.sender == me or self.to.startswith("#") else self.sender
+        return partner_of(self.sender, self.to, me)
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A piece of a conversation, newest message last. Where `more`, ask again with `before` set to `next`."""
+    """A piece of a conversation, newest message last. Where `more`, ask again with `before` set to `next`.
+
+    Messages are as they were said; `amendments` of them stand in this page or in those before: see `Thread`.
+    """
 
     messages: list[Message]
     more: bool = False
     next: str | None = None
+    amendments: list[AnyAmendment] = []
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -254,10 +259,11 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 People = Contact | Presence | Typing
-Entry = Message | GroupChanged | Contact | Truncated  # what is acknowledged: see `Client.ack`
+Entry = Message | AnyAmendment | GroupChanged | Contact | Truncated  # what is acknowledged: see `Client.ack`
 Marks = Read | Delivered | Arranged | ConversationsOutdated
 Event = (
     Message
+    | AnyAmendment
     | GroupChanged
     | Sent
     | SendFailed

@@ -17,8 +17,8 @@ import msgspec
 from imserver.errors import BadRequest, TooLarge
 from imserver.model import parse_address, parse_message_id
 from imserver.protocol import codec
-from imserver.protocol.commands import Send
-from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
+from imserver.protocol.commands import Delete, Edit, React, Send
+from imserver.protocol.extras import Attachment, Encrypted, Location, Reference, check_reference
 
 MAX_FRAME = 65536  # bytes; until the server has said
 KEPT_SECONDS = 60.0
@@ -117,20 +117,34 @@ class Outbox:
         """
         address = parse_address(to)
         codec.check_text(body, "body")
-        id = f"{self._run}-{self._count + 1}" if id is None else parse_message_id(id)
+        id = self._next_id() if id is None else parse_message_id(id)
         if id in self._items:
             raise BadRequest(f"id: {id!r} is of a message that is on its way")
         frame = codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body), **extras))
         if extras:
             _check_extras(frame)
-        item = Item(id, address, frame)
+        return self._put(Item(id, address, frame), may_be_stored=again)
+
+    def amend(self, to: str, command: Edit | Delete | React) -> str:
+        """The same for what changes a message; it goes in one line with the messages of that conversation."""
+        address, id = parse_address(to), self._next_id()
+        command.to, command.id, command.ref = address, id, id
+        check_reference(command.of, "of")
+        frame = codec.encode_command(command)
+        codec.decode_command(frame)
+        return self._put(Item(id, address, frame))
+
+    def _next_id(self) -> str:
+        return f"{self._run}-{self._count + 1}"
+
+    def _put(self, item: Item, *, may_be_stored: bool = False) -> str:
         if len(item.frame) + _FLAG_BYTES > self.max_frame:
             raise self._too_large(item)
-        item.may_be_stored = again
+        item.may_be_stored = may_be_stored
         self._count += 1
-        self._items[id] = item
-        self._conversations.setdefault(address, deque()).append(item)
-        return id
+        self._items[item.id] = item
+        self._conversations.setdefault(item.to, deque()).append(item)
+        return item.id
 
     def remove(self, id: str) -> Item | None:
         """Takes out what has been answered for; None where it is not there (any more)."""

@@ -1,5 +1,6 @@
 """What all sessions of a worker share. Put together in `worker` and nowhere else."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -100,6 +101,7 @@ class Context:
     limits: Limits
     random: Callable[[], float]  # from 0 to 1: spreads those who are to come back
     entrance: Entrance
+    wall: Callable[[], float] = time.time  # unix seconds, as positions have them
     attendance: Attendance = field(init=False)  # set before the first client comes
     marking: Marking = field(init=False)  # the same
     handlers: Handlers = field(default_factory=dict)

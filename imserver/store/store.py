@@ -17,6 +17,7 @@ from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
 from imserver.store.conversations import ConversationStore
+from imserver.store.deletions import Deletions
 from imserver.store.departures import Departures
 from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.groups import GroupStore
@@ -94,6 +95,7 @@ class Store:
         self._by_partition = self._links.by_partition
         self._pages = PageReads(self._by_partition)
         self.circle = Circle(self)
+        self.deletions = Deletions(self)
         self.accounts = AccountStore(self)
         self.conversations = ConversationStore(self)
         seeds = [shard.url for shard in shards if shard.clustered]

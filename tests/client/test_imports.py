@@ -8,6 +8,7 @@ SANS_IO = (
     "address",
     "answers",
     "backoff",
+    "amendments",
     "confirming",
     "conversations",
     "core",
@@ -23,6 +24,7 @@ SANS_IO = (
     "said",
     "stages",
     "text",
+    "thread",
 )
 
 
