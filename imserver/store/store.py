@@ -280,13 +280,12 @@ class Store:
     # -- what the links say
 
     def on_up(self, link: RedisLink, *, in_new_epoch: bool) -> None:
+        assert self._listener is not None and self._presence is not None
         self._leases[link].renew(self._reactor.now)
-        assert self._listener is not None
         if in_new_epoch:
             self._tell_new_epoch(link)
         self._listener.on_link_up(lambda owner: self.link_of(owner) is link)
         self.conversations.missed(lambda owner: self.link_of(owner) is link)
-        assert self._presence is not None
         self._presence.missed()
 
     def on_down(self, link: RedisLink) -> None:
@@ -339,9 +338,8 @@ class Store:
         await self._presence.clear(user, node)
 
     def _on_lease_lost(self, link: RedisLink) -> None:
-        assert self._listener is not None
+        assert self._listener is not None and self._presence is not None
         self._listener.on_lease_lost(lambda owner: self.link_of(owner) is link)
-        assert self._presence is not None
         self._presence.missed()
 
     def _on_cleared(self, link: RedisLink) -> None:
