@@ -114,7 +114,7 @@ class Database:
     def register(self, user: str, password: str, *, bot: bool = False) -> ImError | None:
         known = self.accounts.get(user)
         if known is None:
-            self.accounts[user] = Account(password, bot=bot)
+            self.accounts[user] = Account(password, bot=bot, profile_version=int(bot))
             return None
         return None if known.password == password != "" else Exists("user: this name is taken")
 
@@ -194,7 +194,8 @@ class Database:
         shows_all = user == viewer or (record.wants and record.wanted)
         name, avatar, about = (account.profile.get(field, "") for field in ("name", "avatar", "about"))
         version = account.profile_version
-        return Profile(2 * version + shows_all if version else 0, name, avatar, about if shows_all else "")
+        shown_version = 2 * version + shows_all if version else 0
+        return Profile(shown_version, name, avatar, about if shows_all else "", is_bot=account.bot)
 
     def erase(self, user: str, asking: bytes = b"") -> ImError | None:
         answer = self.revoke(user, None, Login(Place(asking), ""))

@@ -20,7 +20,7 @@ from imclient.chat_groups import GroupCommands, told
 from imclient.chat_marks import Marks
 from imclient.chat_people import HELP as PEOPLE_HELP
 from imclient.chat_people import PeopleCommands
-from imclient.client import Client, Notice
+from imclient.client import Client
 from imclient.console import Console
 from imclient.cursor import is_newer
 from imclient.events import (
@@ -31,6 +31,7 @@ from imclient.events import (
     Disconnected,
     GroupChanged,
     Message,
+    Notice,
     Page,
     Presence,
     Read,
