@@ -6,7 +6,6 @@ deletion was passed is left out.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from imserver.errors import NotFound
 from imserver.model import START, Entry, GroupId, Position, UserId, is_group, parse_address, parse_position
@@ -23,6 +22,7 @@ from imserver.store.stored import Head, head_of
 PAGE_ENTRIES = 200  # read from the store at a time
 MOST_ENTRIES = 4000  # looked through for one request; `next` tells the client where to go on
 MOST_AMENDMENTS = 1000  # of one page
+MOST_BYTES = 262_144  # of a page, and one entry more: large messages must not hold up the worker, nor its client
 AMENDMENTS = frozenset(rule.ev for rule in RULES.values())
 
 
@@ -35,7 +35,7 @@ class Histories:
     async def history(self, session: Session, command: History) -> None:
         partner, user = parse_address(command.partner, "with"), session.user
         before = None if command.before is None else parse_position(command.before, "before")
-        found = _Found([], [], set())
+        found = _Found()
         if is_group(partner):
             oldest = await self._oldest_in_group(user, GroupId(partner))
             reached = await self._look_back(partner, oldest, before, command.limit, _is_any, found)
@@ -73,28 +73,38 @@ class Histories:
                 head = head_of(entry.content)
                 if belongs(head):
                     found.add(entry, head)
-                    if len(found.messages) == limit or len(found.amendments) == MOST_AMENDMENTS:
+                    if len(found.messages) == limit or found.is_full:
                         return before
             if len(page) < PAGE_ENTRIES:
                 return None
         return before
 
 
-class _Found(NamedTuple):
+class _Found:
     """Newest first."""
 
-    messages: list[Entry]
-    amendments: list[Entry]
-    deleted: set[Reference]
+    def __init__(self) -> None:
+        self.messages: list[Entry] = []
+        self.amendments: list[Entry] = []
+        self._deleted: set[Reference] = set()
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.amendments) == MOST_AMENDMENTS or self._bytes >= MOST_BYTES
 
     def add(self, entry: Entry, head: Head) -> None:
         if head.ev == "msg":
-            if Reference(head.sender or "", head.device or "", head.id or "") not in self.deleted:
-                self.messages.append(entry)
-        elif head.ev in AMENDMENTS and head.of is not None and head.of not in self.deleted:
-            self.amendments.append(entry)
+            if Reference(head.sender or "", head.device or "", head.id or "") not in self._deleted:
+                self._give(self.messages, entry)
+        elif head.ev in AMENDMENTS and head.of is not None and head.of not in self._deleted:
+            self._give(self.amendments, entry)
             if head.ev == "delete":
-                self.deleted.add(head.of)
+                self._deleted.add(head.of)
+
+    def _give(self, kind: list[Entry], entry: Entry) -> None:
+        kind.append(entry)
+        self._bytes += len(entry.content)
 
 
 def _is_any(head: Head) -> bool:

@@ -223,10 +223,16 @@ class Tail:
                 return  # fell behind: the rest is read when the client has taken what it has
             self._take(entry)
         if self.state is TailState.CATCHING_UP:
-            if len(page) == asked:
-                self._read()
-            else:
-                self._caught_up()
+            self._go_on(is_end=len(page) < asked)
+
+    def _go_on(self, *, is_end: bool) -> None:
+        """Behind a page. Who takes nothing of it is not read the next one."""
+        if is_end:
+            self._caught_up()
+        elif self._session.channel.is_blocked:
+            self.overflow()
+        else:
+            self._read()
 
     def _look_for_older(self, oldest: Entry) -> None:
         """Each entry names the one before it, so a hole shows: entries were deleted, or the log was cut.

@@ -2,6 +2,7 @@
 --
 -- The account of a user ({T}a:<user>, a hash):
 --   password, created, disabled
+--   invite          the code with which it was registered
 --   generation, generation:<device>   grow when tokens are revoked, all or those of a device
 --   spared          "device generations": tokens that are good although all were revoked: whoever did that has them
 --   d:<device>      what the user calls the device
@@ -9,7 +10,8 @@
 
 -- register: a new account and its empty log.
 -- KEYS  1 state  2 account
--- ARGV  1 password hash, or empty (logs in by token only)  2 now (unix seconds)  3 if given, a bot: its owner, or -
+-- ARGV  1 password hash, or empty (logs in by token only)  2 now (unix seconds)  3 if given and not empty, a bot: its owner, or -
+--       4 if given, the invitation by which it was made
 -- Returns {'ok'}; also for a repeat of the call that made the account; {'exists'} otherwise.
 local function register(keys, args)
   local known = redis.call('HMGET', keys[2], 'password', 'created')
@@ -17,7 +19,10 @@ local function register(keys, args)
     return { known[1] == args[1] and args[1] ~= '' and 'ok' or 'exists' }
   end
   redis.call('HSET', keys[2], 'password', args[1], 'created', args[2])
-  if args[3] then redis.call('HSET', keys[2], 'bot', args[3]) end
+  if args[3] and args[3] ~= '' then -- its profile says so, so that has a version from the beginning (as in set_profile)
+    redis.call('HSET', keys[2], 'bot', args[3], 'p:version', args[2] .. '000')
+  end
+  if args[4] then redis.call('HSET', keys[2], 'invite', args[4]) end
   redis.call('HSET', keys[1], 'last', '0-0')
   return { 'ok' }
 end
@@ -91,15 +96,15 @@ end
 
 -- profile: what a user shows to another one.
 -- KEYS  1 account  2 roster   ARGV  1 who looks; empty: the user
--- Returns {version, 1 if all is shown, name, avatar, about}; {'not-found'} {'hidden'} (the user blocks the one who looks).
+-- Returns {version, 1 if all is shown, 1 if a bot, name, avatar, about}; {'not-found'} {'hidden'} (the user blocks the one who looks).
 local function profile(keys, args)
-  local known = redis.call('HMGET', keys[1], 'created', 'p:version', 'p:name', 'p:avatar', 'p:about')
+  local known = redis.call('HMGET', keys[1], 'created', 'p:version', 'p:name', 'p:avatar', 'p:about', 'bot')
   if not known[1] then return NOT_FOUND end
   local record = args[1] ~= '' and (redis.call('HGET', keys[2], args[1]) or '000')
   if record and string.sub(record, 3, 3) == '1' then return { 'hidden' } end
   local shows_all = not record or string.sub(record, 1, 2) == '11'
   local about = shows_all and known[5] or ''
-  return { tonumber(known[2] or 0), shows_all and 1 or 0, known[3] or '', known[4] or '', about }
+  return { tonumber(known[2] or 0), shows_all and 1 or 0, known[6] and 1 or 0, known[3] or '', known[4] or '', about }
 end
 
 -- erase: the account and all that is kept of it are gone; its sessions are told to close.
