@@ -143,6 +143,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Longer than a client goes on repeating a send over broken connections; 50 to 100 bytes of store per message.
     dedupe_seconds: Annotated[int, Meta(ge=1, le=30 * DAY, description="how long a repeated send is recognized")] = 600
 
+    # Two days to see one's mistake; what was said long ago stays said.
+    edit_seconds: Annotated[
+        int, Meta(ge=0, le=3650 * DAY, description="for how long one may edit a message of one's own; 0: never")
+    ] = 2 * DAY
+    delete_seconds: Annotated[
+        int, Meta(ge=0, le=3650 * DAY, description="for how long one may delete a message of one's own; 0: never")
+    ] = 2 * DAY
+
     # Only an owner's leaving looks at all of them.
     group_members_max: Annotated[int, Meta(ge=1, le=10_000_000, description="members of one group")] = 100_000
     # At each login every one of them is asked how far its log goes.

@@ -133,7 +133,7 @@ class Conversations:
         page = entries[:MOST_LOOKED_AT]
         if not page:
             return Unheard(None, [])
-        marks = _newest_of_each(user, page)
+        marks = [(sender, mark) for sender, mark in _newest_of_each(user, page) if not self._blocks(user, sender)]
         if not marks:
             kept.heard = page[-1].at
             if len(page) < MOST_LOOKED_AT:

@@ -4,7 +4,7 @@ As plain as possible, and used by tests only; tests/test_model_store.py holds it
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,7 @@ from imserver.model import START, Entry, Place, Position, UserId, position_order
 from imserver.store.account_calls import HIDDEN, Device, Login, Profile
 from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced
 from imserver.store.circle_calls import Record
+from imserver.store.stored import head_of
 from imserver.store.tries import Allowance
 from tests.model_groups import GroupDatabase
 
@@ -113,7 +114,7 @@ class Database:
     def register(self, user: str, password: str, *, bot: bool = False) -> ImError | None:
         known = self.accounts.get(user)
         if known is None:
-            self.accounts[user] = Account(password, bot=bot)
+            self.accounts[user] = Account(password, bot=bot, profile_version=int(bot))
             return None
         return None if known.password == password != "" else Exists("user: this name is taken")
 
@@ -193,7 +194,8 @@ class Database:
         shows_all = user == viewer or (record.wants and record.wanted)
         name, avatar, about = (account.profile.get(field, "") for field in ("name", "avatar", "about"))
         version = account.profile_version
-        return Profile(2 * version + shows_all if version else 0, name, avatar, about if shows_all else "")
+        shown_version = 2 * version + shows_all if version else 0
+        return Profile(shown_version, name, avatar, about if shows_all else "", is_bot=account.bot)
 
     def erase(self, user: str, asking: bytes = b"") -> ImError | None:
         answer = self.revoke(user, None, Login(Place(asking), ""))
@@ -243,6 +245,26 @@ class Database:
         received = self.append(to, dedupe, content, b"-", again)
         return received if isinstance(received, ImError) else self.append(own, dedupe, content, origin, again)
 
+    def append_deletion(
+        self,
+        user: str,
+        dedupe: bytes,
+        content: bytes,
+        origin: bytes,
+        gone: Mapping[str, Sequence[Position]],
+        again: int = 0,
+    ) -> Appended | ImError:
+        result = self.append(user, dedupe, content, origin, again)
+        if not isinstance(result, ImError):
+            self.remove(user, gone)
+        return result
+
+    def remove(self, log: str, gone: Mapping[str, Sequence[Position]]) -> None:
+        """Entries leave a log."""
+        if log in self.accounts:
+            account = self.accounts[log]
+            account.log = [entry for entry in account.log if entry.at not in gone[log]]
+
     def read(self, user: str, after: Position, count: int) -> list[Entry]:
         return [entry for entry in self._log(user) if newer(entry.at, after)][:count]
 
@@ -264,7 +286,9 @@ class Database:
         for entry in self.read(user, account.low, steps):
             if position_order(entry.at)[0] >= now_milliseconds - window and newer(entry.at, surplus_end):
                 break
-            account.seen = {known: at for known, at in account.seen.items() if at != entry.at}
+            of = head_of(entry.content).of if entry.content.startswith(b'{"ev":"delete"') else None
+            gone = None if of is None else f"{of.sender}/{of.device}/{of.id}".encode()
+            account.seen = {known: at for known, at in account.seen.items() if at != entry.at and known != gone}
             account.low = entry.at
             passed += 1
 

@@ -21,6 +21,7 @@ from imserver.errors import ImError, NotFound, ServiceError, Unavailable
 from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.account_calls import Device, Login, Profile
 from imserver.store.calls import Attached
+from imserver.store.deletions import Appends
 from imserver.store.group_calls import Change
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
 from imserver.store.tries import Allowance
@@ -262,6 +263,7 @@ class NodeStore:
         self._held: list[Holdable] = []
         self.groups = NodeGroups(self)
         self.accounts = NodeAccounts(self)
+        self.deletions = NodeDeletions(self)
         self.conversations = NodeConversations(self)
 
     def listen(self, listener: Listener, presence: PresenceListener | None = None) -> None:
@@ -384,6 +386,51 @@ class NodeStore:
 
     def detach(self, user: UserId, place: Place, cursor: Position | None, then: Then | None = None) -> None:
         self._call("detach", user, lambda database: database.detach(user, place, cursor), then or _ignore)
+
+
+class NodeDeletions:
+    """The interface of `imserver.store.deletions.Deletions`."""
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+
+    def of(self, gone: Mapping[str, Sequence[Position]]) -> Appends:
+        def one(user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
+            def run(database: Database) -> Any:
+                return database.append_deletion(user, dedupe, content, origin, gone, again)
+
+            self._store._call("append_deletion", user, run, then)
+
+        def both(to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
+            assert self._store.reaches_both
+
+            def run(database: Database) -> Any:
+                received = database.append_deletion(to, dedupe, content, b"-", gone, again)
+                if isinstance(received, ImError):
+                    return received
+                return database.append_deletion(own, dedupe, content, origin, gone, again)
+
+            self._store._call("append_deletion", to, run, then, also=own)
+
+        def post(
+            log: str,
+            by: str,
+            dedupe: bytes,
+            content: bytes,
+            origin: bytes,
+            then: Then,
+            again: int = 0,
+            mentions: Sequence[str] = (),
+        ) -> None:
+            def run(database: Database) -> Any:
+                result = database.groups.post(GroupId(log), by, dedupe, content, origin, again)
+                if not isinstance(result, ImError):
+                    database.remove(log, gone)
+                return result
+
+            self._store._call("append_deletion", log, run, then)
+
+        return Appends(one, both, post)
 
 
 class NodeAccounts:

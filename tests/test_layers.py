@@ -56,6 +56,7 @@ ALLOWED = {
         "imserver.errors",
         "imserver.model",
         "imserver.observe",
+        "imserver.protocol.extras",  # how a message is named
         "imserver.protocol.contacts",  # tables: what an event does to the switches of a relation
         "imserver.protocol.groups",  # and who may do what
     ),

@@ -343,9 +343,12 @@ def test_a_rolling_restart_under_load_refuses_and_loses_nothing() -> None:
     assert report["restarts"][0]["delay_ms"]["max"] > 0
 
 
-def test_stuck_readers_are_compared_with_none() -> None:
+@pytest.mark.parametrize("form", [(), ("--group",)])
+def test_stuck_readers_are_compared_with_none(form: tuple[str, ...]) -> None:
     required("redis-server")
-    report = imswarm("stuck", "--readers", "20", "--pairs", "2", "--rate", "100", "--seconds", "1", "--workers", "1")
+    report = imswarm(
+        "stuck", "--readers", "20", "--pairs", "2", "--rate", "100", "--seconds", "1", "--rounds", "1", *form
+    )
     assert [report[kind] for kind in ("lost", "duplicated", "reordered", "errors")] == [0, 0, 0, 0]
     assert report["server_growth_mb"] < 20
     assert report["with"]["delay_ms"]["p99"] > 0

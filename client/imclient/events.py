@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from imclient.amendments import AnyAmendment, partner_of
 from imserver.errors import ImError
 from imserver.protocol.extras import Attachment, Encrypted, Location, Reference
 from imserver.protocol.pushes import GroupPush
@@ -48,15 +49,22 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     def partner(self, me: str) -> str:
         """The conversation it belongs to, as the user `me` sees it: the other user, or the group."""
-        return self.to if self.sender == me or self.to.startswith("#") else self.sender
+        return partner_of(self.sender, self.to, me)
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A piece of a conversation, newest message last. Where `more`, ask again with `before` set to `next`."""
+    """A piece of a conversation, newest message last. Where `more`, ask again with `before` set to `next`.
+
+    Messages are as they were said; `amendments` of them stand in this page or in those before: see `Thread`.
+
+    `local`: from the file, since the server was out of reach; it may have more.
+    """
 
     messages: list[Message]
     more: bool = False
     next: str | None = None
+    amendments: list[AnyAmendment] = []
+    local: bool = False
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -96,6 +104,11 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...] = ()
     at: str = ""  # empty in the list
     log: str = OWN_LOG
+
+    @property
+    def is_known(self) -> bool:
+        """It is in the list of contacts."""
+        return self.state != "none" or self.blocked
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -254,10 +267,11 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 People = Contact | Presence | Typing
-Entry = Message | GroupChanged | Contact | Truncated  # what is acknowledged: see `Client.ack`
+Entry = Message | AnyAmendment | GroupChanged | Contact | Truncated  # what is acknowledged: see `Client.ack`
 Marks = Read | Delivered | Arranged | ConversationsOutdated
 Event = (
     Message
+    | AnyAmendment
     | GroupChanged
     | Sent
     | SendFailed
@@ -270,4 +284,24 @@ Event = (
     | Answered
     | Reconnect
     | Ended
+)
+# What an application may hear of.
+Notice = (
+    Message
+    | AnyAmendment
+    | GroupChanged
+    | Contact
+    | Presence
+    | Typing
+    | Read
+    | Delivered
+    | Arranged
+    | ConversationsOutdated
+    | Sent
+    | SendFailed
+    | Synced
+    | Truncated
+    | Regressed
+    | Welcomed
+    | Disconnected
 )

@@ -7,6 +7,7 @@
     schema       all of it as a JSON Schema, for programs
     lifecycle    the states of a session, as a literal table
     extras       what a message may have beside its body
+    amendments   who may change what was said, as a literal table
     text         which characters text may have
     contacts     the states of contacts, likewise
     presence     what several devices show together

@@ -17,9 +17,11 @@ from imserver.protocol.commands import (
     ContactAdd,
     ContactSet,
     DeviceSet,
+    Edit,
     GroupCreate,
     GroupSet,
     ProfileSet,
+    React,
     Ref,
     Send,
     SetPresence,
@@ -57,6 +59,7 @@ _TEXTS: dict[type[Command], tuple[str, ...]] = {
     DeviceSet: ("name",),
     GroupCreate: ("name", "topic"),
     GroupSet: ("name", "topic"),
+    React: ("emoji",),
     ProfileSet: ("name", "avatar", "about"),
     SetPresence: ("status",),
 }
@@ -84,7 +87,7 @@ def decode_command(frame: bytes) -> Command:
     except RecursionError:
         raise BadFrame("not a JSON object: nested too deeply") from None
     kind = type(command)
-    if type(command) is Send:
+    if type(command) is Send or type(command) is Edit:
         command.body = checked_body(command.body)
     elif kind in _TEXTS:
         for field in _TEXTS[kind]:
@@ -156,10 +159,9 @@ def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
         fields = (_encode(ref), _encode(content.id), content.at, content.prev)
         return b'{"re":%b,"ok":{"id":%b,"at":"%b","prev":"%b"}}' % fields
     if type(content) is Page:
-        entries = [msgspec.Raw(encode_entry(entry)) for entry in content.messages]
-        content = _PageOnTheWire(entries, content.more, content.next)
+        content = _PageOnTheWire(_raw(content.messages), content.more, content.next, _raw(content.amendments))
     if type(content) is LogPage:
-        content = LogPage([msgspec.Raw(encode_entry(entry)) for entry in content.entries], content.next)
+        content = LogPage(_raw(content.entries), content.next)
     return b'{"re":%b,"ok":%b}' % (_encoder.encode(ref), _encoder.encode(content))
 
 
@@ -183,6 +185,11 @@ class _PageOnTheWire(msgspec.Struct, omit_defaults=True):
     messages: list[msgspec.Raw]
     more: bool
     next: str | None
+    amendments: list[msgspec.Raw] = []
+
+
+def _raw(entries: list[Entry]) -> list[msgspec.Raw]:
+    return [msgspec.Raw(encode_entry(entry)) for entry in entries]
 
 
 _encoder = msgspec.json.Encoder()

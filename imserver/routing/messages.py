@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from imserver.errors import BadRequest, ImError, NotFound, Unavailable
 from imserver.model import (
+    Address,
     Entry,
     GroupId,
     Place,
@@ -25,7 +26,7 @@ from imserver.model import (
     parse_message_id,
     parse_position,
 )
-from imserver.protocol.commands import Ack, Ping, Resend, Send
+from imserver.protocol.commands import Ack, Delete, Edit, Ping, React, Resend, Send
 from imserver.protocol.pushes import EMPTY, Sent
 from imserver.routing.returning import Returning, ReturningGroups
 from imserver.session.context import Context
@@ -34,10 +35,13 @@ from imserver.session.fan_out import fan_out
 from imserver.session.session import Session
 from imserver.session.tail import Tail
 from imserver.store.calls import Appended
+from imserver.store.deletions import Appends
 from imserver.store.redis_link import RedisLink
-from imserver.store.store import NOBODY, Store
+from imserver.store.store import NOBODY
 from imserver.store.stored import head_of, with_extras
 
+Append = Callable[..., None]  # `Store.append`, or what does more
+Entering = Send | Edit | Delete | React  # the commands that become entries of logs
 _OVERTAKEN = Unavailable("the store may have lost this; send again with the same id")
 MENTION_COST = 1  # each is a field more to read and to write
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
@@ -48,7 +52,7 @@ class Sending:
 
     __slots__ = ("_asked", "_command", "_session")
 
-    def __init__(self, session: Session, command: Send) -> None:
+    def __init__(self, session: Session, command: Entering) -> None:
         self._session = session
         self._asked = session.asked
         self._command = command
@@ -90,21 +94,27 @@ def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: boo
 class SendingInSteps(Sending):
     """The same where no call reaches both logs."""
 
-    __slots__ = ("_again", "_content", "_dedupe", "_epochs", "_store")
+    __slots__ = ("_again", "_append", "_content", "_dedupe", "_epochs")
 
     def __init__(
-        self, session: Session, command: Send, store: Store, dedupe: bytes, content: bytes, again: int
+        self,
+        session: Session,
+        command: Entering,
+        append: Append,
+        dedupe: bytes,
+        content: bytes,
+        again: int,
     ) -> None:
         super().__init__(session, command)
         self._epochs = session.context.epochs
-        self._store = store
+        self._append = append
         self._dedupe = dedupe
         self._content = content
         self._again = again
 
     def deliver(self, to: str) -> None:
         """Into the recipient's log."""
-        self._store.append(to, self._dedupe, self._content, NOBODY, self._record, self._again)
+        self._append(to, self._dedupe, self._content, NOBODY, self._record, self._again)
 
     def _record(self, result: Appended | ImError) -> None:
         """Into the sender's own log; not before what a new epoch may have lost of it, even if nobody is left to ask."""
@@ -115,7 +125,7 @@ class SendingInSteps(Sending):
             return
         identity = self._session.identity
         assert identity is not None
-        self._store.append(identity.user, self._dedupe, self._content, identity.place, self.on_stored, self._again)
+        self._append(identity.user, self._dedupe, self._content, identity.place, self.on_stored, self._again)
 
 
 class Messages:
@@ -123,38 +133,60 @@ class Messages:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        store = context.store
+        self.appends = Appends(store.append, store.append_both, store.groups.post)
         self._returning: dict[RedisLink, Returning] = {}
         self._returning_groups: dict[RedisLink, ReturningGroups] = {}
 
     # -- commands
 
     def send(self, session: Session, command: Send) -> None:
-        context, identity = self._context, session.identity
+        identity = session.identity
         assert identity is not None
-        if session.asked != session.resent:
-            raise Unavailable("what was confirmed last has to be sent again first: say `resend`")
-        to, message_id = parse_address(command.to), parse_message_id(command.id)
-        context.counters.messages_in += 1
-        store, user, sender, again = context.store, identity.user, identity.sender, 0
-        dedupe, to_group = sender.dedupe(message_id), to[0] == "#"
-        content = (sender.group_content if to_group else sender.content)(to, message_id, command.body)
+        to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
+        again = 0
+        mentions: Sequence[str] = ()
+        content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
         if command.again:
-            session.charge(AGAIN_COST)
             again = len(content) - len(bytes(command.body)) - 1
         if command.has_extras:
             content = with_extras(content, command.checked_extras())
             if command.mentions:
-                _charge_mentions(session, command.mentions, to_group=to_group)
-        if to_group:
+                _charge_mentions(session, command.mentions, to_group=to[0] == "#")
+                mentions = command.mentions
+        self.append(session, command, to, content, again, self.appends, mentions)
+
+    def append(
+        self,
+        session: Session,
+        command: Entering,
+        to: Address,
+        content: bytes,
+        again: int,
+        appends: Appends,
+        mentions: Sequence[str] = (),
+    ) -> None:
+        """Into the logs concerned; the reply comes in the entry's place. Raises Unavailable, RateLimited.
+
+        `again`: so many bytes of the content tell it from all others, where it may be stored already.
+        """
+        store, identity = self._context.store, session.identity
+        assert identity is not None
+        if session.asked != session.resent:
+            raise Unavailable("what was confirmed last has to be sent again first: say `resend`")
+        if again:
+            session.charge(AGAIN_COST)
+        self._context.counters.messages_in += 1
+        user, place, dedupe = identity.user, identity.place, identity.sender.dedupe(command.id)
+        if to[0] == "#":
             command.to = to
-            then, mentions = Sending(session, command).on_stored, command.mentions or ()
-            store.groups.post(to, user, dedupe, content, identity.place, then, again, mentions)
+            appends.group(to, user, dedupe, content, place, Sending(session, command).on_stored, again, mentions)
         elif to == user:
-            store.append(user, dedupe, content, identity.place, Sending(session, command).on_stored, again)
+            appends.one(user, dedupe, content, place, Sending(session, command).on_stored, again)
         elif store.reaches_both:
-            store.append_both(to, user, dedupe, content, identity.place, Sending(session, command).on_stored, again)
+            appends.both(to, user, dedupe, content, place, Sending(session, command).on_stored, again)
         else:
-            SendingInSteps(session, command, store, dedupe, content, again).deliver(to)
+            SendingInSteps(session, command, appends.one, dedupe, content, again).deliver(to)
         if store.saturated:
             store.hold_while_saturated(session)
 

@@ -149,7 +149,9 @@ def _shown(user: UserId, found: Profile, since: int = 0) -> ProfileShown:
     """Empty texts are left out."""
     if found.version == since:
         return ProfileShown(user, found.version)
-    return ProfileShown(user, found.version, found.name or None, found.avatar or None, found.about or None)
+    return ProfileShown(
+        user, found.version, found.name or None, found.avatar or None, found.about or None, found.is_bot
+    )
 
 
 def own_account_handlers(own: OwnAccount) -> Handlers:

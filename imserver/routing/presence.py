@@ -56,6 +56,7 @@ class Presence:
         self._context = context
         self._circle = context.store.circle
         self.typing = TypingNotices(context)
+        self._own_node = DeviceId(f"={context.store.node}")  # stands for all that were here before the lease was lost
         self._gone: dict[tuple[UserId, DeviceId], _Gone] = {}  # in the order in which they are due
         self._unsettled: dict[UserId, None] = {}  # what contacts are told may be behind
         self._outdated: dict[Session, None] = {}  # may have missed something
@@ -78,6 +79,7 @@ class Presence:
 
     def came(self, session: Session) -> None:
         """Most have no contacts: that costs a call and no task."""
+        self._gone.pop((session.user, self._own_node), None)  # should it go again, its grace begins anew
         self._circle.settle_nowait(session.user, ORDER, partial(self._on_settled, session))
 
     def _on_settled(self, session: Session, settled: Settled | ImError | None) -> None:
@@ -125,9 +127,9 @@ class Presence:
 
         Or it is this one, which had lost its lease and has it again. Its sessions went a moment ago, and come back.
         """
-        if node == self._context.store.node:
+        if node == self._context.store.node and not self._context.registry.sessions_of(user):
             now = self._context.clock.now
-            self._wait(user, DeviceId(f"={node}"), _Gone(now, now + self._context.settings.presence_grace_seconds))
+            self._wait(user, self._own_node, _Gone(now, now + self._context.settings.presence_grace_seconds))
             return
         settled = await self._circle.settle(user, ORDER, f"={node}")
         if settled is not None and settled.is_news:

@@ -2,6 +2,7 @@
 
 from imserver.protocol import commands
 from imserver.routing.accounts import Accounts
+from imserver.routing.amendments import Amendments, amendment_handlers
 from imserver.routing.contacts import ContactLists
 from imserver.routing.conversations import ConversationLists, conversation_handlers
 from imserver.routing.groups import Groups, group_handlers
@@ -37,6 +38,7 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         commands.SetPresence: presence.show,
         commands.Typing: presence.typing.say,
         **group_handlers(Groups(context)),
+        **amendment_handlers(Amendments(context, messages)),
         **conversation_handlers(marks, ConversationLists(context)),
         **search_handlers(Search(context)),
         **own_account_handlers(OwnAccount(context, accounts.passwords, accounts.trials)),

@@ -1,5 +1,6 @@
 """What all sessions of a worker share. Put together in `worker` and nowhere else."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -36,6 +37,10 @@ class Channel(Protocol):
 
     @property
     def is_websocket(self) -> bool: ...
+
+    @property
+    def is_blocked(self) -> bool:
+        """The client's socket takes nothing for now: `on_drained` follows, when it has taken all that is kept."""
 
     def reply(self, ref: Ref, content: msgspec.Struct) -> None: ...
     def fail(self, ref: Ref, error: ImError) -> None: ...
@@ -96,6 +101,7 @@ class Context:
     limits: Limits
     random: Callable[[], float]  # from 0 to 1: spreads those who are to come back
     entrance: Entrance
+    wall: Callable[[], float] = time.time  # unix seconds, as positions have them
     attendance: Attendance = field(init=False)  # set before the first client comes
     marking: Marking = field(init=False)  # the same
     handlers: Handlers = field(default_factory=dict)

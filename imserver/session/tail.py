@@ -11,13 +11,14 @@ failover takes seconds, and the clocks of Redis instances agree better than that
 than all that was lost.)
 """
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from imserver.errors import ImError, Unavailable
-from imserver.model import Entry, Position, is_group
+from imserver.model import START, Entry, Position, is_group
 from imserver.protocol.commands import Ref
 from imserver.protocol.lifecycle import TAIL, Event, TailState, advance
-from imserver.protocol.pushes import Regressed, Sent, Truncated
+from imserver.protocol.pushes import Regressed, RemovedPush, Sent, Truncated
 from imserver.session.cursor import Verdict, is_newer, judge
 from imserver.store.calls import Appended
 from imserver.store.group_calls import Followed
@@ -210,23 +211,53 @@ class Tail:
             self._session.cannot_read(self)
             return
         if page:
-            self._tell_if_cut(page[0])
+            if self._may_be_cut and is_newer(page[0].prev, self.position):
+                self._look_for_older(page[0])
+                return
+            if self.position == START:
+                self.position = page[0].prev  # a new device begins with the oldest that is kept
+            self._may_be_cut = True
             self._go_back_if_lost(page[0])
         for entry in page:
             if self.state is not TailState.CATCHING_UP:
                 return  # fell behind: the rest is read when the client has taken what it has
             self._take(entry)
         if self.state is TailState.CATCHING_UP:
-            if len(page) == asked:
-                self._read()
-            else:
-                self._caught_up()
+            self._go_on(is_end=len(page) < asked)
 
-    def _tell_if_cut(self, oldest: Entry) -> None:
-        """The log keeps a bounded past. Each entry names the one before it, so a cut shows."""
-        if self._may_be_cut and is_newer(oldest.prev, self.position):
-            self._tell_truncated(oldest.at)
-        self._may_be_cut = True
+    def _go_on(self, *, is_end: bool) -> None:
+        """Behind a page. Who takes nothing of it is not read the next one."""
+        if is_end:
+            self._caught_up()
+        elif self._session.channel.is_blocked:
+            self.overflow()
+        else:
+            self._read()
+
+    def _look_for_older(self, oldest: Entry) -> None:
+        """Each entry names the one before it, so a hole shows: entries were deleted, or the log was cut.
+
+        If it still has older ones it was not cut there. (One whose very oldest were deleted is as good as cut.)
+        """
+        self._page = 1
+        store = self._session.context.store
+        store.read(self.log, START, 1, partial(self._on_oldest, self.position, oldest))
+
+    def _on_oldest(self, position: Position, behind_hole: Entry, kept: list[Entry] | ImError) -> None:
+        self._page = 0
+        if self._session.is_closed or self.state is TailState.ENDED:
+            return
+        if isinstance(kept, ImError):
+            self._session.cannot_read(self)
+            return
+        if position == self.position:  # the log has not gone back meanwhile
+            if kept and is_newer(behind_hole.at, kept[0].at):
+                self._tell_removed(behind_hole.prev)
+            else:
+                self._tell_truncated(behind_hole.at)
+                self.position = behind_hole.prev
+        if self.state is TailState.CATCHING_UP:
+            self._read()
 
     def _go_back_if_lost(self, oldest: Entry) -> None:
         """What was forwarded last is gone, and the log has grown again."""
@@ -237,6 +268,8 @@ class Tail:
     def _take(self, entry: Entry) -> None:
         if not is_newer(entry.at, self.position):
             return  # forwarded while the page was on its way
+        if entry.prev != self.position and is_newer(entry.prev, self.position):
+            self._tell_removed(entry.prev)
         answers = self._answers.pop(entry.at, None) if self._answers else None
         if answers is not None:
             self.position = entry.at
@@ -275,6 +308,12 @@ class Tail:
         if self._may_be_cut:
             self._tell_truncated(end)
         self.position = end
+
+    def _tell_removed(self, upto: Position) -> None:
+        """What stands between was deleted."""
+        log = self.log if is_group(self.log) else None
+        self._session.push(RemovedPush(upto.decode(), self.position.decode(), log))
+        self.position = upto
 
     def _tell_truncated(self, at: Position, count: int = 0, mentioned: Position | None = None) -> None:
         log = self.log if is_group(self.log) else None

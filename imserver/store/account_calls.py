@@ -132,6 +132,7 @@ class Profile(NamedTuple):
     avatar: str
     about: str
     is_hidden: bool = False
+    is_bot: bool = False
 
 
 HIDDEN = Profile(0, "", "", "", is_hidden=True)
@@ -157,9 +158,9 @@ def profile_known(reply: list[Any]) -> Profile | ImError:
         return NotFound("user: there is no such user")
     if reply[0] == b"hidden":
         return HIDDEN
-    version, shows_all, *texts = reply
+    version, shows_all, is_bot, *texts = reply
     name, avatar, about = (text.decode() for text in texts)
-    return Profile(_version(version, bool(shows_all)), name, avatar, about)
+    return Profile(_version(version, bool(shows_all)), name, avatar, about, is_bot=bool(is_bot))
 
 
 def _version(version: int, shows_all: bool) -> int:

@@ -29,6 +29,7 @@ _LIBRARY = (
     "presence",
     "groups",
     "conversations",
+    "amendments",
 )
 
 # hiredis's own stub knows tuples of one element only.

@@ -62,7 +62,6 @@ class UserKeys(NamedTuple):
     account  hash: password hash, creation time, disabled, token generations
     roster   hash: contacts and blocks; versions  sorted set: the version of each
     groups   hash: group -> where the membership began; cursors of the devices in the groups' logs
-    conversations  hash: marks and switches of each; changes  sorted set: the version of each
     packed   state and log, packed as arguments of a call: made with every message, the same for all
 
     A group has state, log and packed in the same form, under its own name; what else it has is in GroupKeys.
@@ -75,9 +74,17 @@ class UserKeys(NamedTuple):
     roster: bytes
     versions: bytes
     groups: bytes
-    conversations: bytes
-    changes: bytes
     packed: bytes
+
+    @property
+    def conversations(self) -> bytes:
+        """Hash: marks and switches of each. Made when it is asked for, seldom; the others are kept by thousands."""
+        return self.state.replace(b"}u:", b"}c:", 1)
+
+    @property
+    def changes(self) -> bytes:
+        """Sorted set: the version of each conversation."""
+        return self.state.replace(b"}u:", b"}d:", 1)
 
 
 @lru_cache(maxsize=65536)
@@ -85,11 +92,11 @@ def user_keys(user: str) -> UserKeys:
     """The keys of `user`, kept for those seen lately: they are asked for with every message."""
     partition = partition_of(user)
     tag, name = tags()[partition], user.encode()
-    state, log, account, roster, versions, groups, conversations, changes = (
-        b"{%b}%b:%b" % (tag, kind, name) for kind in (b"u", b"l", b"a", b"k", b"v", b"g", b"c", b"d")
+    state, log, account, roster, versions, groups = (
+        b"{%b}%b:%b" % (tag, kind, name) for kind in (b"u", b"l", b"a", b"k", b"v", b"g")
     )
     packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(state), state, len(log), log)
-    return UserKeys(partition, state, log, account, roster, versions, groups, conversations, changes, packed)
+    return UserKeys(partition, state, log, account, roster, versions, groups, packed)
 
 
 class GroupKeys(NamedTuple):

@@ -17,12 +17,14 @@ from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
 from imserver.store.conversations import ConversationStore
+from imserver.store.deletions import Deletions
 from imserver.store.departures import Departures
 from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.groups import GroupStore
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.links import Links
+from imserver.store.pages import PageReads
 from imserver.store.partitions import Hosting, UserKeys, partition_of, user_keys
 from imserver.store.redis_link import RedisLink, Then
 from imserver.store.shards import Shard
@@ -91,7 +93,9 @@ class Store:
         )
         self.links, self._leases = self._links.all, self._links.leases
         self._by_partition = self._links.by_partition
+        self._pages = PageReads(self._by_partition)
         self.circle = Circle(self)
+        self.deletions = Deletions(self)
         self.accounts = AccountStore(self)
         self.conversations = ConversationStore(self)
         seeds = [shard.url for shard in shards if shard.clustered]
@@ -186,8 +190,7 @@ class Store:
 
     def read(self, log: str, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
         """At most `count` entries of the log of a user or a group behind `after`, oldest first."""
-        keys = user_keys(log)
-        self._by_partition[keys.partition].call(calls.read(keys, after, count), then, calls.entries)
+        self._pages.read(user_keys(log), after, count, then)
 
     async def read_on(self, log: str, after: Position, count: int) -> list[Entry]:
         """As `read`, for a task."""
@@ -277,13 +280,12 @@ class Store:
     # -- what the links say
 
     def on_up(self, link: RedisLink, *, in_new_epoch: bool) -> None:
+        assert self._listener is not None and self._presence is not None
         self._leases[link].renew(self._reactor.now)
-        assert self._listener is not None
         if in_new_epoch:
             self._tell_new_epoch(link)
         self._listener.on_link_up(lambda owner: self.link_of(owner) is link)
         self.conversations.missed(lambda owner: self.link_of(owner) is link)
-        assert self._presence is not None
         self._presence.missed()
 
     def on_down(self, link: RedisLink) -> None:
@@ -336,9 +338,8 @@ class Store:
         await self._presence.clear(user, node)
 
     def _on_lease_lost(self, link: RedisLink) -> None:
-        assert self._listener is not None
+        assert self._listener is not None and self._presence is not None
         self._listener.on_lease_lost(lambda owner: self.link_of(owner) is link)
-        assert self._presence is not None
         self._presence.missed()
 
     def _on_cleared(self, link: RedisLink) -> None:

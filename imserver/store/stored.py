@@ -2,7 +2,8 @@
 
 import msgspec
 
-from imserver.model import DeviceId, UserId
+from imserver.model import DeviceId, UserId, is_group
+from imserver.protocol.extras import Reference
 
 _encode = msgspec.json.encode
 
@@ -39,6 +40,26 @@ def with_extras(content: bytes, extras: dict[str, object]) -> bytes:
 
 _BEHIND_EV = len(b'{"ev":"msg"')
 
+
+def amendment_head(ev: str, of: Reference, to: str) -> bytes:
+    """What all amendments of one kind to a message begin with."""
+    log = b'"log":"%b",' % to.encode() if is_group(to) else b""
+    return b'{"ev":"%b",%b"of":%b,' % (ev.encode(), log, _encode(of))
+
+
+def amendment(head: bytes, user: str, device: str, to: str, message_id: str, **what: object) -> tuple[bytes, int]:
+    """The amendment, and how many bytes of it tell it from all others. `head`: as of `amendment_head`."""
+    rest = _encode({"from": user, "device": device, "to": to, "id": message_id, **what})
+    return head + rest[1:], len(head) + rest.index(b',"stamp":') - 1
+
+
+def message_head(of: Reference, to: str) -> bytes:
+    """What the message itself begins with."""
+    sender = Sender(UserId(of.sender), DeviceId(of.device))
+    content = sender.group_content if is_group(to) else sender.content
+    return content(to, of.id, msgspec.Raw(b""))[:-1]
+
+
 # What tells entries about groups from all others, in a log as it is kept: looked at for each entry that is forwarded.
 KIND_AT, GROUP_KIND = len(b'{"ev":"'), ord("g")
 
@@ -72,17 +93,19 @@ def own_event(group: str, change: str, at: bytes, **fields: object) -> bytes:
     return _encode({"ev": "group", "group": group, "change": change, "from": at.decode(), **fields})
 
 
-class _Head(msgspec.Struct):
+class Head(msgspec.Struct):
     ev: str
     sender: str | None = msgspec.field(name="from", default=None)
     device: str | None = None
     to: str | None = None
     id: str | None = None
+    of: Reference | None = None
+    stamp: int = 0
 
 
-_heads = msgspec.json.Decoder(_Head)
+_heads = msgspec.json.Decoder(Head)
 
 
-def head_of(content: bytes) -> _Head:
+def head_of(content: bytes) -> Head:
     """Who said it to whom, without the body."""
     return _heads.decode(content)

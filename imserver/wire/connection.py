@@ -208,6 +208,10 @@ class Connection:
         self.flush()
 
     @property
+    def is_blocked(self) -> bool:
+        return self._blocked
+
+    @property
     def is_websocket(self) -> bool:
         return isinstance(self._framing, WebSocketFraming)
 

@@ -27,6 +27,7 @@ from imserver.protocol.commands import SetPresence
 from imserver.protocol.contacts import SWITCHES, Event
 from imserver.protocol.framing import LineFraming
 from imserver.protocol.limits import Limits
+from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
 from imserver.routing.presence import ORDER, Presence
 from imserver.session.context import Context
@@ -75,7 +76,9 @@ class Bench:
             entrance=Entrance(Settings(), Counters(), self.reactor, nursery.start_soon, lambda: 0.5),
         )
         self.context.attendance = self.presence = Presence(self.context)
+        self.context.marking = marks = Marks(self.context)
         self.store.listen(Messages(self.context), self.presence)
+        self.store.conversations.listen(marks)
         self.clients: list[socket.socket] = []
 
     async def start(self, nursery: trio.Nursery) -> None:

@@ -263,6 +263,8 @@ def storm(as_json: bool, **values: Any) -> None:
 @main.command()
 @option("--readers", type=POSITIVE, default=300, help="Sessions that take nothing of what they are sent.")
 @option("--pairs", type=POSITIVE, default=10, help="Pairs of sessions that talk; the readers are their users', too.")
+@option("--group", is_flag=True, help="All of them talk in one group.")
+@option("--rounds", type=POSITIVE, default=2, help="Without the readers and with them, so many times.")
 @option("--rate", type=click.FloatRange(min=1.0), default=500.0, help="Messages a second in all, in an open loop.")
 @option("--body-bytes", type=click.IntRange(STAMP_BYTES, 60_000), default=100)
 @option("--seconds", type=SECONDS, default=15.0, help="Measured without them, and with them.")

@@ -8,6 +8,7 @@ SANS_IO = (
     "address",
     "answers",
     "backoff",
+    "amendments",
     "confirming",
     "conversations",
     "core",
@@ -16,6 +17,7 @@ SANS_IO = (
     "errors",
     "events",
     "handshake",
+    "journal",
     "keepalive",
     "outbox",
     "people",
@@ -23,6 +25,7 @@ SANS_IO = (
     "said",
     "stages",
     "text",
+    "thread",
 )
 
 

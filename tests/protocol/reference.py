@@ -30,6 +30,8 @@ LIMITS = (
     "rate_burst",
     "in_flight_sends",
     "dedupe_seconds",
+    "edit_seconds",
+    "delete_seconds",
     "log_max_entries",
     "log_max_age_seconds",
     "group_backlog_entries",

@@ -26,9 +26,11 @@ from imserver.protocol.commands import (
     ContactSet,
     Conversations,
     ConversationSet,
+    Delete,
     DeviceRevoke,
     Devices,
     DeviceSet,
+    Edit,
     Export,
     GroupBan,
     GroupCreate,
@@ -51,6 +53,7 @@ from imserver.protocol.commands import (
     Profile,
     Profiles,
     ProfileSet,
+    React,
     Read,
     Register,
     Resend,
@@ -60,6 +63,7 @@ from imserver.protocol.commands import (
     Typing,
     Unblock,
 )
+from imserver.protocol.extras import Reference
 from imserver.protocol.pushes import (
     Bye,
     MessagePush,
@@ -84,6 +88,18 @@ TABLE: list[tuple[Command, bytes]] = [
     (
         Send(ref=3, id="c1", to="bob", body=msgspec.Raw(b'"hello"')),
         b'{"op":"send","ref":3,"id":"c1","to":"bob","body":"hello"}',
+    ),
+    (
+        Edit(ref=4, id="e1", to="bob", of=Reference("ann", "d", "c1"), body=msgspec.Raw(b'{"x":1}')),
+        b'{"op":"edit","ref":4,"id":"e1","to":"bob","of":{"from":"ann","device":"d","id":"c1"},"body":{"x":1}}',
+    ),
+    (
+        Delete(id="e2", to="#g", of=Reference("ann", "d", "c1"), again=True),
+        b'{"op":"delete","id":"e2","to":"#g","of":{"from":"ann","device":"d","id":"c1"},"again":true}',
+    ),
+    (
+        React(id="e3", to="bob", of=Reference("ann", "d", "c1"), emoji="+"),
+        b'{"op":"react","id":"e3","to":"bob","of":{"from":"ann","device":"d","id":"c1"},"emoji":"+"}',
     ),
     (Login(device="d", token="t", resend=True), b'{"op":"login","device":"d","token":"t","resend":true}'),
     (Resend(), b'{"op":"resend"}'),

@@ -69,6 +69,15 @@ def test_one_request_looks_through_a_bounded_part_of_the_log(node: ServerNode, m
     assert pages(alice, "bob", 50)[-1] == ["c0"]
 
 
+def test_large_messages_make_short_pages(node: ServerNode) -> None:
+    alice, _ = entered(node, "alice"), entered(node, "bob")
+    for number in range(30):
+        alice.ask("send", id=f"c{number}", to="bob", body="x" * 30_000)
+    found = pages(alice, "bob", 200)
+    assert [one for page in reversed(found) for one in page] == [f"c{number}" for number in range(30)]
+    assert [len(page) for page in found] == [9, 9, 9, 3]
+
+
 def test_messages_look_as_they_did_when_they_were_pushed(node: ServerNode) -> None:
     alice, bob = entered(node, "alice"), entered(node, "bob")
     alice.ask("send", id="c1", to="bob", body={"text": "x"})

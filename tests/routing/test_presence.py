@@ -172,8 +172,16 @@ def test_who_leaves_a_node_that_has_its_lease_again_has_the_grace() -> None:
     alice.wire.hang_up()
     settle(1)
     one.store.tasks.spawn(one.presence.clear, UserId("alice"), "n1")
-    settle(one.context.settings.presence_grace_seconds - 5)
+    grace = one.context.settings.presence_grace_seconds
+    settle(grace - 5)
     assert screen.show == "online"
+    again = Peer(one)
+    _log_in(again, "alice")
+    settle(1)
+    again.wire.hang_up()
+    settle(1)
+    settle(grace - 5)
+    assert screen.show == "online", "it was back, and its grace begins anew"
     settle(6)
     assert screen.show == "offline"
 

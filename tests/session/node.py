@@ -71,6 +71,7 @@ class ServerNode:
             spawn=self.store.tasks.spawn,
             limits=Limits(self.settings.rate_per_second, self.settings.rate_burst),
             random=chance,
+            wall=lambda: world.database.milliseconds / 1000,
             entrance=Entrance(self.settings, self.counters, self.reactor, self.store.tasks.spawn, chance),
         )
         self.accounts = Accounts(self.context, UnthreadedPasswords(memory_kib=8, rounds=1, threads=1))

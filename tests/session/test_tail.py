@@ -74,3 +74,18 @@ def test_a_slow_reader_is_told() -> None:
     assert told[0] == "msg c0"
     assert told[-1] == "truncated"
     assert "msg c9" not in told
+
+
+def test_a_client_that_takes_nothing_is_read_a_page_or_two_and_when_it_takes_something_all() -> None:
+    """What is kept for it would be much more than the socket takes."""
+    node = ServerNode(world_of("alice", "bob"), "n1", page_entries=4, rate_burst=100_000)
+    alice = entered(node, "alice")
+    for number in range(40):
+        alice.ask("send", id=f"c{number}", to="bob", body="x" * 50)
+    before = node.counters.log_reads
+    bob = Peer(node, capacity=100)
+    bob.say("login", ref="login", token=token_for("bob", "pad"), device="pad")
+    node.settle()
+    assert node.counters.log_reads - before <= 2
+    heard = read_all(node, bob)
+    assert heard == ["ok login", *(f"msg c{number}" for number in range(40)), "synced"]

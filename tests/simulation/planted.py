@@ -70,8 +70,13 @@ def own_log_first(self: SendingInSteps, to: str) -> None:
     """The sender is told when its own log has it, and the recipient's may or may not get it."""
     identity = self._session.identity
     assert identity is not None
-    self._store.append(identity.user, self._dedupe, self._content, identity.place, self.on_stored)
-    self._store.append(to, self._dedupe, self._content, b"-", lambda result: None)
+    self._append(identity.user, self._dedupe, self._content, identity.place, self.on_stored)
+    self._append(to, self._dedupe, self._content, b"-", lambda result: None)
+
+
+def go_on_behind_a_hole(self: Tail, oldest: Entry) -> None:
+    self.position = oldest.prev
+    self._read()
 
 
 def do_nothing(*_: object) -> None:
@@ -113,10 +118,10 @@ def own_log_then_recipients(self: SendingInSteps, to: str) -> None:
         if isinstance(result, ImError):
             self.on_stored(result)
         else:  # what the sender is told is the position in its own log
-            store.append(to, dedupe, content, b"-", lambda received: self.on_stored(_either(received, result)))
+            append(to, dedupe, content, b"-", lambda received: self.on_stored(_either(received, result)))
 
-    store, dedupe, content = self._store, self._dedupe, self._content
-    store.append(identity.user, dedupe, content, identity.place, record)
+    append, dedupe, content = self._append, self._dedupe, self._content
+    append(identity.user, dedupe, content, identity.place, record)
 
 
 def _either(received: Appended | ImError, own: Appended) -> Appended | ImError:
@@ -211,7 +216,7 @@ MUTATIONS: dict[str, Patch] = {
     "own entries are pushed to the sender": (Tail, "offer", offer_to_all),
     "the sender's own log comes first": (SendingInSteps, "deliver", own_log_then_recipients),
     "a repeat at another node is taken for new": (NodeStore, "append", dedupe_by_node),
-    "what was cut off is not told": (Tail, "_tell_if_cut", do_nothing),
+    "what was cut off is not told": (Tail, "_look_for_older", go_on_behind_a_hole),
     "what was cut off to the end is not told": (Tail, "_skip_to", do_nothing),
     "what was sent counts as kept": (Session, "_end", sent_is_kept),
     "a session starts at the log's end": (accounts, "_start", resume_at_the_end),

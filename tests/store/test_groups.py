@@ -12,6 +12,7 @@ from imserver.model import START, Entry, GroupId, Position, UserId
 from imserver.protocol.groups import LETTERS, RULES
 from imserver.store.calls import Appended, Bounds
 from imserver.store.group_calls import Change, Changed, Followed, GroupGone, GroupInfo
+from imserver.store.groups import MOST_SHARING
 from imserver.store.partitions import group_keys
 from imserver.store.store import NOBODY
 from imserver.store.stored import group_event, own_event
@@ -346,6 +347,15 @@ async def test_readers_at_the_same_place_share_a_page(deployment: Deployment, na
         assert node.store.link_of(group).in_flight == before + 1
         await node.settle(group)
         assert [[entry.at for entry in page] for page in pages] == [[posted[1].at, posted[2].at]] * 5
+        pages.clear()
+        readers = 2 * MOST_SHARING + 1
+        for _ in range(readers):
+            node.store.groups.read(group, posted[0].at, 10, pages.append)  # type: ignore[arg-type]
+        assert node.store.link_of(group).in_flight == before + 3, "not so many at once that others wait for long"
+        await node.settle(group)
+        assert [[entry.at for entry in page] for page in pages] == [[posted[1].at, posted[2].at]] * (
+            2 * MOST_SHARING + 1
+        )
         node.store.groups.read(group, posted[1].at, 10, pages.append)  # type: ignore[arg-type]
         await node.settle(group)
         assert [entry.at for entry in pages[-1]] == [posted[2].at]

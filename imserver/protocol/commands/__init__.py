@@ -3,7 +3,7 @@
 A new command is one schema and one row in its area's module, and a handler in `routing.table`.
 """
 
-from imserver.protocol.commands import account, contacts, conversations, entering, groups, messages
+from imserver.protocol.commands import account, amendments, contacts, conversations, entering, groups, messages
 from imserver.protocol.commands.account import (
     AccountDelete,
     DeviceRevoke,
@@ -15,6 +15,7 @@ from imserver.protocol.commands.account import (
     Profiles,
     ProfileSet,
 )
+from imserver.protocol.commands.amendments import Delete, Edit, React
 from imserver.protocol.commands.base import Command, Name, Note, PageLimit, PositionText, Row
 from imserver.protocol.commands.contacts import (
     Block,
@@ -79,9 +80,11 @@ __all__ = [
     "Contacts",
     "ConversationSet",
     "Conversations",
+    "Delete",
     "DeviceRevoke",
     "DeviceSet",
     "Devices",
+    "Edit",
     "Export",
     "GroupBan",
     "GroupCreate",
@@ -108,6 +111,7 @@ __all__ = [
     "Profile",
     "ProfileSet",
     "Profiles",
+    "React",
     "Read",
     "Ref",
     "Register",
@@ -120,5 +124,5 @@ __all__ = [
     "Unblock",
 ]
 
-AREAS = (entering, messages, conversations, contacts, groups, account)
+AREAS = (entering, messages, amendments, conversations, contacts, groups, account)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

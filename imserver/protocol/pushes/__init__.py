@@ -8,6 +8,7 @@ from imserver.protocol.pushes.account import (
     ProfileShown,
     ProfileVersion,
 )
+from imserver.protocol.pushes.amendments import DeletePush, EditPush, ReactionPush, RemovedPush
 from imserver.protocol.pushes.base import (
     EMPTY,
     Empty,
@@ -77,9 +78,11 @@ __all__ = [
     "ConversationPush",
     "ConversationsChanged",
     "ConversationsPage",
+    "DeletePush",
     "DeliveredPush",
     "Device",
     "DeviceList",
+    "EditPush",
     "Empty",
     "ErrorPush",
     "Failure",
@@ -104,8 +107,10 @@ __all__ = [
     "ProfileShown",
     "ProfileVersion",
     "Push",
+    "ReactionPush",
     "ReadPush",
     "Regressed",
+    "RemovedPush",
     "Reply",
     "ResendPush",
     "Sent",
@@ -119,6 +124,10 @@ __all__ = [
 
 AnyPush = (
     MessagePush
+    | EditPush
+    | DeletePush
+    | ReactionPush
+    | RemovedPush
     | GroupPush
     | ContactPush
     | PresencePush

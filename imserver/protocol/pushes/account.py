@@ -30,6 +30,7 @@ class ProfileShown(msgspec.Struct, omit_defaults=True, gc=False):
     name: str | None = None
     avatar: str | None = None
     about: str | None = None
+    bot: bool = False
 
 
 class ProfileList(msgspec.Struct):

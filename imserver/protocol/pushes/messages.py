@@ -21,11 +21,15 @@ class Sent(msgspec.Struct, gc=False):
 
 
 class Page(msgspec.Struct, omit_defaults=True):
-    """The `ok` of `history`, newest last. Where `more`, ask again with `before` set to `next`."""
+    """The `ok` of `history`, newest last. Where `more`, ask again with `before` set to `next`.
+
+    `amendments`: edits, deletions and reactions in the same part of the log, of messages in it or before it.
+    """
 
     messages: list[Entry]
     more: bool
     next: str | None = None
+    amendments: list[Entry] = []
 
 
 class MessagePush(Push, tag="msg", kw_only=True):

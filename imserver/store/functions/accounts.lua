@@ -17,7 +17,9 @@ local function register(keys, args)
     return { known[1] == args[1] and args[1] ~= '' and 'ok' or 'exists' }
   end
   redis.call('HSET', keys[2], 'password', args[1], 'created', args[2])
-  if args[3] then redis.call('HSET', keys[2], 'bot', args[3]) end
+  if args[3] then -- its profile says so, so that has a version from the beginning (as in set_profile)
+    redis.call('HSET', keys[2], 'bot', args[3], 'p:version', args[2] .. '000')
+  end
   redis.call('HSET', keys[1], 'last', '0-0')
   return { 'ok' }
 end
@@ -91,15 +93,15 @@ end
 
 -- profile: what a user shows to another one.
 -- KEYS  1 account  2 roster   ARGV  1 who looks; empty: the user
--- Returns {version, 1 if all is shown, name, avatar, about}; {'not-found'} {'hidden'} (the user blocks the one who looks).
+-- Returns {version, 1 if all is shown, 1 if a bot, name, avatar, about}; {'not-found'} {'hidden'} (the user blocks the one who looks).
 local function profile(keys, args)
-  local known = redis.call('HMGET', keys[1], 'created', 'p:version', 'p:name', 'p:avatar', 'p:about')
+  local known = redis.call('HMGET', keys[1], 'created', 'p:version', 'p:name', 'p:avatar', 'p:about', 'bot')
   if not known[1] then return NOT_FOUND end
   local record = args[1] ~= '' and (redis.call('HGET', keys[2], args[1]) or '000')
   if record and string.sub(record, 3, 3) == '1' then return { 'hidden' } end
   local shows_all = not record or string.sub(record, 1, 2) == '11'
   local about = shows_all and known[5] or ''
-  return { tonumber(known[2] or 0), shows_all and 1 or 0, known[3] or '', known[4] or '', about }
+  return { tonumber(known[2] or 0), shows_all and 1 or 0, known[6] and 1 or 0, known[3] or '', known[4] or '', about }
 end
 
 -- erase: the account and all that is kept of it are gone; its sessions are told to close.

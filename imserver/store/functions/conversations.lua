@@ -140,18 +140,21 @@ end
 -- What senders have not been told of yet: {} where that is nothing; else {position up to which this was looked for, and for
 -- each sender: its name, position, "device id" of its newest message up to there}.
 local function unheard(keys, upto, most)
-  local known = redis.call('HGET', keys[1], 'kept') or '0-0'
+  local state = redis.call('HMGET', keys[1], 'kept', 'guard')
+  local known, guard = state[1] or '0-0', state[2]
   if not newer(upto, known) then return {} end
   local entries = redis.call('XRANGE', keys[2], '(' .. known, upto, 'COUNT', most)
   if #entries == 0 then return {} end
-  local user, newest, answer = user_of(keys[1]), {}, { entries[#entries][1] }
+  local seen, answer = { [user_of(keys[1])] = true }, { entries[#entries][1] }
   for index = #entries, 1, -1 do
     local sender, device, id = said_by(entries[index][2][4])
-    if sender and sender ~= user and not newest[sender] then
-      newest[sender] = true
-      answer[#answer + 1] = sender
-      answer[#answer + 1] = entries[index][1]
-      answer[#answer + 1] = device .. ' ' .. id
+    if sender and not seen[sender] then
+      seen[sender] = true
+      if not (guard and redis.call('HGET', keys[1], 'w:' .. sender) == '-') then -- who is blocked hears nothing
+        answer[#answer + 1] = sender
+        answer[#answer + 1] = entries[index][1]
+        answer[#answer + 1] = device .. ' ' .. id
+      end
     end
   end
   if #answer == 1 then
@@ -174,7 +177,7 @@ local function heard(keys, args)
   local known = redis.call('HMGET', keys[1], 'last', 'kept')
   if not known[1] then return {} end
   if not known[2] or newer(args[1], known[2]) then redis.call('HSET', keys[1], 'kept', args[1]) end
-  return unheard(keys, args[2], args[3])
+  return newer(args[2], args[1]) and unheard(keys, args[2], args[3]) or {}
 end
 
 register_always('im_read_2', read)

@@ -84,13 +84,19 @@ local function append_both(keys, args)
   return append_to(keys[3], keys[4], args[1], args[2], args[3], args[4])
 end
 
--- The dedupe field of an entry, from its content; nil where it has none. Only the head is parsed: a body can be of any
--- size and depth.
-local function dedupe_field(content)
-  local head = string.match(content, '^(.-),"body":')
-  if not head then return nil end
-  local entry = cjson.decode(head .. '}')
+local function field_of(entry)
   return entry.from .. '/' .. entry.device .. '/' .. entry.id
+end
+
+-- The dedupe fields that leave with an entry, from its content. Only the head is parsed: a body can be of any size and
+-- depth. A deleted message has left the log before, and is known until its deletion is forgotten.
+local function dedupe_fields(content)
+  local head = string.match(content, '^(.-),"body":')
+  if head then return { field_of(cjson.decode(head .. '}')) } end
+  local ev = string.match(content, '^{"ev":"(%l+)"')
+  if ev ~= 'delete' and ev ~= 'reaction' then return {} end
+  local entry = cjson.decode(content)
+  return ev == 'delete' and { field_of(entry), field_of(entry.of) } or { field_of(entry) }
 end
 
 -- The first position that can come after this one.
@@ -118,8 +124,7 @@ local function trim(keys, args)
   if newer(surplus_end, last .. '-0') then last = surplus_end end
   local passed = 0
   for _, entry in ipairs(redis.call('XRANGE', keys[2], '(' .. low, last, 'COUNT', steps)) do
-    local field = dedupe_field(entry[2][4])
-    if field then redis.call('HDEL', keys[1], field) end
+    for _, field in ipairs(dedupe_fields(entry[2][4])) do redis.call('HDEL', keys[1], field) end
     low = entry[1]
     passed = passed + 1
   end

@@ -38,6 +38,7 @@ _SLOW = _set(LATE_NEWS)
 _LATE = _set(TURNED_AWAY, LATE_NEWS)
 _RUDE = _set(TURNED_AWAY, CUT, LATE_NEWS)
 _DEAD = _RUDE | _set(FALSE_OFFLINE)  # for longer than the lease: the others cannot know better
+_ELECTS = _LATE | _set(FALSE_OFFLINE)
 _DOWN = _set(TURNED_AWAY, REFUSED, LATE_NEWS)
 _EVERYTHING = _set("workers", "stopping", "store", "proxy", "supervisor", "entrance")
 _AWAY_SECONDS = max(GRACE_SECONDS, LEASE_SECONDS) + 5.0  # contacts must know 3 s before it is over
@@ -62,8 +63,9 @@ FAULTS = {
             _DEAD,
             _set("proxy"),
         ),
-        Fault("failover", cluster.failover, 1.0, _set("store", "supervisor"), _LATE, _set("cluster")),
-        Fault("failover-behind", cluster.failover_behind, 1.0, _set("store", "supervisor"), _LATE, _set("cluster")),
+        # An election can take as long as the lease here, which is shorter than an operator would have it.
+        Fault("failover", cluster.failover, 1.0, _set("store", "supervisor"), _ELECTS, _set("cluster")),
+        Fault("failover-behind", cluster.failover_behind, 1.0, _set("store", "supervisor"), _ELECTS, _set("cluster")),
         Fault("failover-asked", cluster.failover_asked, 0.0, _set("store", "supervisor"), _LATE, _set("cluster")),
         Fault("move-slots", cluster.move_slots, 0.0, _set("store", "supervisor"), _LATE, _set("cluster")),
         # A new worker does not start while the store is full: that is no time for a restart.

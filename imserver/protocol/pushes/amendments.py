@@ -1,0 +1,60 @@
+"""What was changed of messages. `of` names the message, the other fields are those of a message of its own."""
+
+from typing import Any
+
+import msgspec
+
+from imserver.protocol.extras import Reference
+from imserver.protocol.pushes.base import Push
+
+
+class EditPush(Push, tag="edit", kw_only=True):
+    """An entry: the message says `body` now."""
+
+    at: str
+    prev: str
+    of: Reference
+    sender: str = msgspec.field(name="from")
+    device: str
+    to: str
+    id: str
+    stamp: int
+    body: Any
+    log: str | None = None
+
+
+class DeletePush(Push, tag="delete", kw_only=True):
+    """An entry: the message is gone, and must be shown no more."""
+
+    at: str
+    prev: str
+    of: Reference
+    sender: str = msgspec.field(name="from")
+    device: str
+    to: str
+    id: str
+    stamp: int
+    log: str | None = None
+
+
+class ReactionPush(Push, tag="reaction", kw_only=True):
+    """An entry: what `from` says to the message with one emoji; None: nothing any more."""
+
+    at: str
+    prev: str
+    of: Reference
+    sender: str = msgspec.field(name="from")
+    device: str
+    to: str
+    id: str
+    stamp: int
+    emoji: str | None = None
+    log: str | None = None
+
+
+class RemovedPush(Push, tag="removed"):
+    """In place of entries of the log up to `at` that are deleted."""
+
+    at: str
+    prev: str
+    log: str | None = None
