@@ -194,9 +194,14 @@ def _save(profile: Profile) -> None:
 
 
 async def register(
-    url: str, password: str, *, ssl_context: ssl.SSLContext | None = None, dial: Dial | None = None
+    url: str,
+    password: str,
+    *,
+    code: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    dial: Dial | None = None,
 ) -> None:
-    """Makes the account that `url` names.
+    """Makes the account that `url` names; with an invitation's `code`, where that is needed.
 
     Raises Exists, NotAllowed where registration is closed, BadRequest, RateLimited, Unavailable, ConnectionLost.
     """
@@ -204,7 +209,7 @@ async def register(
     wire = await open_wire(address, dial or dialler(ssl_context))
     try:
         with anyio.move_on_after(LOGIN_SECONDS):
-            return await _ask_to_register(wire, Register(ref=1, user=address.user, password=password))
+            return await _ask_to_register(wire, Register(ref=1, user=address.user, password=password, code=code))
         raise ConnectionLost(f"{address.place} does not answer")
     finally:
         await wire.aclose()

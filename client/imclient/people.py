@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from imclient.answers import decoded
-from imclient.events import Contact, Event, Presence, Welcomed
+from imclient.events import Contact, Event, Message, Presence, Welcomed
 from imclient.journal import Journal, Listed
 from imserver.model import parse_address, parse_user
 from imserver.protocol import commands
@@ -151,6 +151,11 @@ class People:
     async def search(self, prefix: str, *, limit: int = 20) -> FoundUsers:
         """Users whose names begin so (two letters or more); at most `limit`, 50. Raises NotAllowed where it is off."""
         return decoded(await self._ask(commands.Search(prefix=prefix, limit=limit)), FoundUsers)
+
+    async def report(self, user: str, reason: str, messages: Sequence[Message] = ()) -> None:
+        """Tells the administrators that the user misbehaves; again: instead of what was told. At most 20 messages."""
+        refs = [commands.ReportedMessage(message.at, message.log or None) for message in messages]
+        await self._ask(commands.Report(user=parse_user(user), reason=reason, messages=refs))
 
     async def privacy(
         self,
