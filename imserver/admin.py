@@ -118,6 +118,19 @@ class Admin:
     def _ask(self, keys: UserKeys, command: Packed) -> Any:
         return self.ask(keys, command)[0]
 
+    def ask_deployment(self, command: Packed) -> Any:
+        """About what belongs to no user."""
+        return _send(self._by_partition[0], [command])[0]
+
+    def scan(self, pattern: str) -> Iterator[bytes]:
+        """Keys in no order: a walk over all keys of the store, a little at a time."""
+        for client in self._clients:
+            yield from client.scan_iter(match=pattern, count=1000)
+
+    def delete(self, keys: UserKeys, key: bytes) -> bool:
+        """Whether it was there; on the shard that has `keys`."""
+        return bool(self._by_partition[keys.partition].delete(key))
+
     # -- users
 
     def user_add(self, user: str, password: str) -> None:
@@ -160,7 +173,7 @@ class Admin:
             except StopIteration as stop:
                 _raise_if(stop.value)
                 return
-            reply = self._ask(user_keys(step.owner), step.command)
+            reply = self._ask(user_keys(step.owner), step.command) if step.owner else self.ask_deployment(step.command)
 
     def user_list(self, prefix: str = "") -> Iterator[AccountInfo]:
         """In no order: a walk over all keys of the store, a little at a time."""

@@ -11,6 +11,7 @@ import click
 
 from imserver import __version__
 from imserver.cli_accounts import bot, token, user
+from imserver.cli_moderation import invite, reports
 from imserver.cli_options import Program, loaded, opened, server_options, store_options, utc
 from imserver.config import Loaded, settings_table, shown
 from imserver.errors import SetupError
@@ -28,7 +29,7 @@ def main() -> None:
     """
 
 
-for group in (user, bot, token):
+for group in (user, bot, token, invite, reports):
     main.add_command(group)
 
 

@@ -78,8 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[int, Meta(ge=0, le=1024, description="worker processes; 0: one per core")] = 0
     # Closed by default, as with ejabberd and Prosody: spammers find an open server.
     registration: Annotated[
-        Literal["closed", "loopback", "open"],
-        Meta(description="who may make an account: nobody, clients on this machine, everybody"),
+        Literal["closed", "loopback", "invited", "open"],
+        Meta(description="who may make an account: nobody, clients on this machine, who has a code, everybody"),
     ] = "closed"
     # Off by default: who is there is nobody's business unless the operator says so.
     search: Annotated[
@@ -181,6 +181,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     registrations_per_address_hour: Annotated[
         int, Meta(ge=1, le=1_000_000, description="accounts made from one address (of IPv6: a /64) in an hour")
     ] = 20
+    reports_per_hour: Annotated[
+        int, Meta(ge=1, le=100_000, description="reports that one user may make in an hour")
+    ] = 20
+    reports_max: Annotated[int, Meta(ge=1, le=100_000, description="open reports; with more, none is taken")] = 10_000
     # A phone that changes networks is back before; XMPP clients take 30 to 60 seconds for it.
     presence_grace_seconds: Annotated[
         float,

@@ -15,6 +15,7 @@ from imserver.model import START, Entry, Place, Position, UserId, position_order
 from imserver.store.account_calls import HIDDEN, Device, Login, Profile
 from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced
 from imserver.store.circle_calls import Record
+from imserver.store.moderation_calls import Report
 from imserver.store.stored import head_of
 from imserver.store.tries import Allowance
 from tests.model_groups import GroupDatabase
@@ -50,6 +51,7 @@ class Account:
     bot: bool = False
     generation: int = 0
     device_generation: dict[str, int] = field(default_factory=dict)
+    invite: str | None = None
     spared: str = ""  # "device generations"
     tokens: dict[str, str] = field(default_factory=dict)  # device -> generations at its last login
     left: dict[str, int] = field(default_factory=dict)  # device -> when its connection ended
@@ -95,6 +97,13 @@ def device_at(place: bytes) -> str:
     return place.partition(b"=")[0].decode()
 
 
+@dataclass
+class Invite:
+    uses: int
+    used: int = 0
+    users: set[str] = field(default_factory=set)
+
+
 class Database:
     """All users. Each method is one atomic step, and can be repeated."""
 
@@ -103,6 +112,8 @@ class Database:
         self.accounts: dict[str, Account] = {}
         self.keys: dict[str, str] = {}
         self.tries: Counter[str] = Counter()
+        self.invites: dict[str, Invite] = {}
+        self.reports: dict[tuple[str, str], Report] = {}
         self.milliseconds = 1000
         self.publish = self._publish = publish
         self.groups = GroupDatabase(self)
@@ -111,10 +122,10 @@ class Database:
 
     # -- accounts
 
-    def register(self, user: str, password: str, *, bot: bool = False) -> ImError | None:
+    def register(self, user: str, password: str, *, bot: bool = False, invite: str | None = None) -> ImError | None:
         known = self.accounts.get(user)
         if known is None:
-            self.accounts[user] = Account(password, bot=bot, profile_version=int(bot))
+            self.accounts[user] = Account(password, bot=bot, profile_version=int(bot), invite=invite)
             return None
         return None if known.password == password != "" else Exists("user: this name is taken")
 
@@ -131,6 +142,19 @@ class Database:
             return Conflict("old: the password was changed meanwhile")
         account.password = new
         return None if revoking is None else self.revoke(user, None, revoking)
+
+    def use_invite(self, code: str, user: str) -> ImError | None:
+        known = self.invites.get(code)
+        if known is not None and (user in known.users or known.used < known.uses):
+            known.used += user not in known.users
+            known.users.add(user)
+            return None
+        return NotAllowed("code: there is no such invitation, or it is used up")
+
+    def return_invite(self, code: str, user: str) -> None:
+        known = self.invites[code]
+        known.used -= user in known.users
+        known.users.discard(user)
 
     def spend(self, allowance: Allowance) -> float:
         if self.tries[allowance.who] >= allowance.an_hour:

@@ -15,14 +15,16 @@
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from imserver.errors import ImError, NotFound, ServiceError, Unavailable
+from imserver.errors import Exists, ImError, NotFound, Overloaded, ServiceError, Unavailable
 from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.account_calls import Device, Login, Profile
 from imserver.store.calls import Attached
 from imserver.store.deletions import Appends
 from imserver.store.group_calls import Change
+from imserver.store.moderation_calls import Report
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
 from imserver.store.tries import Allowance
 from tests.model_circle import NodeCircle, Rosters
@@ -439,9 +441,20 @@ class NodeAccounts:
     def __init__(self, store: NodeStore) -> None:
         self._store = store
         self.tries = NodeTries(store)
+        self.moderation = NodeModeration(store)
 
-    async def register(self, user: UserId, password_hash: str) -> None:
-        await self._store._ask("register", user, lambda database: database.register(user, password_hash))
+    async def register(self, user: UserId, password_hash: str, invite: str | None = None) -> None:
+        if invite is not None:
+            if await self.password_hash(user) is not None:
+                raise Exists("user: this name is taken")
+            await self._store._ask("use_invite", invite, lambda database: database.use_invite(invite, user))
+        try:
+            run = partial(Database.register, user=user, password=password_hash, invite=invite)
+            await self._store._ask("register", user, run)
+        except Exists:
+            if invite is not None and self._store.world.database.accounts[user].invite != invite:
+                await self._store._ask("return_invite", invite, lambda database: database.return_invite(invite, user))
+            raise
 
     async def password_hash(self, user: UserId) -> str | None:
         known: str | None = await self._store._ask("password_hash", user, lambda database: database.password_hash(user))
@@ -492,6 +505,23 @@ class NodeAccounts:
             "signing_keys", "", lambda database: database.signing_keys(key_id, secret)
         )
         return known
+
+
+class NodeModeration:
+    """The interface of `imserver.store.moderation.Moderation`."""
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+
+    async def report(self, what: Report, most: int) -> None:
+        def run(database: Database) -> ImError | None:
+            key = what.by, what.user
+            if key not in database.reports and len(database.reports) >= most:
+                return Overloaded("too many reports wait for the administrators", 3600.0)
+            database.reports[key] = what
+            return None
+
+        await self._store._ask("report", "", run)
 
 
 class NodeTries:

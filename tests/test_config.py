@@ -95,7 +95,7 @@ class TestRefusals:
 
     def test_from_a_file(self, toml: Any) -> None:
         path = toml("registration = 'public'")
-        assert refusal([path]) == f"registration = 'public' ({path}): allowed is closed | loopback | open"
+        assert refusal([path]) == f"registration = 'public' ({path}): allowed is closed | loopback | invited | open"
 
     @pytest.mark.parametrize("value", ["'4'", "true", "4.5", "[4]", "2000", "{a = 1}", "2026-01-01"])
     def test_a_file_knows_types(self, toml: Any, value: str) -> None:

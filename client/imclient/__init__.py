@@ -2,28 +2,29 @@
 
 The path of a message that is sent:
 
-    client.Client.send          what the application calls
+    client.Client.send          what the application calls, and waits for (`inbox`)
     core.Replica                what the protocol makes of it; sans-IO, with
         outbox, confirming      the messages without an answer, and the answers
         entries, reader, cursor what has been received, what is missing, what is acknowledged
         keepalive               whether the server is still there
+    keeping.Keeper              where there is a store: what the application hears is in its `file` (`journal`)
     courier.Courier             the connections, one after the other; `backoff` between them
     wire.Wire                   bytes and frames, over TCP, TLS or WebSocket (`handshake`)
 
 Around it: `address` (URLs), `events`, `amendments` and `errors` (what an application gets), `said` (pushes made
 events), `answers`, `thread` (messages with their amendments), `people` (contacts and presence), `groups`, `account`,
 `conversations` (marks, unread messages), `profile` (what is remembered on disk), `connecting` (`connect` and
-`register`), and the program: `cli`, `running`, `chat`, `chat_people`, `chat_groups`, `chat_marks`, `console`, `text`,
-`slots`.
+`register`), and the program: `cli`, `running`, `chat`, `chat_amendments`, `chat_people`, `chat_groups`, `chat_marks`,
+`console`, `text`, `slots`.
 
 The rule of imports: address, amendments, answers, backoff, confirming, conversations, core, cursor, entries, errors,
-events, handshake, keepalive, outbox, people, reader, said, stages and thread import neither anyio nor sockets; nothing
-imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
+events, handshake, journal, keepalive, outbox, people, reader, said, stages and thread import neither anyio nor sockets;
+nothing imports the server but `imserver.protocol`, `imserver.model` and `imserver.errors`.
 """
 
 from imclient.account import Account
 from imclient.amendments import Deleted, Edited, Reacted
-from imclient.client import Client, Inbox, Notice
+from imclient.client import Client
 from imclient.connecting import connect, register
 from imclient.conversations import Conversation, Conversations
 from imclient.errors import ConnectionLost, SessionEnded
@@ -35,6 +36,7 @@ from imclient.events import (
     Disconnected,
     GroupChanged,
     Message,
+    Notice,
     Page,
     Presence,
     Read,
@@ -46,7 +48,10 @@ from imclient.events import (
     Typing,
     Welcomed,
 )
+from imclient.file import LocalConversation
 from imclient.groups import Groups
+from imclient.inbox import Inbox
+from imclient.keeping import Local
 from imclient.people import People
 from imclient.profile import Profile
 from imclient.stages import State
@@ -65,6 +70,7 @@ from imserver.errors import (
     RateLimited,
     RequestError,
     ServiceError,
+    SetupError,
     TooLarge,
     Unavailable,
 )
@@ -100,6 +106,8 @@ __all__ = [
     "ImError",
     "Inbox",
     "Line",
+    "Local",
+    "LocalConversation",
     "Location",
     "Message",
     "NotAllowed",
@@ -122,6 +130,7 @@ __all__ = [
     "Sent",
     "ServiceError",
     "SessionEnded",
+    "SetupError",
     "State",
     "Synced",
     "Thread",

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from imserver.protocol.commands import Delete, Edit, React
 from imserver.protocol.extras import Reference
 from imserver.protocol.pushes import DeletePush, EditPush, ReactionPush
 
@@ -60,3 +61,24 @@ def amendment_of(push: AmendmentPush) -> AnyAmendment:
     kind = _KINDS[type(push)]
     fields = {name: getattr(push, name) for name in kind.__struct_fields__}
     return kind(**{**fields, "log": push.log or ""})
+
+
+def amended(command: Edit | Delete | React, user: str, device: str, at: str, log: str) -> AnyAmendment:
+    """What stands at `at` once the server has said yes. It does not tell the stamp, which is of about that time."""
+    common: dict[str, Any] = {
+        "at": at,
+        "of": command.of,
+        "sender": user,
+        "device": device,
+        "to": command.to,
+        "id": command.id,
+        "stamp": int(at.partition("-")[0]),
+        "log": log,
+    }
+    match command:
+        case Edit():
+            return Edited(**common, body=msgspec.json.decode(command.body))
+        case Delete():
+            return Deleted(**common)
+        case React():
+            return Reacted(**common, emoji=command.emoji)

@@ -12,12 +12,15 @@ from typing import NamedTuple
 
 import trio
 
+from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted
+from imclient.chat_amendments import HELP as AMENDMENT_HELP
+from imclient.chat_amendments import AmendmentCommands
 from imclient.chat_groups import HELP as GROUP_HELP
 from imclient.chat_groups import GroupCommands, told
 from imclient.chat_marks import Marks
 from imclient.chat_people import HELP as PEOPLE_HELP
 from imclient.chat_people import PeopleCommands
-from imclient.client import Client, Notice
+from imclient.client import Client
 from imclient.console import Console
 from imclient.cursor import is_newer
 from imclient.events import (
@@ -28,6 +31,7 @@ from imclient.events import (
     Disconnected,
     GroupChanged,
     Message,
+    Notice,
     Page,
     Presence,
     Read,
@@ -87,6 +91,7 @@ class Chat:
         self._answered = trio.Event()
         self._people = PeopleCommands(client, self._note)
         self._marks = Marks(client)
+        self._amendments = AmendmentCommands(client, lambda: self.partner, self._note)
         self._turn = trio.Lock()  # what comes waits while a page of history is fetched and shown
         self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "/to": self._open,
@@ -94,6 +99,7 @@ class Chat:
             "/help": self._help,
             **GroupCommands(client, lambda: self.partner, self._open, self._note).table(),
             **self._people.commands,
+            **self._amendments.table(),
         }
 
     def _refresh(self) -> None:
@@ -119,8 +125,8 @@ class Chat:
         match notice:
             case Message():
                 await self._on_message(notice)
-            case GroupChanged() | Contact() | Presence() | Typing():
-                await self._on_people(notice)
+            case GroupChanged() | Contact() | Presence() | Typing() | Edited() | Deleted() | Reacted():
+                await self._on_others(notice)
             case Read() | Delivered():
                 self._marks.on_mark(notice)
             case ConversationsOutdated():
@@ -136,8 +142,13 @@ class Chat:
             case Disconnected() if notice.retry_in > 0 and self._is_open:
                 await self._note(f"offline: {notice.why}")
 
-    async def _on_people(self, notice: GroupChanged | Contact | Presence | Typing) -> None:
+    async def _on_others(self, notice: GroupChanged | Contact | Presence | Typing | AnyAmendment) -> None:
+        """What others do but speak."""
         match notice:
+            case Edited() | Deleted() | Reacted():
+                amended = self._amendments.told(notice)  # it is known from now on, shown or not
+                if self._is_open:
+                    await self._note(amended)
             case Typing():
                 self._people.on_typing(notice, trio.current_time())
             case GroupChanged() if self._is_open and (sentence := told(notice, self._client.user)) is not None:
@@ -161,7 +172,7 @@ class Chat:
         shown = self._shown.get(partner, Shown())
         if shown.paged is None or is_newer(message.at, shown.paged):
             self._shown[partner] = Shown(shown.oldest or message.at, shown.paged)
-            await self._console.show(self._transcript.line(message, self.partner))
+            await self._console.show(self._transcript.line(self._amendments.shown(message), self.partner))
 
     async def _on_sent(self, sent: Sent) -> None:
         text = self._taken(sent.id)
@@ -275,11 +286,12 @@ class Chat:
 
     async def _show_page(self, partner: str, page: Page) -> None:
         self._shown[partner] = self._shown.get(partner, Shown()).with_page(page)
+        self._amendments.see(page)
         for message in page.messages:
-            await self._console.show(self._transcript.line(message, partner))
+            await self._console.show(self._transcript.line(self._amendments.shown(message), partner))
 
     async def _help(self, _: str) -> None:
-        await self._console.show(f"{HELP}\n{PEOPLE_HELP}\n{GROUP_HELP}")
+        await self._console.show(f"{HELP}\n{AMENDMENT_HELP}\n{PEOPLE_HELP}\n{GROUP_HELP}")
 
     # -- what is not a message
 

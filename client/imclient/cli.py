@@ -72,13 +72,14 @@ ca = click.option("--ca", "tls", metavar="FILE", callback=_tls, help="Trust the 
 @ca
 @click.option("--password", envvar="IMCLIENT_PASSWORD", help="The password; other users of the machine may see it.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
-def register(address: Address, tls: TLS, password: str | None, password_stdin: bool) -> None:
+@click.option("--code", help="An invitation, where the server wants one.")
+def register(address: Address, tls: TLS, password: str | None, password_stdin: bool, code: str | None) -> None:
     """Make the account that URL names, where the server allows it."""
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     if password is None:
         password = ask_for_password(address, confirm=True)
-    trio.run(partial(connecting.register, str(address), password, ssl_context=tls))
+    trio.run(partial(connecting.register, str(address), password, code=code, ssl_context=tls))
     click.echo(f"{address.user} is registered")
     with claim(address, "send") as profile:
         run(address, profile, tls, profile.farthest, _stay_logged_in, password=password)

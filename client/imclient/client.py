@@ -2,92 +2,76 @@
 
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar, Unpack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Unpack
 
 import anyio
 import msgspec
 
 from imclient.account import Account
-from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted
+from imclient.amendments import Deleted, Edited, Reacted
 from imclient.backoff import Backoff
 from imclient.conversations import Conversations
 from imclient.core import Replica
-from imclient.courier import Courier
+from imclient.courier import LEAVE_SECONDS, Courier
 from imclient.errors import ConnectionLost
 from imclient.events import (
     Answered,
-    Arranged,
     Contact,
     ConversationsOutdated,
-    Delivered,
     Disconnected,
     Ended,
     Entry,
     Event,
     GroupChanged,
     Message,
+    Notice,
     Page,
-    Presence,
-    Read,
     Reconnect,
-    Regressed,
     SendFailed,
     Sent,
     Synced,
     Truncated,
-    Typing,
-    Welcomed,
 )
 from imclient.groups import Groups
+from imclient.inbox import Answer, Inbox
+from imclient.journal import Journal
+from imclient.keeping import Keeper, Local
 from imclient.outbox import Extras
 from imclient.people import People
 from imclient.stages import State
 from imclient.wire import Wire
-from imserver.errors import BadFrame, ImError
+from imserver.errors import BadFrame, BadRequest, ImError, SetupError
 from imserver.model import parse_address
 from imserver.protocol.codec import encode_body
 from imserver.protocol.commands import Command, Delete, Edit, History, Ping, React
 from imserver.protocol.extras import Reference
 
-Notice = (
-    Message
-    | AnyAmendment
-    | GroupChanged
-    | Contact
-    | Presence
-    | Typing
-    | Read
-    | Delivered
-    | Arranged
-    | ConversationsOutdated
-    | Sent
-    | SendFailed
-    | Synced
-    | Truncated
-    | Regressed
-    | Welcomed
-    | Disconnected
-)
 MOST_WAITING = 10_000  # notices that nobody takes; entries are bounded in bytes, by the reader
-
-T = TypeVar("T")
 
 
 class Client:
     """One logged-in device; made by `connect`."""
 
-    def __init__(self, replica: Replica, open_wire: Callable[[], Awaitable[Wire]]) -> None:
+    def __init__(
+        self, replica: Replica, open_wire: Callable[[], Awaitable[Wire]], keeper: Keeper | None = None
+    ) -> None:
         self._replica = replica
-        self._courier = Courier(replica, open_wire, Backoff(random.random), self._on_events)
+        self._keeper = keeper
+        tell = self._on_events if keeper is None else keeper.tell
+        self._courier = Courier(replica, open_wire, Backoff(random.random), tell)
         self._inbox: deque[Notice] = deque()
-        self._answers: dict[str | int, _Answer] = {}
+        self._answers: dict[str | int, Answer] = {}
         self._failure: ImError | None = None
         self._news = anyio.Event()
         self.groups = Groups(self._ask)
-        self.people = People(self._ask)
+        self.people = People(self._ask, Journal() if keeper is None else keeper.journal)
         self.conversations = Conversations(self.user, self._ask)
         self.account = Account(self._ask)
+        if keeper is not None:
+            keeper.start(replica, self._on_kept)
+            self.people.restore(keeper.saved.contacts)
 
     # -- who and how
 
@@ -117,6 +101,13 @@ class Client:
     def unsent(self) -> int:
         """Messages that the server has not answered for yet."""
         return self._replica.unsent
+
+    @property
+    def local(self) -> Local:
+        """What the store has. Raises BadRequest where there is none."""
+        if self._keeper is None:
+            raise BadRequest("there is no store; give one to `connect`")
+        return self._keeper.local
 
     async def wait_synced(self) -> None:
         """Waits until the backlog has been received. Raises what has ended the session."""
@@ -181,6 +172,27 @@ class Client:
         self._courier.wake()
         return id
 
+    async def queue(
+        self,
+        to: str,
+        body: str | dict[str, Any],
+        *,
+        id: str | None = None,
+        again: bool = False,
+        **extras: Unpack[Extras],
+    ) -> str:
+        """As `send_nowait`, and with a store the message is in the file when it returns.
+
+        Then it is sent, once and in its turn, even if this program ends now: by the next one with that file. May raise
+        SetupError.
+        """
+        self._check()
+        id = self._replica.send(to, body, id=id, again=again, **extras)
+        self._courier.wake()
+        if self._keeper is not None:
+            await self._keeper.flush()
+        return id
+
     async def edit(self, message: Message | Sent, body: str | dict[str, Any]) -> Sent:
         """Changes what an own message says. Waits, and raises, as `send` does; also NotAllowed where it is too old.
 
@@ -207,10 +219,16 @@ class Client:
     async def history(self, partner: str, *, before: str | None = None, limit: int = 50) -> Page:
         """The newest `limit` (1 to 200) messages exchanged with `partner` (before the position `before`), newest last.
 
-        Raises ConnectionLost where there is no connection or it breaks; BadRequest, NotFound, RateLimited,
-        Unavailable, SessionEnded; BadFrame where the answer is not a page.
+        Where there is no connection or it breaks the page is from the store; without one that raises ConnectionLost.
+        Raises BadRequest, NotFound, RateLimited, Unavailable, SessionEnded; BadFrame where the answer is not a page.
         """
-        content = await self._ask(History(partner=parse_address(partner, "partner"), before=before, limit=limit))
+        self._check()
+        try:
+            content = await self._ask(History(partner=parse_address(partner, "partner"), before=before, limit=limit))
+        except ConnectionLost:
+            if self._keeper is None:
+                raise
+            return await self.local.history(partner, before=before, limit=limit)
         try:
             return msgspec.json.decode(content, type=Page)
         except msgspec.DecodeError as error:
@@ -229,7 +247,7 @@ class Client:
 
     async def _answer(self, key: str | int) -> Any:
         self._courier.wake()
-        self._answers[key] = answer = _Answer()
+        self._answers[key] = answer = Answer()
         try:
             return await answer.wait()
         finally:
@@ -237,21 +255,21 @@ class Client:
 
     # -- receiving
 
-    def messages(self, *, auto_ack: bool = True) -> "Inbox[Message]":
+    def messages(self, *, auto_ack: bool = True) -> Inbox[Message]:
         """All messages that come, in their order, those from the user's other devices too; for one consumer.
 
         A message is acknowledged when the next one is asked for: a program that dies before gets it again. Without
         `auto_ack`, call `ack`. Raises what has ended the session, once there is nothing left to give.
         """
-        return Inbox(self, Message, auto_ack=auto_ack)
+        return Inbox(self.take, self.ack if auto_ack else None, Message)
 
-    def events(self, *, auto_ack: bool = True) -> "Inbox[Notice]":
+    def events(self, *, auto_ack: bool = True) -> Inbox[Notice]:
         """Messages as in `messages`, and all other notices. For one consumer, of this or of `messages`.
 
         Other entries of logs (`Edited`, `Deleted`, `Reacted`, `GroupChanged`, `Contact`, a `Truncated` with a count)
         are acknowledged as messages are.
         """
-        return Inbox(self, Notice, auto_ack=auto_ack)
+        return Inbox(self.take, self.ack if auto_ack else None, Notice)
 
     def ack(self, entry: Entry) -> None:
         """The application is done with this entry and all before it in its log: they need not be given again."""
@@ -259,6 +277,8 @@ class Client:
             return  # it is no entry: `at` is that of the next one
         self._courier.obey(self._replica.keep(entry, anyio.current_time()))
         self._courier.wake()
+        if self._keeper is not None:
+            self._keeper.wake()
         self._tell_news()
 
     async def take(self) -> Notice:
@@ -267,6 +287,10 @@ class Client:
         return self._inbox.popleft()
 
     # -- what the courier brings
+
+    def _on_kept(self, events: Sequence[Event | Disconnected]) -> None:
+        self._on_events(events)
+        self._courier.wake()  # there may be more to acknowledge
 
     def _on_events(self, events: Sequence[Event | Disconnected]) -> None:
         for event in events:
@@ -318,7 +342,17 @@ class Client:
 
     async def run(self) -> None:
         """Connects, and comes back; returns when the session has ended."""
-        await self._courier.run()
+        async with anyio.create_task_group() as tasks:
+            if self._keeper is not None:
+                tasks.start_soon(self._keep, self._keeper, tasks.cancel_scope)
+            await self._courier.run()
+
+    async def _keep(self, keeper: Keeper, everything: anyio.CancelScope) -> None:
+        try:
+            await keeper.run()
+        except SetupError as error:
+            self._on_events([Ended(error)])
+            everything.cancel()
 
     async def wait_entered(self) -> None:
         """Waits for the first login. Raises what prevents it."""
@@ -330,42 +364,8 @@ class Client:
 
     async def leave(self) -> None:
         """Acknowledges, logs out. Whoever still waits for something gets ConnectionLost."""
+        if self._keeper is not None:
+            with anyio.move_on_after(LEAVE_SECONDS, shield=True), suppress(SetupError):
+                await self._keeper.flush()
         await self._courier.leave()
         self._on_events([Ended(ConnectionLost("the client was closed"))])
-
-
-class _Answer:
-    """What somebody waits for."""
-
-    def __init__(self) -> None:
-        self._came = anyio.Event()
-        self._content: Any = None
-
-    def give(self, content: object) -> None:
-        self._content = content
-        self._came.set()
-
-    async def wait(self) -> Any:
-        await self._came.wait()
-        if isinstance(self._content, ImError):
-            raise self._content.with_traceback(None)
-        return self._content
-
-
-class Inbox(AsyncIterator[T], Generic[T]):
-    """An iterator over what comes to a client; see `Client.messages`."""
-
-    def __init__(self, client: Client, kind: Any, *, auto_ack: bool) -> None:
-        self._client = client
-        self._kind = kind
-        self._auto_ack = auto_ack
-        self._given: Entry | None = None
-
-    async def __anext__(self) -> T:
-        while True:
-            if self._given is not None and self._auto_ack:
-                self._client.ack(self._given)
-            event = await self._client.take()
-            self._given = event if isinstance(event, Entry) else None
-            if isinstance(event, self._kind):
-                return event  # type: ignore[no-any-return]

@@ -7,10 +7,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from imclient.events import OWN_LOG, Event, Reconnect, SendFailed, Sent
+from imclient.amendments import AnyAmendment, amended
+from imclient.events import OWN_LOG, Event, Message, Reconnect, SendFailed, Sent
+from imclient.journal import Journal, Kept
 from imclient.outbox import Outbox
 from imclient.reader import Reader
+from imclient.stages import Identity
 from imserver.errors import ImError, NotLoggedIn, Unavailable
+from imserver.protocol.commands import Command, Delete, Edit, React, Send
 
 LEAST_RETRY_SECONDS = 0.1  # whatever the server says
 MOST_REPEAT_SECONDS = 10.0  # of a message that is refused again and again, unless the server says more
@@ -24,8 +28,12 @@ class _Stored(msgspec.Struct):
 
 
 class Confirming:
-    def __init__(self, outbox: Outbox, reader: Reader, random: Callable[[], float]) -> None:
+    def __init__(
+        self, identity: Identity, outbox: Outbox, reader: Reader, random: Callable[[], float], journal: Journal
+    ) -> None:
         """`random` gives numbers from 0 to 1."""
+        self._identity = identity
+        self._journal = journal
         self._outbox = outbox
         self._reader = reader
         self._random = random
@@ -58,8 +66,34 @@ class Confirming:
         item = self._outbox.answered(id, now)
         if item is None:
             return []
-        self._reader.replied(item.to if item.to.startswith("#") else OWN_LOG, stored.at, stored.prev)
+        log = item.to if item.to.startswith("#") else OWN_LOG
+        if self._journal.is_on:
+            self._journal.add(Kept(log, stored.at, self._entry(item.command(), log, stored)))
+        self._reader.replied(log, stored.at, stored.prev)
         return [] if item.is_confirmed else [Sent(id, item.to, stored.at)]
+
+    def _entry(self, said: Command, log: str, stored: _Stored) -> Message | AnyAmendment:
+        """As it stands in the log."""
+        who = self._identity
+        if not isinstance(said, Send):
+            assert isinstance(said, Edit | Delete | React)
+            return amended(said, who.user, who.device, stored.at, log)
+        return Message(
+            at=stored.at,
+            sender=who.user,
+            device=who.device,
+            to=said.to,
+            id=said.id,
+            body=msgspec.json.decode(said.body),
+            log=log,
+            prev=stored.prev,
+            reply=said.reply,
+            forwarded=said.forwarded,
+            attachment=said.attachment,
+            location=said.location,
+            encrypted=said.encrypted,
+            mentions=said.mentions,
+        )
 
     def show_sent(self, id: str, at: str, now: float) -> list[Event]:
         """An own message came from the log: so it is stored, unless the recipient's log has lost it since."""

@@ -27,13 +27,15 @@ from imclient.client import Client
 from imclient.core import Replica
 from imclient.errors import ConnectionLost, error_of
 from imclient.events import OWN_LOG
+from imclient.file import File, Saved
 from imclient.keepalive import LOGIN_SECONDS
+from imclient.keeping import Keeper
 from imclient.outbox import Outbox
 from imclient.profile import Profile, machine_name
 from imclient.reader import Reader
 from imclient.stages import Identity
 from imclient.wire import Dial, Wire, dialler, open_wire
-from imserver.errors import SetupError
+from imserver.errors import BadRequest, SetupError
 from imserver.model import parse_device
 from imserver.protocol import codec
 from imserver.protocol.commands import Register
@@ -45,7 +47,7 @@ _log = logging.getLogger("imclient")
 
 
 @asynccontextmanager
-async def connect(
+async def connect(  # noqa: PLR0913 - a name for each thing that may be otherwise; all but one may be left out
     url: str,
     *,
     password: str | None = None,
@@ -55,6 +57,7 @@ async def connect(
     profile: Profile | None = None,
     ssl_context: ssl.SSLContext | None = None,
     dial: Dial | None = None,
+    store: str | Path | None = None,
 ) -> AsyncIterator[Client]:
     """A logged-in client, for as long as the block lasts. Then it acknowledges, logs out and closes, in at most 3 s.
 
@@ -65,16 +68,50 @@ async def connect(
     device. `profile`: remembers device, token and cursors for the next time. `dial`: opens the stream (of anyio), for
     proxies.
 
+    `store`: the file of the account, in which everything is kept (see docs/client.md): then `device`, `since` and token
+    are remembered there, and from the second time on the block begins at once, whether the server is there or not.
+
     A connection that is lost later is made again by itself: at once where a message is missing, when the server has
     said when, else after a random time between 0 s and a bound that grows from 1 s to 30 s.
 
     Raises ConnectionLost where the server can't be reached the first time; BadCredentials and other errors with which
-    it refuses the login; BadRequest for an argument that can't be right.
+    it refuses the login; BadRequest for an argument that can't be right; SetupError for a store that can't be used.
     """
     address = parse_url(url)
-    identity = _identity(address, password, token, device, profile)
-    replica = Replica(identity, Reader(_cursors(since, profile)), Outbox(secrets.token_hex(8)), random.random)
-    client = Client(replica, partial(open_wire, address, dial or dialler(ssl_context)))
+    async with _opened(store, address) as keeper:
+        saved = None if keeper is None else keeper.saved
+        identity = _identity(address, password, token, device, profile, saved)
+        replica = _replica(identity, _cursors(since, profile, saved), keeper)
+        client = Client(replica, partial(open_wire, address, dial or dialler(ssl_context)), keeper)
+        async with _running(client, replica, profile):
+            yield client
+
+
+@asynccontextmanager
+async def _opened(store: str | Path | None, address: Address) -> AsyncIterator[Keeper | None]:
+    if store is None:
+        yield None
+        return
+    file = await anyio.to_thread.run_sync(File, Path(store), f"{address.user}@{address.place}")
+    keeper = Keeper(file, await anyio.to_thread.run_sync(file.load))
+    try:
+        yield keeper
+    finally:
+        await keeper.aclose()
+
+
+def _replica(identity: Identity, cursors: dict[str, str], keeper: Keeper | None) -> Replica:
+    journal = None if keeper is None else keeper.journal
+    reader, outbox = Reader(cursors, journal=journal), Outbox(secrets.token_hex(8), journal)
+    replica = Replica(identity, reader, outbox, random.random, journal)
+    if keeper is not None:
+        keeper.restore(reader, outbox)
+        replica.has_entered = keeper.saved.token is not None
+    return replica
+
+
+@asynccontextmanager
+async def _running(client: Client, replica: Replica, profile: Profile | None) -> AsyncIterator[None]:
     error: BaseException | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(client.run)
@@ -82,7 +119,7 @@ async def connect(
             await client.wait_entered()
             if profile is not None:
                 tasks.start_soon(_remember, client, profile)
-            yield client
+            yield
         except (Exception, KeyboardInterrupt) as raised:
             error = raised  # raised again outside the task group, which would wrap it in a group
         finally:
@@ -96,11 +133,20 @@ async def connect(
 
 
 def _identity(
-    address: Address, password: str | None, token: str | None, device: str | None, profile: Profile | None
+    address: Address,
+    password: str | None,
+    token: str | None,
+    device: str | None,
+    profile: Profile | None,
+    saved: Saved | None,
 ) -> Identity:
     if profile is not None:
-        device = device or profile.device
-        token = token or profile.token
+        device, token = device or profile.device, token or profile.token
+    if saved is not None:
+        device, token = device or saved.device, token or saved.token
+    if saved is not None and saved.device is not None and saved.device != device:
+        # Its messages would be sent again as another device's.
+        raise BadRequest(f"device: the store is that of the device {saved.device}, not of {device}")
     return Identity(user=address.user, device=parse_device(device or _default_device()), password=password, token=token)
 
 
@@ -110,9 +156,10 @@ def _default_device() -> str:
     return f"{machine_name()}-{program or 'python'}"
 
 
-def _cursors(since: str | dict[str, str] | None, profile: Profile | None) -> dict[str, str]:
+def _cursors(since: str | dict[str, str] | None, profile: Profile | None, saved: Saved | None) -> dict[str, str]:
     if since is None:
-        return dict(profile.cursors) if profile is not None else {}
+        known = saved or profile
+        return dict(known.cursors) if known is not None else {}
     return dict(since) if isinstance(since, dict) else {OWN_LOG: since}
 
 
@@ -147,9 +194,14 @@ def _save(profile: Profile) -> None:
 
 
 async def register(
-    url: str, password: str, *, ssl_context: ssl.SSLContext | None = None, dial: Dial | None = None
+    url: str,
+    password: str,
+    *,
+    code: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    dial: Dial | None = None,
 ) -> None:
-    """Makes the account that `url` names.
+    """Makes the account that `url` names; with an invitation's `code`, where that is needed.
 
     Raises Exists, NotAllowed where registration is closed, BadRequest, RateLimited, Unavailable, ConnectionLost.
     """
@@ -157,7 +209,7 @@ async def register(
     wire = await open_wire(address, dial or dialler(ssl_context))
     try:
         with anyio.move_on_after(LOGIN_SECONDS):
-            return await _ask_to_register(wire, Register(ref=1, user=address.user, password=password))
+            return await _ask_to_register(wire, Register(ref=1, user=address.user, password=password, code=code))
         raise ConnectionLost(f"{address.place} does not answer")
     finally:
         await wire.aclose()

@@ -31,6 +31,7 @@ from imclient.confirming import Confirming
 from imclient.entries import Entries, LogPush
 from imclient.errors import ConnectionLost, SessionEnded, error_of
 from imclient.events import Answered, Ended, Entry, Event, Reconnect, Regressed, SendFailed, Welcomed
+from imclient.journal import Journal, Mark
 from imclient.keepalive import PROBE, Keepalive
 from imclient.outbox import Extras, Outbox
 from imclient.reader import Reader
@@ -44,8 +45,15 @@ _LOGIN = 0  # its ref; a send's is its id
 
 
 class Replica:
-    def __init__(self, identity: Identity, reader: Reader, outbox: Outbox, random: Callable[[], float]) -> None:
-        """`random` gives numbers from 0 to 1.
+    def __init__(
+        self,
+        identity: Identity,
+        reader: Reader,
+        outbox: Outbox,
+        random: Callable[[], float],
+        journal: Journal | None = None,
+    ) -> None:
+        """`random` gives numbers from 0 to 1. `journal`: the one of reader and outbox, where they have one.
 
         Raises BadRequest where there is neither password nor token.
         """
@@ -53,15 +61,16 @@ class Replica:
             raise BadRequest("password: a password or a token is needed to log in")
         self.identity = identity
         self.state = State.OFFLINE
-        self.has_entered = False  # once at least
+        self.has_entered = False  # once at least; before this program began, too, if the file says so
         self._reader = reader
         self._outbox = outbox
         self._queue: list[Command] = []
         self._asked: set[int] = set()
         self._last_ref = PROBE
         self._keepalive = Keepalive()
-        self._confirming = Confirming(outbox, reader, random)
-        self._entries = Entries(identity, reader, outbox, self._confirming)
+        journal = journal or Journal()
+        self._confirming = Confirming(identity, outbox, reader, random, journal)
+        self._entries = Entries(identity, reader, outbox, self._confirming, journal)
 
     # -- the connection
 
@@ -146,6 +155,15 @@ class Replica:
     def kept(self) -> dict[str, str]:
         """Log to position: what a replica made later is to be given as cursors."""
         return self._reader.kept()
+
+    def mark(self) -> Mark:
+        """How far everything is by now. What has happened since the last one is in the journal."""
+        return Mark(self._reader.kept(), self._outbox.last_number)
+
+    def saved(self, mark: Mark, now: float) -> None:
+        """Everything up to this mark is in the file: so much may be acknowledged, and sent."""
+        self._reader.saved(mark.cursors, now)
+        self._outbox.saved(mark.number)
 
     def leave(self) -> None:
         """The application goes; `take_frames` has the last words."""

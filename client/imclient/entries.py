@@ -1,12 +1,11 @@
 """What the logs bring: entries, each taken once and in order, and the words that logs have lost some."""
 
-from imclient.amendments import AmendmentPush, AnyAmendment, amendment_of
+from imclient.amendments import AmendmentPush, amendment_of
 from imclient.confirming import Confirming
 from imclient.events import (
     OWN_LOG,
-    Contact,
+    Entry,
     Event,
-    GroupChanged,
     Message,
     Reconnect,
     Regressed,
@@ -14,6 +13,7 @@ from imclient.events import (
     Truncated,
     group_changed,
 )
+from imclient.journal import Journal, Kept
 from imclient.outbox import Outbox
 from imclient.reader import Reader, Receipt
 from imclient.said import contact_of, message_of
@@ -25,11 +25,14 @@ LogPush = pushes.MessagePush | AmendmentPush | pushes.GroupPush | pushes.Contact
 
 
 class Entries:
-    def __init__(self, identity: Identity, reader: Reader, outbox: Outbox, confirming: Confirming) -> None:
+    def __init__(
+        self, identity: Identity, reader: Reader, outbox: Outbox, confirming: Confirming, journal: Journal
+    ) -> None:
         self._identity = identity
         self._reader = reader
         self._outbox = outbox
         self._confirming = confirming
+        self._journal = journal
 
     def on_push(self, push: LogPush, size: int, now: float) -> list[Event]:
         """`size`: of its frame, in bytes. `now`: seconds, monotonic. Raises BadRequest for what is no position."""
@@ -46,17 +49,19 @@ class Entries:
                 return self._on_entry(push.log or OWN_LOG, push.at, push.prev, None, 0)
 
     def _on_message(self, push: pushes.MessagePush, size: int, now: float) -> list[Event]:
-        log = push.log or OWN_LOG
+        log, message = push.log or OWN_LOG, message_of(push)
         if self._is_own(push):
-            return self._confirming.show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
+            shown = self._confirming.show_sent(push.id, push.at, now)
+            return shown + self._on_entry(log, push.at, push.prev, message, 0, is_news=False)
         if self._reader.comes_again((log, push.sender, push.device, push.id)):
-            return self._on_entry(log, push.at, push.prev, None, 0)
-        return self._on_entry(log, push.at, push.prev, message_of(push), size)
+            return self._on_entry(log, push.at, push.prev, message, 0, is_news=False)
+        return self._on_entry(log, push.at, push.prev, message, size)
 
     def _on_amendment(self, push: AmendmentPush, size: int, now: float) -> list[Event]:
         log = push.log or OWN_LOG
         if self._is_own(push):
-            return self._confirming.show_sent(push.id, push.at, now) + self._on_entry(log, push.at, push.prev, None, 0)
+            shown = self._confirming.show_sent(push.id, push.at, now)
+            return shown + self._on_entry(log, push.at, push.prev, amendment_of(push), 0, is_news=False)
         return self._on_entry(log, push.at, push.prev, amendment_of(push), size)
 
     def _is_own(self, push: pushes.MessagePush | AmendmentPush) -> bool:
@@ -72,19 +77,23 @@ class Entries:
         return events
 
     def _on_entry(
-        self, log: str, at: str, prev: str, event: Message | AnyAmendment | GroupChanged | Contact | None, size: int
+        self, log: str, at: str, prev: str, entry: Entry | None, size: int, *, is_news: bool = True
     ) -> list[Event]:
+        """`entry` None: of a kind that this version does not know. `is_news`: the application gets it."""
         receipt = self._reader.receive(log, at, prev, size)
         if receipt is Receipt.GAP:
             return [Reconnect(f"an entry before {at} is missing", 0.0)]
         if receipt is Receipt.DROPPED:
             return []
         events: list[Event] = [Truncated(at, log)] if receipt is Receipt.TAKEN_AFTER_HOLE else []
-        if event is None:
+        if entry is None:
             return events
-        if isinstance(event, Message):
-            self._reader.gave((log, event.sender, event.device, event.id), at)
-        return [*events, event]
+        self._journal.add(Kept(log, at, entry))
+        if not is_news:
+            return events
+        if isinstance(entry, Message):
+            self._reader.gave((log, entry.sender, entry.device, entry.id), at)
+        return [*events, entry]
 
     def on_truncated(self, push: pushes.Truncated) -> list[Event]:
         log = push.log or OWN_LOG

@@ -56,12 +56,15 @@ class Page(msgspec.Struct, frozen=True):
     """A piece of a conversation, newest message last. Where `more`, ask again with `before` set to `next`.
 
     Messages are as they were said; `amendments` of them stand in this page or in those before: see `Thread`.
+
+    `local`: from the file, since the server was out of reach; it may have more.
     """
 
     messages: list[Message]
     more: bool = False
     next: str | None = None
     amendments: list[AnyAmendment] = []
+    local: bool = False
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -101,6 +104,11 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...] = ()
     at: str = ""  # empty in the list
     log: str = OWN_LOG
+
+    @property
+    def is_known(self) -> bool:
+        """It is in the list of contacts."""
+        return self.state != "none" or self.blocked
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -276,4 +284,24 @@ Event = (
     | Answered
     | Reconnect
     | Ended
+)
+# What an application may hear of.
+Notice = (
+    Message
+    | AnyAmendment
+    | GroupChanged
+    | Contact
+    | Presence
+    | Typing
+    | Read
+    | Delivered
+    | Arranged
+    | ConversationsOutdated
+    | Sent
+    | SendFailed
+    | Synced
+    | Truncated
+    | Regressed
+    | Welcomed
+    | Disconnected
 )

@@ -9,15 +9,16 @@ it, and it goes to the head of its conversation again, before anything newer. Th
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypedDict
 
 import msgspec
 
+from imclient.journal import Journal, Queued, Unqueued
 from imserver.errors import BadRequest, TooLarge
 from imserver.model import parse_address, parse_message_id
 from imserver.protocol import codec
-from imserver.protocol.commands import Delete, Edit, React, Send
+from imserver.protocol.commands import Command, Delete, Edit, React, Send
 from imserver.protocol.extras import Attachment, Encrypted, Location, Reference, check_reference
 
 MAX_FRAME = 65536  # bytes; until the server has said
@@ -47,13 +48,15 @@ class Item:
         "is_flagged",
         "is_flying",
         "may_be_stored",
+        "number",
         "refusals",
         "superseded",
         "to",
         "was_sent",
     )
 
-    def __init__(self, id: str, to: str, frame: bytes) -> None:
+    def __init__(self, number: int, id: str, to: str, frame: bytes) -> None:
+        self.number = number  # its place among all
         self.id = id
         self.to = to
         self.frame = frame  # the request, encoded; its ref is the id
@@ -72,6 +75,9 @@ class Item:
         self.is_flagged = True
         self.frame = codec.encode_command(msgspec.structs.replace(codec.decode_command(self.frame), again=True))
 
+    def command(self) -> Command:
+        return codec.decode_command(self.frame)
+
 
 def _check_extras(frame: bytes) -> None:
     """As the server does. Raises BadRequest."""
@@ -81,10 +87,14 @@ def _check_extras(frame: bytes) -> None:
 
 
 class Outbox:
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, journal: Journal | None = None) -> None:
         """Ids are `<run>-<number>`: a device MUST NOT use the same `run` twice."""
         self._run = run
-        self._count = 0
+        self._runs = {run}
+        self._journal = journal or Journal()
+        self._count = 0  # of this run
+        self._last_number = 0
+        self._saved_number = 0  # up to there they are in the file: what is not there has never left
         self._items: dict[str, Item] = {}
         self._conversations: dict[str, deque[Item]] = {}
         self._confirmed = 0  # of the items
@@ -104,7 +114,18 @@ class Outbox:
 
     def has_made(self, id: str) -> bool:
         """The id is of a message that was once in this outbox; where the application chose it, in the last minute."""
-        return id.startswith(f"{self._run}-") or id in self._items or any(item.id == id for item in self._kept)
+        return id.rpartition("-")[0] in self._runs or id in self._items or any(item.id == id for item in self._kept)
+
+    def restore(self, messages: Iterable[Queued], runs: Iterable[str]) -> None:
+        """What earlier runs have left, in order. Any of them may have been sent, long ago; so the server is told."""
+        self._runs.update(runs)
+        for message in messages:
+            item = Item(message.number, message.id, message.to, message.frame)
+            item.was_sent = item.may_be_stored = True
+            item.is_confirmed = message.is_confirmed
+            self._confirmed += message.is_confirmed
+            self._last_number = self._saved_number = max(self._last_number, item.number)
+            self._append(item)
 
     # -- in and out
 
@@ -117,13 +138,14 @@ class Outbox:
         """
         address = parse_address(to)
         codec.check_text(body, "body")
+        run = self._run if id is None else None
         id = self._next_id() if id is None else parse_message_id(id)
         if id in self._items:
             raise BadRequest(f"id: {id!r} is of a message that is on its way")
         frame = codec.encode_command(Send(ref=id, id=id, to=address, body=codec.encode_body(body), **extras))
         if extras:
             _check_extras(frame)
-        return self._put(Item(id, address, frame), may_be_stored=again)
+        return self._put(Item(self._last_number + 1, id, address, frame), run, may_be_stored=again)
 
     def amend(self, to: str, command: Edit | Delete | React) -> str:
         """The same for what changes a message; it goes in one line with the messages of that conversation."""
@@ -132,24 +154,42 @@ class Outbox:
         check_reference(command.of, "of")
         frame = codec.encode_command(command)
         codec.decode_command(frame)
-        return self._put(Item(id, address, frame))
+        return self._put(Item(self._last_number + 1, id, address, frame), self._run)
 
     def _next_id(self) -> str:
         return f"{self._run}-{self._count + 1}"
 
-    def _put(self, item: Item, *, may_be_stored: bool = False) -> str:
+    def _put(self, item: Item, run: str | None, *, may_be_stored: bool = False) -> str:
         if len(item.frame) + _FLAG_BYTES > self.max_frame:
             raise self._too_large(item)
         item.may_be_stored = may_be_stored
         self._count += 1
+        self._last_number += 1
+        self._append(item)
+        self._note(item, run)
+        return item.id
+
+    @property
+    def last_number(self) -> int:
+        """Of the newest message."""
+        return self._last_number
+
+    def saved(self, number: int) -> None:
+        """Messages up to this one are in the file: they may leave."""
+        self._saved_number = number
+
+    def _append(self, item: Item) -> None:
         self._items[item.id] = item
         self._conversations.setdefault(item.to, deque()).append(item)
-        return item.id
+
+    def _note(self, item: Item, run: str | None = None) -> None:
+        self._journal.add(Queued(item.number, item.id, item.to, item.frame, item.is_confirmed, run))
 
     def remove(self, id: str) -> Item | None:
         """Takes out what has been answered for; None where it is not there (any more)."""
         item = self._items.pop(id, None)
         if item is not None:
+            self._journal.add(Unqueued(id))
             self._confirmed -= item.is_confirmed
             conversation = self._conversations[item.to]
             conversation.remove(item)
@@ -200,6 +240,7 @@ class Outbox:
             return False
         item.is_confirmed = True
         self._confirmed += 1
+        self._note(item)
         return True
 
     def _forget_old(self, now: float) -> None:
@@ -227,11 +268,15 @@ class Outbox:
         self._confirmed += 1
         self._items[item.id] = item
         self._conversations.setdefault(item.to, deque()).appendleft(item)
+        self._note(item)
 
     # -- sending
 
     def _waiting(self) -> Iterator[Item]:
-        return (items[0] for items in self._conversations.values() if not items[0].is_flying)
+        last = self._saved_number if self._journal.is_on else self._last_number
+        return (
+            items[0] for items in self._conversations.values() if not items[0].is_flying and items[0].number <= last
+        )
 
     def due(self, now: float) -> list[Item]:
         """What may leave now; the caller sends all of it."""

@@ -6,7 +6,8 @@ from typing import Literal
 import msgspec
 
 from imclient.answers import decoded
-from imclient.events import Contact, Event, Presence, Welcomed
+from imclient.events import Contact, Event, Message, Presence, Welcomed
+from imclient.journal import Journal, Listed
 from imserver.model import parse_address, parse_user
 from imserver.protocol import commands
 from imserver.protocol.commands import Command
@@ -65,11 +66,19 @@ class Roster:
                 self._put(contact)
         self.version = pages[0].version
 
+    def restore(self, listed: Listed) -> None:
+        """As it was in an earlier run."""
+        self.version = listed.version
+        self.contacts.update((contact.user, contact) for contact in listed.contacts)
+
+    def listed(self) -> Listed:
+        return Listed(self.version, tuple(self.contacts.values()))
+
     def _put(self, contact: Contact) -> None:
-        if contact.state == "none" and not contact.blocked:
-            self.contacts.pop(contact.user, None)
-        else:
+        if contact.is_known:
             self.contacts[contact.user] = contact
+        else:
+            self.contacts.pop(contact.user, None)
         if contact.state != "mutual":
             self.presence.pop(contact.user, None)
 
@@ -77,9 +86,14 @@ class Roster:
 class People:
     """`Client.people`. What asks raises ConnectionLost where there is no connection, and what the server refuses."""
 
-    def __init__(self, ask: Callable[[Command], Awaitable[msgspec.Raw]]) -> None:
+    def __init__(self, ask: Callable[[Command], Awaitable[msgspec.Raw]], journal: Journal) -> None:
         self._ask = ask
+        self._journal = journal
         self._roster = Roster()
+
+    def restore(self, listed: Listed) -> None:
+        """The list as it was in an earlier run."""
+        self._roster.restore(listed)
 
     def on_event(self, event: Event) -> None:
         self._roster.on_event(event)
@@ -102,6 +116,7 @@ class People:
             command = commands.Contacts(since=self._roster.version, after=after, limit=PAGE_CONTACTS)
             pages.append(decoded(await self._ask(command), ContactsPage))
         self._roster.on_pages(pages)
+        self._journal.add(self._roster.listed())
         return self.contacts
 
     async def add(self, user: str, note: str = "") -> None:
@@ -136,6 +151,11 @@ class People:
     async def search(self, prefix: str, *, limit: int = 20) -> FoundUsers:
         """Users whose names begin so (two letters or more); at most `limit`, 50. Raises NotAllowed where it is off."""
         return decoded(await self._ask(commands.Search(prefix=prefix, limit=limit)), FoundUsers)
+
+    async def report(self, user: str, reason: str, messages: Sequence[Message] = ()) -> None:
+        """Tells the administrators that the user misbehaves; again: instead of what was told. At most 20 messages."""
+        refs = [commands.ReportedMessage(message.at, message.log or None) for message in messages]
+        await self._ask(commands.Report(user=parse_user(user), reason=reason, messages=refs))
 
     async def privacy(
         self,

@@ -8,10 +8,12 @@ A log can lose its end, in a failover of the store. It is followed from where it
 position, is known by its key (sender, device, id): those of the last messages given are remembered.
 """
 
+from collections.abc import Iterable
 from enum import Enum
 
 from imclient.cursor import Cursor, Verdict, is_newer
 from imclient.events import OWN_LOG
+from imclient.journal import Journal, Lost
 from imserver.model import START
 from imserver.protocol.commands import Ack
 
@@ -35,7 +37,8 @@ class Receipt(Enum):
 
 
 class Reader:
-    def __init__(self, cursors: dict[str, str], inbox_bytes: int = INBOX_BYTES) -> None:
+    def __init__(self, cursors: dict[str, str], inbox_bytes: int = INBOX_BYTES, journal: Journal | None = None) -> None:
+        """With a journal that is on, only what `saved` is told of is acknowledged."""
         self._cursors = {log: Cursor(at) for log, at in cursors.items()}
         self._inbox_bytes = inbox_bytes
         self._held_bytes = 0  # given and not kept
@@ -44,6 +47,8 @@ class Reader:
         self._last_gap: tuple[str, str | None] | None = None
         self._given: dict[Key, str] = {}  # oldest first: where it was
         self._lost: set[Key] = set()  # given, and no longer in the log
+        self._journal = journal or Journal()
+        self._saved = dict(cursors) if self._journal.is_on else None
         self._unacked: set[str] = set()
         self.ack_due: float | None = None
 
@@ -135,6 +140,7 @@ class Reader:
         cursor = self._cursor(log)
         if cursor.seen is None or not is_newer(cursor.seen, at):
             return False
+        self._journal.add(Lost(log, at, cursor.kept))
         cursor.return_to(at)
         self._lost |= {key for key, where in self._given.items() if key[0] == log and is_newer(where, at)}
         return True
@@ -142,6 +148,10 @@ class Reader:
     def comes_again(self, key: Key) -> bool:
         """The application was given this message, before the log lost it."""
         return key in self._lost
+
+    def lost(self, keys: Iterable[Key]) -> None:
+        """These were given in an earlier life, and then lost by their logs."""
+        self._lost.update(keys)
 
     def gave(self, key: Key, at: str) -> None:
         """A message was given."""
@@ -170,12 +180,23 @@ class Reader:
         freed = self._cursor(log).keep(upto)
         if freed:
             self._held_bytes -= freed
-            self._unacked.add(log)
-            self.ack_due = self.ack_due or now + ACK_SECONDS
+            if self._saved is None:
+                self._to_ack(log, now)
         return self._is_behind and self._held_bytes <= self._inbox_bytes / 2
+
+    def saved(self, cursors: dict[str, str], now: float) -> None:
+        """These positions, and all entries before them, are in the file."""
+        before, self._saved = self._saved or {}, cursors
+        for log, at in cursors.items():
+            if before.get(log) != at:
+                self._to_ack(log, now)
+
+    def _to_ack(self, log: str, now: float) -> None:
+        self._unacked.add(log)
+        self.ack_due = self.ack_due or now + ACK_SECONDS
 
     def take_acks(self) -> list[Ack]:
         """What the server is to be told."""
         logs, self._unacked, self.ack_due = self._unacked, set(), None
-        kept = self.kept()
+        kept = self.kept() if self._saved is None else self._saved
         return [Ack(upto=kept[log], log=log or None) for log in sorted(logs) if log in kept]

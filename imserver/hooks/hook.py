@@ -11,10 +11,10 @@ from typing import Any
 
 import trio
 from imclient.backoff import MOST_SECONDS, Backoff
-from imclient.client import Client, Notice
+from imclient.client import Client
 from imclient.connecting import connect
 from imclient.errors import SessionEnded
-from imclient.events import Contact, GroupChanged, Message, Synced, Truncated
+from imclient.events import Contact, GroupChanged, Message, Notice, Synced, Truncated
 
 from imserver.errors import BadCredentials, ExpiredToken, ImError, RequestError
 from imserver.hooks.answer import Done, Failed

@@ -23,6 +23,7 @@ from imserver.protocol.commands import (
     ProfileSet,
     React,
     Ref,
+    Report,
     Send,
     SetPresence,
 )
@@ -59,6 +60,7 @@ _TEXTS: dict[type[Command], tuple[str, ...]] = {
     DeviceSet: ("name",),
     GroupCreate: ("name", "topic"),
     GroupSet: ("name", "topic"),
+    Report: ("reason",),
     React: ("emoji",),
     ProfileSet: ("name", "avatar", "about"),
     SetPresence: ("status",),

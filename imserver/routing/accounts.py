@@ -1,5 +1,6 @@
 """Coming in and leaving: register, login by password or token, logout."""
 
+import re
 import time
 
 from imserver.errors import BadCredentials, BadRequest, NotAllowed, Unavailable
@@ -16,6 +17,7 @@ from imserver.session.session import Session
 from imserver.store.calls import Attached, Late
 
 LOGIN_TRIES = 16
+_CODE = re.compile(r"[a-z0-9-]{1,64}")
 
 
 class Accounts:
@@ -38,6 +40,8 @@ class Accounts:
         policy = self._context.settings.registration
         if policy == "closed" or (policy == "loopback" and session.channel.host is not None):
             raise NotAllowed("registration is closed here")
+        if policy == "invited":
+            _invite(command)
         link = self._context.store.link_of(parse_user(command.user))
         self._context.entrance.arrive(session, command, self._register, link, hashes=True)
 
@@ -54,7 +58,8 @@ class Accounts:
     async def _register(self, session: Session, command: Register) -> None:
         user = parse_user(command.user)
         await self.trials.registration(session)
-        await self._context.store.accounts.register(user, await self.passwords.hash(command.password))
+        invite = _invite(command) if self._context.settings.registration == "invited" else None
+        await self._context.store.accounts.register(user, await self.passwords.hash(command.password), invite)
         session.reply(command.ref, EMPTY)
 
     async def _login(self, session: Session, command: Login) -> None:
@@ -160,6 +165,14 @@ class Accounts:
             settings.ping_seconds,
             settings.max_frame_bytes,
         )
+
+
+def _invite(command: Register) -> str:
+    """The code, as the store has it. Raises NotAllowed."""
+    code = (command.code or "").strip().lower()
+    if _CODE.fullmatch(code) is None:
+        raise NotAllowed("code: registration needs an invitation here")
+    return code
 
 
 def _claimed_user(command: Login) -> UserId:

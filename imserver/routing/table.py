@@ -11,6 +11,7 @@ from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
 from imserver.routing.own_account import OwnAccount, own_account_handlers
 from imserver.routing.presence import Presence
+from imserver.routing.reports import Reports, report_handlers
 from imserver.routing.search import Search, search_handlers
 from imserver.session.context import Context, Handlers
 
@@ -40,6 +41,7 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         **group_handlers(Groups(context)),
         **amendment_handlers(Amendments(context, messages)),
         **conversation_handlers(marks, ConversationLists(context)),
+        **report_handlers(Reports(context)),
         **search_handlers(Search(context)),
         **own_account_handlers(OwnAccount(context, accounts.passwords, accounts.trials)),
         commands.Ping: messages.ping,

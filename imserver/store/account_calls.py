@@ -19,10 +19,13 @@ class Login(NamedTuple):
     generations: str
 
 
-def register(keys: UserKeys, password_hash: str, now: float, bot: str | None = None) -> Packed:
-    """`bot`: its owner, or NO_OWNER; None where it is no bot."""
-    of_bot = () if bot is None else (bot,)
-    return call(b"im_register_2", (keys.state, keys.account), password_hash, int(now), *of_bot)
+def register(
+    keys: UserKeys, password_hash: str, now: float, bot: str | None = None, invite: str | None = None
+) -> Packed:
+    """`bot`: its owner, or NO_OWNER; None where it is no bot. `invite`: the code by which the user comes."""
+    by_invite = () if invite is None else (invite,)
+    of_bot = () if bot is None and not by_invite else (bot or "",)
+    return call(b"im_register_2", (keys.state, keys.account), password_hash, int(now), *of_bot, *by_invite)
 
 
 def registered(reply: list[Any]) -> ImError | None:
@@ -32,6 +35,11 @@ def registered(reply: list[Any]) -> ImError | None:
 
 def password_hash(keys: UserKeys) -> Packed:
     return pack(b"HGET", keys.account, b"password")
+
+
+def invite_used_by(keys: UserKeys) -> Packed:
+    """The code with which the user was registered, or None."""
+    return pack(b"HGET", keys.account, b"invite")
 
 
 def set_password(keys: UserKeys, old: str, new: str, revoking: Login | None) -> Packed:

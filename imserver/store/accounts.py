@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from imserver.errors import ImError
+from imserver.errors import Exists, ImError
 from imserver.model import Place, UserId
-from imserver.store import account_calls, name_calls
+from imserver.store import account_calls, moderation_calls, name_calls
 from imserver.store.account_calls import Device, Login, Profile
 from imserver.store.answers import answers_of, pairs
 from imserver.store.erasing import erasing
+from imserver.store.moderation import Moderation
 from imserver.store.name_calls import names_key
 from imserver.store.partitions import deployment_key, user_keys
 from imserver.store.tries import Tries
@@ -24,13 +25,37 @@ class AccountStore:
     def __init__(self, store: "Store") -> None:
         self._store = store
         self.tries = Tries(store)
+        self.moderation = Moderation(store)
 
-    async def register(self, user: UserId, password_hash: str) -> None:
-        """Raises Exists."""
+    async def register(self, user: UserId, password_hash: str, invite: str | None = None) -> None:
+        """Raises Exists; with `invite`, a code, NotAllowed where it is not good."""
+        if invite is not None:
+            await self._use_invite(invite, user)
+        try:
+            await self._make(user, password_hash, invite)
+        except Exists:
+            if invite is not None:
+                await self._return_invite(invite, user)
+            raise
+
+    async def _use_invite(self, code: str, user: UserId) -> None:
+        """One use is this user's before there is the account: whoever is cut off in between takes no second one."""
+        if await self.password_hash(user) is not None:
+            raise Exists("user: this name is taken")
+        command = moderation_calls.use_invite(code, user)
+        await self._store.link_of(code).ask(command, moderation_calls.invite_used)
+
+    async def _return_invite(self, code: str, user: UserId) -> None:
+        """Somebody else was quicker; but a repeat of what has made the account keeps the use."""
+        made_by = await self._store.link_of(user).ask(account_calls.invite_used_by(user_keys(user)))
+        if made_by != code.encode():
+            await self._store.link_of(code).ask(moderation_calls.return_invite(code, user))
+
+    async def _make(self, user: UserId, password_hash: str, invite: str | None) -> None:
         keys = user_keys(user)
         await self._store.link_of(names_key(user).owner).ask(name_calls.index_name(user))  # first: see names.lua
-        link = self._store.link_of(user)
-        await link.ask(account_calls.register(keys, password_hash, time.time()), account_calls.registered)
+        making = account_calls.register(keys, password_hash, time.time(), invite=invite)
+        await self._store.link_of(user).ask(making, account_calls.registered)
 
     async def password_hash(self, user: UserId) -> str | None:
         """None where there is no such user, empty where the user can't log in by password."""
@@ -59,7 +84,8 @@ class AccountStore:
                 if stop.value is not None:
                     raise stop.value from None
                 return
-            reply = await self._store.link_of(step.owner).ask(step.command)
+            link = self._store.link_of(step.owner) if step.owner else self._store.link_of_deployment()
+            reply = await link.ask(step.command)
 
     # -- devices
 

@@ -24,6 +24,7 @@ _LIBRARY = (
     "names",
     "leases",
     "tries",
+    "moderation",
     "epochs",
     "contacts",
     "presence",

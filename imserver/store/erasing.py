@@ -2,8 +2,8 @@
 
 The account goes last: whoever is interrupted finds its groups and contacts again, and each step can be repeated.
 
-What others hold stays theirs: their copies of messages, the logs of groups, a ban, a block. A user of that name who
-comes later is banned and blocked as this one was.
+What others hold stays theirs: their copies of messages, the logs of groups, a ban, a block, a bot. A user of that name
+who comes later is banned and blocked as this one was.
 """
 
 from collections.abc import Generator
@@ -13,7 +13,7 @@ from imserver.errors import ImError
 from imserver.model import Place, UserId
 from imserver.protocol.contacts import SWITCHES, Event
 from imserver.protocol.groups import RULES
-from imserver.store import account_calls, circle_calls, group_calls, name_calls
+from imserver.store import account_calls, circle_calls, group_calls, moderation_calls, name_calls
 from imserver.store.calls import Packed
 from imserver.store.group_calls import Change
 from imserver.store.name_calls import names_key
@@ -21,12 +21,25 @@ from imserver.store.partitions import group_keys, user_keys
 from imserver.store.stored import group_event
 from imserver.store.tries import forget
 
+DEPLOYMENT = ""
+
 
 class Step(NamedTuple):
-    """A command for the shard of a user or a group."""
+    """A command for the shard of a user or a group, or of what belongs to the deployment."""
 
     owner: str
     command: Packed
+
+
+def _without_reports(pattern: str) -> Generator[Step, Any, None]:
+    cursor = b"0"
+    while True:
+        page = yield Step(DEPLOYMENT, moderation_calls.reports_page(cursor, pattern))
+        cursor, found = moderation_calls.reports(page)
+        for report in found:
+            yield Step(DEPLOYMENT, moderation_calls.close_report(report.by, report.user))
+        if cursor == b"0":
+            return
 
 
 def erasing(user: UserId, now_ms: int, asking: Place | None = None) -> Generator[Step, Any, ImError | None]:
@@ -42,6 +55,12 @@ def erasing(user: UserId, now_ms: int, asking: Place | None = None) -> Generator
         other_keys = user_keys(other)
         known = circle_calls.standing_known((yield Step(other, circle_calls.standing(other_keys, user)))).record
         yield Step(other, circle_calls.relate(other_keys, user, gone, max(now_ms, known.stamp + 1)))
-    yield Step(user, forget(user))
+    for who in (user, moderation_calls.allowance_of_reports(user)):
+        yield Step(who, forget(who))
+    invite = yield Step(user, account_calls.invite_used_by(keys))
+    if invite is not None:
+        yield Step(invite.decode(), moderation_calls.forget_invited(invite.decode(), user))
+    for pattern in (f"{user} *", f"* {user}"):
+        yield from _without_reports(pattern)
     yield Step(names_key(user).owner, name_calls.unindex_name(user))
     return account_calls.found((yield Step(user, account_calls.erase(keys, asking))))

@@ -56,6 +56,7 @@ def test_an_account_from_beginning_to_end(
                 sent = await b.send(alice, "hello")
                 (entry,) = [one async for one in b.account.export()]
                 assert (entry["at"], entry["ev"], entry["body"]) == (sent.at, "msg", "hello")
+                await b.people.report(alice, "spam")
                 with pytest.raises(imclient.NotAllowed, match="off"):
                     await b.people.search(alice[:3])
             await phone.account.delete("best")

@@ -18,7 +18,7 @@ from imclient.thread import Thread
 
 from imserver.protocol import codec
 from imserver.protocol.pushes import MessagePush
-from tests.client.program import tcp_url, ws_url
+from tests.client.program import Home, tcp_url, ws_url
 from tests.dialogue.play import PASSWORD
 from tests.dialogue.stages import MemoryLine, MemoryStage
 from tests.server import Server
@@ -217,3 +217,22 @@ def test_a_conversation_with_second_thoughts(server: Server, name: Callable[[str
                 await a.edit(sent, "too late")
 
     trio.run(main)
+
+
+def test_the_program(server: Server, home: Home, new_home: Callable[[str], Home], name: Callable[[str], str]) -> None:
+    alice, bob = name("alice"), name("bob")
+    home.run("register", tcp_url(server, alice))
+    other = new_home("bob's")
+    other.run("register", tcp_url(server, bob))
+    home.run("chat", tcp_url(server, alice), bob, given="at for\n")
+    said = other.run("chat", tcp_url(server, bob), alice, given="/react +\n").stderr
+    assert f'{bob} says + to "at for"' in said
+    changed = home.run("chat", tcp_url(server, alice), bob, given="/history\n/edit at four\n/history\n")
+    assert f"at for [+ {bob}]" in changed.stdout
+    assert f'{alice} has changed "at for": "at four"' in changed.stderr
+    read = other.run("chat", tcp_url(server, bob), alice, given="/history\n/edit never\n", status=1)
+    assert f"at four (edited) [+ {bob}]" in read.stdout
+    assert "! there is no message here to which this could be done" in read.stderr
+    gone = home.run("chat", tcp_url(server, alice), bob, given="/history\n/delete\n").stderr
+    assert f'{alice} has deleted "at four"' in gone
+    assert "at four" not in other.run("chat", tcp_url(server, bob), alice, given="/history\n").stdout

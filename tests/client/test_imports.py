@@ -17,6 +17,7 @@ SANS_IO = (
     "errors",
     "events",
     "handshake",
+    "journal",
     "keepalive",
     "outbox",
     "people",

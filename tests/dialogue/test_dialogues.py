@@ -72,7 +72,7 @@ def server_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
             "typing",
             "unread",
         ),
-        *("devices", "password", "profile", "search"),
+        *("devices", "password", "profile", "search", "report"),
         *("group_typing", "mentions"),
     ],
 )

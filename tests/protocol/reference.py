@@ -44,6 +44,7 @@ LIMITS = (
     "wrong_passwords_per_hour",
     "wrong_passwords_per_address_hour",
     "registrations_per_address_hour",
+    "reports_per_hour",
 )
 
 

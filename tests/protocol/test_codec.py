@@ -56,6 +56,8 @@ from imserver.protocol.commands import (
     React,
     Read,
     Register,
+    Report,
+    ReportedMessage,
     Resend,
     Search,
     Send,
@@ -154,6 +156,11 @@ TABLE: list[tuple[Command, bytes]] = [
     (Profiles(users={"bob": 7}), b'{"op":"profiles","users":{"bob":7}}'),
     (Search(prefix="al", limit=5), b'{"op":"search","prefix":"al","limit":5}'),
     (Export(after="1-0", limit=7), b'{"op":"export","after":"1-0","limit":7}'),
+    (
+        Report(user="bob", reason="spam", messages=[ReportedMessage("1-0"), ReportedMessage("2-0", "#g")]),
+        b'{"op":"report","user":"bob","reason":"spam","messages":[{"at":"1-0","log":null},{"at":"2-0","log":"#g"}]}',
+    ),
+    (Register(user="a", password="p", code="c-d"), b'{"op":"register","user":"a","password":"p","code":"c-d"}'),
     (Ping(ref=0), b'{"op":"ping","ref":0}'),
     (Logout(), b'{"op":"logout"}'),
 ]

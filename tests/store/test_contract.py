@@ -11,10 +11,19 @@ from trio.testing import trio_test
 
 from imserver.errors import BadCredentials, Conflict, Exists, ExpiredToken, NotAllowed, NotFound
 from imserver.model import START, Entry, GroupId, Place, Position, UserId, position_order
-from imserver.store import account_calls, calls, circle_calls, conversation_calls, group_calls, name_calls
+from imserver.store import (
+    account_calls,
+    calls,
+    circle_calls,
+    conversation_calls,
+    group_calls,
+    moderation_calls,
+    name_calls,
+)
 from imserver.store.account_calls import Login, Profile
 from imserver.store.calls import Appended, Attached, Late, Replaced
 from imserver.store.group_calls import Change
+from imserver.store.moderation_calls import Report
 from imserver.store.partitions import Hosting, deployment_key, group_keys, lease_keys, user_keys
 from imserver.store.tries import Allowance, forget, forgive, tries_key, try_once
 from tests.store.deployment import Deployment
@@ -581,6 +590,34 @@ async def test_tries_are_so_many_at_once_then_one_after_each_interval(deployment
 
 
 @trio_test
+async def test_an_invitation_is_used_as_often_as_it_may(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        accounts, code = node.store.accounts, f"code-{name}"
+        await node.store.link_of(code).ask(moderation_calls.make_invite(code, 2, 9_000_000_000))
+        users = [UserId(f"{name}.{number}") for number in range(4)]
+        await accounts.register(users[0], "hash", code)
+        with pytest.raises(Exists):
+            await accounts.register(users[0], "another", code)
+        for _ in range(2):  # killed after the first step, and come again
+            await node.store.link_of(code).ask(
+                moderation_calls.use_invite(code, users[1]), moderation_calls.invite_used
+            )
+        await accounts.register(users[1], "hash", code)
+        with pytest.raises(NotAllowed, match="used up"):
+            await accounts.register(users[2], "hash", code)
+        assert await accounts.password_hash(users[2]) is None
+        await node.store.link_of(code).ask(moderation_calls.return_invite(code, users[1]))
+        await accounts.register(users[3], "hash", code)
+        await accounts.erase(users[3], Place(b""))
+        with pytest.raises(NotAllowed):
+            await accounts.register(users[2], "hash", code)
+        over = f"over-{name}"
+        await node.store.link_of(over).ask(moderation_calls.make_invite(over, 2, 1))
+        with pytest.raises(NotAllowed):
+            await accounts.register(users[2], "hash", over)
+
+
+@trio_test
 async def test_signing_keys_are_made_once_and_rotated(deployment: Deployment) -> None:
     key = deployment_key("keys")
     async with opened(deployment.url, "node") as node:
@@ -642,6 +679,12 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         account_calls.profile(keys, "bob"),
         name_calls.index_name("alice"),
         try_once(Allowance("alice", 1)),
+        moderation_calls.make_invite("alice", 1, 1),
+        moderation_calls.use_invite("alice", "u"),
+        moderation_calls.return_invite("alice", "u"),
+        moderation_calls.forget_invited("alice", "u"),
+        moderation_calls.report(Report("alice", "bob", 1, "spam"), 1),
+        moderation_calls.close_report("alice", "bob"),
         forgive(Allowance("alice", 1)),
         forget("alice"),
         name_calls.unindex_name("alice"),
@@ -678,9 +721,14 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
         of_user = {*keys[1:7], keys.conversations, keys.changes, hosting.key, *leases}
         of_group = {group.state, group.log, group.members, group_hosting.key}
-        of_names = {name_calls.names_key("alice").key, tries_key("alice")}
+        of_names = {
+            name_calls.names_key("alice").key,
+            tries_key("alice"),
+            moderation_calls.invite_key("alice"),
+            moderation_calls.REPORTS,
+        }
         assert any(set(declared) <= of_one for of_one in (of_user, of_group, of_names))
-        assert not [part for part in arguments if part.startswith(b"{")]
+        assert not [part for part in arguments if part[:1] == b"{" and part[4:5] == b"}"]
     assert {shard.url for shard in deployment.shards} == {shard.url for shard in deployment.shards if shard.partitions}
 
 

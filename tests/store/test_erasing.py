@@ -7,11 +7,12 @@ import pytest
 from trio.testing import trio_test
 
 from imserver.errors import NotFound
-from imserver.model import DeviceId, GroupId, Place, UserId
-from imserver.store import conversation_calls
+from imserver.model import GroupId, Place, UserId
+from imserver.store import conversation_calls, moderation_calls
 from imserver.store.account_calls import Login
 from imserver.store.erasing import erasing
 from imserver.store.group_calls import Change
+from imserver.store.moderation_calls import Report, allowance_of_reports
 from imserver.store.partitions import user_keys
 from imserver.store.stored import group_event, own_event
 from imserver.store.tries import Allowance
@@ -19,7 +20,7 @@ from tests.store.deployment import Deployment
 from tests.store.node import Node, message, opened
 from tests.store.test_circle import STAMP, WANTED, befriend
 
-DEVICE = DeviceId("laptop")
+FAR = 9_000_000_000  # unix seconds
 # What others hold of a user: their logs and dedupe indexes, their lists of contacts and conversations, the members of
 # their groups (a ban).
 OF_OTHERS = re.compile(rb"\{...\}[lukvcdm]:#?other")
@@ -50,8 +51,13 @@ def places_of(deployment: Deployment, name: str) -> set[bytes]:
 
 async def with_everything(node: Node, user: UserId, other: UserId) -> None:
     accounts, circle, groups = node.store.accounts, node.store.circle, node.store.groups
+    code = f"code.{other}"
+    await node.store.link_of(code).ask(moderation_calls.make_invite(code, 2, FAR))
     for name in (user, other):
-        await accounts.register(name, "hash")
+        await accounts.register(name, "hash", code)
+    await accounts.moderation.report(Report(user, other, 1, "spam"), 100)
+    await accounts.moderation.report(Report(other, user, 1, "spam"), 100)
+    await accounts.tries.spend(Allowance(allowance_of_reports(user), 5))
     place = Place(b"laptop=node.1")
     await node.attach(user, "laptop", b"node.1")
     await accounts.name_device(user, "laptop", f"the one of {user}")
@@ -85,8 +91,8 @@ async def test_erasing_leaves_nothing_but_what_others_hold(deployment: Deploymen
     async with opened(deployment.url, "node") as node:
         user, other = UserId(f"erased.{name}"), UserId(f"other.{name}")
         await with_everything(node, user, other)
-        own = {key[4:7] for key in places_of(deployment, user) if not OF_OTHERS.match(key)}
-        assert own >= {b"}u:", b"}l:", b"}a:", b"}k:", b"}v:", b"}g:", b"}c:", b"}d:", b"}i:", b"}h:", b"}t:"}
+        own = {key[5:7] for key in places_of(deployment, user) if not OF_OTHERS.match(key)}
+        assert own >= {b"u:", b"l:", b"a:", b"k:", b"v:", b"g:", b"c:", b"d:", b"i:", b"h:", b"t:", b"j:", b"re"}
         await node.store.accounts.erase(user, Place(b"laptop=node.1"))
         await node.detach(user, "laptop", b"node.1")  # the session goes last, and says so
         left = places_of(deployment, user)

@@ -3,7 +3,16 @@
 A new command is one schema and one row in its area's module, and a handler in `routing.table`.
 """
 
-from imserver.protocol.commands import account, amendments, contacts, conversations, entering, groups, messages
+from imserver.protocol.commands import (
+    account,
+    amendments,
+    contacts,
+    conversations,
+    entering,
+    groups,
+    messages,
+    moderation,
+)
 from imserver.protocol.commands.account import (
     AccountDelete,
     DeviceRevoke,
@@ -63,6 +72,7 @@ from imserver.protocol.commands.messages import (
     Send,
     Typing,
 )
+from imserver.protocol.commands.moderation import Report, ReportedMessage
 from imserver.protocol.pushes.base import Ref
 
 __all__ = [
@@ -115,6 +125,8 @@ __all__ = [
     "Read",
     "Ref",
     "Register",
+    "Report",
+    "ReportedMessage",
     "Resend",
     "Row",
     "Search",
@@ -124,5 +136,5 @@ __all__ = [
     "Unblock",
 ]
 
-AREAS = (entering, messages, amendments, conversations, contacts, groups, account)
+AREAS = (entering, messages, amendments, conversations, contacts, groups, account, moderation)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

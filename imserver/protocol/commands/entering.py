@@ -12,6 +12,7 @@ from imserver.protocol.pushes.entering import Welcome
 class Register(Command, tag="register"):
     user: User
     password: Secret
+    code: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 
 class Login(Command, tag="login"):

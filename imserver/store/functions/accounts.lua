@@ -2,6 +2,7 @@
 --
 -- The account of a user ({T}a:<user>, a hash):
 --   password, created, disabled
+--   invite          the code with which it was registered
 --   generation, generation:<device>   grow when tokens are revoked, all or those of a device
 --   spared          "device generations": tokens that are good although all were revoked: whoever did that has them
 --   d:<device>      what the user calls the device
@@ -9,7 +10,8 @@
 
 -- register: a new account and its empty log.
 -- KEYS  1 state  2 account
--- ARGV  1 password hash, or empty (logs in by token only)  2 now (unix seconds)  3 if given, a bot: its owner, or -
+-- ARGV  1 password hash, or empty (logs in by token only)  2 now (unix seconds)  3 if given and not empty, a bot: its owner, or -
+--       4 if given, the invitation by which it was made
 -- Returns {'ok'}; also for a repeat of the call that made the account; {'exists'} otherwise.
 local function register(keys, args)
   local known = redis.call('HMGET', keys[2], 'password', 'created')
@@ -17,9 +19,10 @@ local function register(keys, args)
     return { known[1] == args[1] and args[1] ~= '' and 'ok' or 'exists' }
   end
   redis.call('HSET', keys[2], 'password', args[1], 'created', args[2])
-  if args[3] then -- its profile says so, so that has a version from the beginning (as in set_profile)
+  if args[3] and args[3] ~= '' then -- its profile says so, so that has a version from the beginning (as in set_profile)
     redis.call('HSET', keys[2], 'bot', args[3], 'p:version', args[2] .. '000')
   end
+  if args[4] then redis.call('HSET', keys[2], 'invite', args[4]) end
   redis.call('HSET', keys[1], 'last', '0-0')
   return { 'ok' }
 end
