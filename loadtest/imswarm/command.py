@@ -26,7 +26,7 @@ WRONG = ("lost", "duplicated", "reordered", "errors")
 _OWN_DESCRIPTORS = 50
 """What a client process needs beside its sessions."""
 
-_SESSION_BYTES = 11_000
+_SESSION_BYTES = 12_500
 """Kernel, worker, store and generator together."""
 _FULL = 0.95
 """Of what a worker could hold."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-LEFT, WIDTH, RIGHT = 70, 1000, 20
+LEFT, WIDTH, RIGHT = 70, 1000, 40
 PANEL_HEIGHT, GAP = 180, 34
 _TICKS = 10
 _LEAST = 1.0

@@ -88,6 +88,26 @@ def test_two_talk(alice: Visitor, bob: Person) -> None:
     alice.sees_states("Sent")
 
 
+def test_what_is_changed_and_answered_shows(alice: Visitor, bob: Person) -> None:
+    said = {"from": "bob", "device": "desk", "id": "desk-0"}
+    bob.say("alice", "at for")
+    alice.open("bob")
+    alice.sees("at for")
+    bob.does("edit", id="e1", to="alice", of=said, body="at four")
+    alice.sees("at four")
+    bob.does("send", id="c1", to="alice", body="all right?", reply=said)
+    alice.sees("at four", "all right?")
+    expect(alice.page.locator(".quote:visible")).to_have_text("at four")
+    bob.does("react", id="r1", to="alice", of=said, emoji="+")
+    expect(alice.page.locator(".reactions:visible")).to_have_text("+")
+    bob.does("delete", id="d1", to="alice", of=said)
+    alice.sees("all right?")
+    alice.page.reload()
+    alice.is_in()
+    alice.open("bob")
+    alice.sees("all right?")
+
+
 def test_text_is_only_text(alice: Visitor, bob: Person) -> None:
     nasty = '<img src=x onerror="document.title=1"><script>alert(1)</script> & "\u202e'
     bob.say("alice", nasty)

@@ -5,6 +5,7 @@
     device     a client as the protocol wants it, and a judge of what it is told
     node       a worker that can also stop, go on, and drain
     ledger     all that was ever stored, and the judgement: the delivery contract
+    group_play the same for groups: clients made of imclient's core, judged by imswarm's judges
     history    plays one schedule, tells its story, finds the shortest one that still fails
     planted    bugs that the simulation has to find, and holes that are known
     __main__   the command: `python -m tests.simulation --seeds 0-9999`

@@ -3,6 +3,7 @@
     python -m tests.simulation                            the first 10,000 seeds, on all cores
     python -m tests.simulation --seeds 0-9999 --processes 2
     python -m tests.simulation --seed 4711 --verbose      tells one history, step by step
+    python -m tests.simulation --groups                   histories of groups, judged as those of `imswarm faults` are
 
 A seed that fails is printed with the shortest schedule that still fails, as a story. The exit code is 1 then.
 """
@@ -13,7 +14,7 @@ import sys
 import time
 
 from tests.simulation.history import fails_like, shortest, story_of
-from tests.simulation.many import failures_of, prepare
+from tests.simulation.many import failing, failing_with_groups, failures_of, prepare
 from tests.simulation.planted import HOLES, MUTATIONS
 from tests.simulation.schedule import schedule_of
 
@@ -28,7 +29,7 @@ def main() -> int:
         for seed in seeds:
             print(f"seed {seed}:", *story_of(schedule_of(seed)), sep="\n")
         return 0
-    return _judge(seeds, options.processes, options.planted)
+    return _judge(seeds, options.processes, options.planted, groups=options.groups)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--verbose", action="store_true", help="tell each history, step by step, instead of judging it")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--groups", action="store_true", help="the play of groups, which tells no stories")
     parser.add_argument("--planted", metavar="NAME", help="with this bug in the server, or this known hole looked at")
     return parser
 
@@ -46,13 +48,13 @@ def _seeds(text: str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-def _judge(seeds: range, processes: int, bug: str | None) -> int:
+def _judge(seeds: range, processes: int, bug: str | None, *, groups: bool) -> int:
     began = time.monotonic()
     failures = 0
-    for seed, failure in failures_of(seeds, processes, bug):
+    for seed, failure in failures_of(seeds, processes, bug, failing_with_groups if groups else failing):
         failures += 1
         print(f"seed {seed}: {failure}")
-        if failures == 1:  # the others mostly have the same cause
+        if failures == 1 and not groups:  # the others mostly have the same cause
             _print_shortest(seed, failure)
     seconds = time.monotonic() - began
     rate = f"{len(seeds) / seconds * 60:,.0f} a minute with {processes} process{'es' if processes > 1 else ''}"

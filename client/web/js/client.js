@@ -179,6 +179,7 @@ export class Client {
     welcome: ({ token, ping }) => this.#welcomed(token, ping),
     refused: ({ error }) => this.#refused(error),
     message: ({ message, live, was }) => this.#messageCame(message, live, was),
+    amendment: ({ amendment }) => this.#store.amended(amendment),
     cursor: ({ log, at }) => this.#store.cursor(log, at),
     hole: ({ log, at }) => this.#store.hole(log, at),
     outbox: ({ item, gone }) => this.#store.outbox(item, gone),

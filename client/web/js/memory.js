@@ -5,7 +5,7 @@
 
 import { laterPosition } from "./protocol.js";
 import { mergeRecords } from "./record.js";
-import { countUnread, insert, pageOf, remove } from "./timeline.js";
+import { countUnread, pageOf, put, remove } from "./timeline.js";
 
 export class MemoryReplica {
   persistent = false;
@@ -38,7 +38,7 @@ export class MemoryReplica {
   }
 
   async write({ messages, gone = [], records, cursors, outbox, device }) {
-    for (const message of messages) insert(this.#of(message.with), message);
+    for (const message of messages) put(this.#of(message.with), message);
     for (const { with: partner, at } of gone) remove(this.#of(partner), at);
     for (const record of records.values()) this.#records.set(record.with, mergeRecords(this.#records.get(record.with), record));
     for (const [log, at] of cursors) this.#cursors.set(log, laterPosition(this.#cursors.get(log), at));

@@ -157,13 +157,29 @@ export function toError(err) {
  * The message in an entry or in a history page; null where it is not one.
  *
  * @param {object} frame @param {string} log
- * @returns {{log: string, at: string, from: string, device: string, to: string, id: string, body: unknown} | null}
+ * @returns {{log: string, at: string, from: string, device: string, to: string, id: string, body: unknown, reply?: object} | null}
  */
 export function toMessage(frame, log) {
   if (!isObject(frame) || !isPosition(frame.at) || !isText(frame.from) || !isText(frame.to)) return null;
   if (frame.ev !== undefined && frame.ev !== "msg") return null;
   const { at, from, to, body = "" } = frame;
-  return { log, at, from, device: isText(frame.device) ? frame.device : "", to, id: isText(frame.id) ? frame.id : "", body };
+  const message = { log, at, from, device: isText(frame.device) ? frame.device : "", to, id: isText(frame.id) ? frame.id : "", body };
+  return isReference(frame.reply) ? { ...message, reply: frame.reply } : message;
+}
+
+const AMENDMENTS = new Set(["edit", "delete", "reaction"]);
+
+/** What an entry, or a history page, says of a message; null where it says nothing. @returns {import("./amendments.js").Amendment | null} */
+export function toAmendment(frame, log) {
+  if (!isObject(frame) || !AMENDMENTS.has(frame.ev) || !isReference(frame.of) || !isReference(frame) || !isText(frame.to)) return null;
+  const { ev: kind, of, from, to, device, id, body } = frame;
+  const stamp = Number.isFinite(frame.stamp) ? frame.stamp : 0;
+  return { log, kind, of, from, to, device, id, stamp, body, emoji: isText(frame.emoji) ? frame.emoji : null };
+}
+
+/** Names a message. */
+function isReference(value) {
+  return isObject(value) && isText(value.from) && isText(value.device) && isText(value.id);
 }
 
 /**

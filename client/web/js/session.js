@@ -36,6 +36,7 @@ import {
   toContact,
   toError,
   toMembership,
+  toAmendment,
   toMessage,
 } from "./protocol.js";
 import { Recent } from "./recent.js";
@@ -47,6 +48,7 @@ import { Sending } from "./sending.js";
  *   | {type: "welcome", token: string, expires: number, ping: number}
  *   | {type: "refused", error: import("./protocol.js").RequestError}   login or registration was refused: the session is over
  *   | {type: "later", after: number}                    nobody is let in now: the connection must be made anew in so many seconds
+ *   | {type: "amendment", amendment: import("./amendments.js").Amendment}
  *   | {type: "message", message: object, live: boolean, was: string | null} the next message of a log, or one of ours that was
  *     answered for; with `was`, it was passed on before, and stands no longer there
  *   | {type: "cursor", log: string, at: string}         everything of that log up to there has been passed on
@@ -291,6 +293,8 @@ export class Session {
     const message = toMessage(frame, log);
     const contact = toContact(frame);
     if (contact) this.#ports.emit({ type: "contact", contact });
+    const amendment = toAmendment(frame, log);
+    if (amendment) this.#ports.emit({ type: "amendment", amendment });
     if (!message) return;
     this.#ports.emit({ type: "message", message, live: this.stage === "live", was: this.#recent.place(message) });
     if (message.from === this.#me && message.device === this.#device) this.#showsAsSent(message.id);
@@ -378,5 +382,7 @@ function pageIn(ok, log) {
   const list = Array.isArray(ok.messages) ? ok.messages : [];
   const messages = list.map((frame) => toMessage(frame, log)).filter((message) => message !== null);
   const next = isPosition(ok.next) ? ok.next : (messages[0]?.at ?? null);
-  return { messages, more: ok.more === true && next !== null, next };
+  const changes = Array.isArray(ok.amendments) ? ok.amendments : [];
+  const amendments = changes.map((frame) => toAmendment(frame, log)).filter((amendment) => amendment !== null);
+  return { messages, amendments, more: ok.more === true && next !== null, next };
 }

@@ -5,10 +5,11 @@
  * told what the session passes on; it never asks what the server thinks, except for pages of history that the replica does not hold.
  */
 
+import { nameOf, Waiting } from "./amendments.js";
 import { Keeping } from "./keeping.js";
 import { OWN_LOG, comparePositions, isGroup, laterPosition, partnerOf } from "./protocol.js";
 import { mergeRecords, newRecord } from "./record.js";
-import { insert, remove } from "./timeline.js";
+import { insert, put, remove } from "./timeline.js";
 
 export const PAGE_MESSAGES = 50;
 
@@ -33,6 +34,7 @@ export class Store {
   #me;
   #replica;
   #keeping;
+  #waiting = new Waiting();
   #onChange;
 
   /**
@@ -80,12 +82,34 @@ export class Store {
   message(message) {
     const partner = partnerOf(message, this.#me);
     const conversation = this.conversation(partner);
-    const kept = { ...message, with: partner };
+    const kept = this.#waiting.apply({ ...message, with: partner });
     if (!this.#isNew(conversation, kept)) return false;
     this.#keeping.message(kept);
     this.#count(conversation, kept);
     this.#onChange();
     return true;
+  }
+
+  /**
+   * A message was edited or deleted, or somebody has reacted to it. Where it is not here, this waits for it as long as the page lives: an
+   * older page of the history may bring it.
+   *
+   * @param {import("./amendments.js").Amendment} amendment
+   */
+  async amended(amendment) {
+    const partner = partnerOf(amendment, this.#me);
+    const conversation = this.conversations.get(partner);
+    const isMeant = (each) => each && nameOf(each) === nameOf(amendment.of);
+    this.#waiting.add(amendment);
+    if (!conversation) return;
+    const message = [...conversation.messages, conversation.last].find(isMeant) ?? (await this.#kept(partner, isMeant));
+    if (!message) return;
+    // All of them: another one may have come while the replica was asked.
+    const now = this.#waiting.apply(message);
+    this.#keeping.message(now);
+    if (conversation.messages.some(({ at }) => at === now.at)) put(conversation.messages, now);
+    if (conversation.last?.at === now.at) conversation.last = now;
+    this.#onChange();
   }
 
   /** The user was invited to, joined or left a group: its conversation is there. */
@@ -290,8 +314,9 @@ export class Store {
 
   async #loadFromServer(conversation, before, history) {
     const partner = conversation.record.with;
-    const { messages, more, next } = await history(partner, before, PAGE_MESSAGES);
-    const page = messages.map((message) => ({ ...message, with: partner }));
+    const { messages, amendments = [], more, next } = await history(partner, before, PAGE_MESSAGES);
+    for (const amendment of amendments) this.#waiting.add(amendment);
+    const page = messages.map((message) => this.#waiting.apply({ ...message, with: partner }));
     for (const message of page) this.#keeping.message(message);
     // A server that leads nowhere is not asked for ever.
     const leadsOn = more && (before === null || comparePositions(next, before) < 0);

@@ -21,6 +21,12 @@ export function insert(messages, message) {
   return true;
 }
 
+/** As `insert`, but what is at its position gives way to it. */
+export function put(messages, message) {
+  const index = indexOf(messages, message.at);
+  messages.splice(index, messages[index]?.at === message.at ? 1 : 0, message);
+}
+
 /** @returns {boolean} whether there was a message at this position; it is gone */
 export function remove(messages, position) {
   const index = indexOf(messages, position);

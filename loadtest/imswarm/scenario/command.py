@@ -31,7 +31,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("scenario")
 @with_options(TARGET)
-@option("--sessions", type=click.IntRange(min=2), help="Instead of what the scenario says; so are the next two.")
+@option("--sessions", type=click.IntRange(2, 1_000_000), help="Instead of what the scenario says; so are the next two.")
 @option("--seconds", type=SECONDS, help="How long to measure.")
 @option("--workers", type=POSITIVE, help="Workers of the server started here.")
 @option("--processes", type=POSITIVE, help="Client processes; by default as many as descriptors ask for.")
@@ -53,8 +53,9 @@ def run(
         script = changed(load_scenario(path), sessions, seconds, values["workers"])
     except ScenarioError as error:
         raise click.UsageError(f"{error}\nThere are: {', '.join(known_scenarios())}.") from error
-    needed = workers_for(script.people.sessions, values["workers"])
-    values |= {"workers": values["workers"] or max(needed, script.server.workers), "settings": script.environment}
+    if values["workers"] is None:
+        values["workers"] = max(script.server.workers, workers_for(script.people.sessions, None))
+    values["settings"] = script.environment
     progress = Progress()
     with failures_reported(progress), terminable(), ExitStack() as stack:
         cores = cores_of(values)

@@ -29,7 +29,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class People(_Table, frozen=True):
-    sessions: Annotated[int, Meta(ge=2, le=10_000_000)]
+    sessions: Annotated[int, Meta(ge=2, le=1_000_000)]  # their numbers have six digits in what they say
     websocket_share: Share = 0.0
     contacts: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Of each session's user, all of them online."""

@@ -129,7 +129,7 @@ class Member:
                 self._on_synced(fields, now_ns)
             case "bye":
                 self._on_bye(fields)
-            case event:
+            case "error" | "regressed" | "truncated" | "resend" as event:
                 self._host.errors[f"{event} {fields.get('code', '')}"] += 1
 
     def on_closed(self, reason: str) -> None:

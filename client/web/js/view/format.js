@@ -1,5 +1,6 @@
 /** How things are put into words: pure functions, `now` and times in milliseconds since 1970. */
 
+import { bodyOf } from "../amendments.js";
 import { isGroup } from "../protocol.js";
 
 const DAY_MS = 86_400_000;
@@ -67,7 +68,7 @@ export function lineOf(body) {
 
 /** What a list of conversations shows of the last message. */
 export function previewOf(message, me) {
-  const text = lineOf(message.body);
+  const text = message.deleted ? "deleted" : lineOf(bodyOf(message));
   if (message.from === me) return `You: ${text}`;
   return isGroup(message.with) ? `${message.from}: ${text}` : text;
 }

@@ -24,11 +24,13 @@ export function updateLine(line, row) {
 }
 
 function createMessage(row, { onRetry, onDiscard }) {
-  const meta = element("span", { class: "meta" }, element("time"));
+  const meta = element("span", { class: "meta" }, element("span", { class: "edited" }), element("time"));
   if (row.own) meta.append(element("span", { class: "state" }, icon("sending"), element("span", { class: "visually-hidden" })));
   const line = element("li", { class: `message ${row.own ? "own" : "other"}` });
   if (row.author) line.append(element("span", { class: "author", text: row.author }));
-  line.append(element("div", { class: "bubble" }, element("span", { class: "text", dir: "auto", text: row.text }), meta));
+  const quote = element("span", { class: "quote", dir: "auto" });
+  line.append(element("div", { class: "bubble" }, quote, element("span", { class: "text", dir: "auto" }), meta));
+  line.append(element("span", { class: "reactions" }));
   if (row.own) line.append(createWhy(row.id, onRetry, onDiscard));
   return line;
 }
@@ -43,11 +45,21 @@ function createWhy(id, onRetry, onDiscard) {
 
 function updateMessage(line, row) {
   line.classList.toggle("opens", row.opens);
+  setPart(line.querySelector(".quote"), row.quote);
+  setText(line.querySelector(".text"), row.text);
+  setPart(line.querySelector(".edited"), row.edited ? "edited" : "");
+  setPart(line.querySelector(".reactions"), row.reactions);
   const time = line.querySelector("time");
   setText(time, clockLabel(row.time));
   setAttribute(time, "datetime", new Date(row.time).toISOString());
   setAttribute(time, "title", exactLabel(row.time));
   if (row.own) updateState(line, row);
+}
+
+/** What most messages have not. */
+function setPart(node, text) {
+  setText(node, text);
+  node.hidden = text === "";
 }
 
 function updateState(line, row) {

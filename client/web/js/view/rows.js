@@ -1,14 +1,16 @@
 /** The lines of an open conversation, as data: what stands between its messages, and how each of them looks. Pure. */
 
+import { bodyOf, nameOf, reactionsOf } from "../amendments.js";
 import { comparePositions, isGroup, timeOf } from "../protocol.js";
-import { bodyText, dayLabel, isSameDay, whyNotSent } from "./format.js";
+import { bodyText, dayLabel, isSameDay, lineOf, whyNotSent } from "./format.js";
 
 /** Messages of one sender so close together stand as one block. */
 const BLOCK_MS = 5 * 60_000;
 
 /**
  * @typedef {{key: string, kind: "day", text: string}
- *   | {key: string, kind: "message", own: boolean, author: string, opens: boolean, text: string, time: number,
+ *   | {key: string, kind: "message", own: boolean, author: string, opens: boolean, text: string, edited: boolean, quote: string,
+ *      reactions: string, time: number,
  *      state: "" | "sending" | "sent" | "delivered" | "seen" | "failed", id: string, why: string}} Row
  * `author` is empty where it goes without saying; `opens`: the first message of a block; `why`: only of a failed one
  */
@@ -20,12 +22,14 @@ const BLOCK_MS = 5 * 60_000;
  * @returns {Row[]}
  */
 export function rowsOf(conversation, items, reader) {
-  const stored = conversation.messages.map((message) => storedRow(message, conversation.record, reader));
+  const shown = conversation.messages.filter(({ deleted }) => !deleted);
+  const byName = new Map(shown.map((message) => [nameOf(message), message]));
+  const stored = shown.map((message) => storedRow(message, byName, conversation.record, reader));
   const unsent = items.map((item) => unsentRow(item));
   return withDays(inBlocks([...stored, ...unsent]), reader.now);
 }
 
-function storedRow(message, record, { me, device }) {
+function storedRow(message, byName, record, { me, device }) {
   const own = message.from === me;
   return {
     kind: "message",
@@ -34,12 +38,20 @@ function storedRow(message, record, { me, device }) {
     own,
     sender: message.from,
     author: !own && isGroup(record.with) ? message.from : "",
-    text: bodyText(message.body),
+    text: bodyText(bodyOf(message)),
+    edited: Boolean(message.edited),
+    quote: message.reply ? quoteOf(byName.get(nameOf(message.reply))) : "",
+    reactions: reactionsOf(message),
     time: timeOf(message.at),
     state: own ? stateOf(message, record) : "",
     id: message.id,
     why: "",
   };
+}
+
+/** What is answered, in a line; that it is not here, or not any more, shows as well. */
+function quoteOf(message) {
+  return message ? lineOf(bodyOf(message)) : "…";
 }
 
 function stateOf({ at }, { seenUpto, deliveredUpto }) {
@@ -56,6 +68,9 @@ function unsentRow(item) {
     sender: null,
     author: "",
     text: bodyText(item.body),
+    edited: false,
+    quote: "",
+    reactions: "",
     time: item.time,
     state: failed ? "failed" : "sending",
     id: item.id,
