@@ -449,8 +449,8 @@ FAULTS = {
         "on ~= origin then",
         "not string.find(on, origin, 1, true) then",
     ),
-    "a cursor goes back": ("and (not known[2] or newer(position, known[2]))", ""),
-    "a cursor goes past the end": ("not newer(position, known[1]) and", ""),
+    "a cursor goes back": ("and (not cursor or newer(position, cursor))", ""),
+    "a cursor goes past the end": ("not newer(position, last) and", ""),
     "an old session takes its place again": (
         "if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end",
         "",

@@ -1,8 +1,8 @@
 """The conversations of a user: how far they are read, here and there, and how they are arranged.
 
 `Tally` keeps them in step by what happens, without sockets or tasks. Unread are the messages of others behind the read
-mark and behind the user's own last message; so says the server, and so is counted here. What the server has counted up
-to a position is a number; what came behind it is a list of positions. Where a mark lands among what is only a number,
+mark and behind the last that the user has said itself; so says the server, and so is counted here. What the server has
+counted up to a position is a number; what came behind it is a list. Where a mark lands among what is only a number,
 nobody here knows how many are behind it: then the tally is outdated, and the server is asked again.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted
 from imclient.answers import decoded
 from imclient.cursor import is_newer
 from imclient.events import (
@@ -31,6 +32,7 @@ from imclient.reader import PARTINGS
 from imserver.model import START, parse_address
 from imserver.protocol import commands
 from imserver.protocol.commands import Command
+from imserver.protocol.extras import Reference
 from imserver.protocol.pushes import Arrangement, ConversationsPage, Mark
 from imserver.protocol.pushes import Conversation as Listed
 
@@ -59,7 +61,7 @@ class Conversation:
     _counted_to: str = _START  # up to there
     _counted_last: str = _START  # where the last of them stands
     _line: str = _START  # what is not behind it is read
-    _came: list[str] = field(default_factory=list)  # unread ones behind what was counted
+    _came: dict[str, Reference] = field(default_factory=dict)  # unread ones behind what was counted, by position
 
     @property
     def unread(self) -> int:
@@ -73,16 +75,25 @@ class Conversation:
 
     # -- what happens: True where the server has to count anew
 
-    def said(self, at: str, *, is_own: bool) -> bool:
-        """A message stands at that position."""
+    def has_come(self, at: str, message: Reference) -> None:
+        """What somebody else has said stands at that position."""
         self.last = _later(self.last, at)
-        if not is_newer(at, self._counted_to):
-            return False
-        if is_own:
-            return self._move_line(at)
-        if is_newer(at, self._line):
-            self._came.append(at)
-        return False
+        if is_newer(at, self._counted_to) and is_newer(at, self._line):
+            self._came[at] = message
+
+    def has_said(self, at: str, *, is_message: bool = True) -> bool:
+        """The same of this user; or it has amended a message."""
+        if is_message:
+            self.last = _later(self.last, at)
+        return is_newer(at, self._counted_to) and self._move_line(at)
+
+    def is_deleted(self, message: Reference, me: str) -> bool:
+        """A message is gone, and counts no more; one of this user does not show any more how far it had read."""
+        for at, came in self._came.items():
+            if came == message:
+                del self._came[at]
+                return False
+        return self.unread > 0 or message.sender == me
 
     def has_read(self, upto: str) -> bool:
         self.read = _later(self.read, upto)
@@ -92,7 +103,7 @@ class Conversation:
         if not is_newer(to, self._line):
             return False
         self._line = to
-        self._came = [at for at in self._came if is_newer(at, to)]
+        self._came = {at: came for at, came in self._came.items() if is_newer(at, to)}
         if self._counted and is_newer(self._counted_last, to):
             return True
         self._counted, self.more = 0, False
@@ -114,7 +125,7 @@ class Conversation:
     def _count_anew(self, listed: Listed) -> None:
         self.read, self._line, self.more = listed.read, listed.read or _START, listed.more
         self._counted, self._counted_to, self._counted_last = listed.unread, listed.at, listed.last or listed.at
-        self._came = [at for at in self._came if is_newer(at, listed.at)]
+        self._came = {at: came for at, came in self._came.items() if is_newer(at, listed.at)}
 
     def is_read_by_partner(self, mark: Mark | None) -> None:
         self.read_by = _newer_mark(self.read_by, mark)
@@ -127,7 +138,7 @@ class Conversation:
 
     def forget_behind(self, at: str) -> None:
         """The log has lost what was behind `at`."""
-        self._came = [came for came in self._came if not is_newer(came, at)]
+        self._came = {came: message for came, message in self._came.items() if not is_newer(came, at)}
 
 
 class Tally:
@@ -135,20 +146,25 @@ class Tally:
 
     def __init__(self, me: str) -> None:
         self.known: dict[str, Conversation] = {}
-        self.version = 0  # of the list as it was read last; 0: it was not, or more than its changes is needed
+        self.version = 0  # of the list as it was read last; 0: it was not
         self.is_outdated = True
         self._me = me
         self._is_reading = False
+        self._is_broken = False  # changes alone do not make it right again
 
     def of(self, partner: str) -> Conversation:
         return self.known.setdefault(partner, Conversation(partner))
 
     def on_event(self, event: Event) -> None:
         match event:
+            case Message() if event.sender == self._me:
+                self._note(self.of(event.to).has_said(event.at))
             case Message():
-                self._note(self.of(event.partner(self._me)).said(event.at, is_own=event.sender == self._me))
+                self.of(event.partner(self._me)).has_come(event.at, event.reference)
             case Sent():
-                self._note(self.of(event.to).said(event.at, is_own=True))
+                self._note(self.of(event.to).has_said(event.at))
+            case Edited() | Reacted() | Deleted():
+                self._on_amendment(event)
             case GroupChanged() if event.user == self._me and event.change in PARTINGS:
                 self.known.pop(event.group, None)
             case Synced() | ConversationsOutdated():
@@ -157,6 +173,13 @@ class Tally:
                 self._lost(event)
             case Read() | Delivered() | Arranged():
                 self._on_marks(event)
+
+    def _on_amendment(self, event: AnyAmendment) -> None:
+        conversation = self.of(event.partner(self._me))
+        if event.sender == self._me:
+            self._note(conversation.has_said(event.at, is_message=False))
+        if isinstance(event, Deleted) and (conversation.is_deleted(event.of, self._me) or self._is_reading):
+            self._break()  # also where the list that is on its way may count it
 
     def _on_marks(self, event: Read | Delivered | Arranged) -> None:
         match event:
@@ -171,25 +194,31 @@ class Tally:
                 self._note(self._is_reading)  # the list that is on its way may be older, and nothing in it tells
 
     def _lost(self, event: Truncated | Regressed) -> None:
-        """Some of what the counts tell of is gone: changes alone do not make them right again."""
-        self.version, self.is_outdated = 0, True
+        """Some of what the counts tell of is gone."""
+        self._break()
         if isinstance(event, Regressed):
             for partner, conversation in self.known.items():
                 if (partner if partner.startswith("#") else OWN_LOG) == event.log:
                     conversation.forget_behind(event.at)
 
+    def _break(self) -> None:
+        self.is_outdated = self._is_broken = True
+
     def _note(self, is_behind: bool) -> None:
         self.is_outdated = self.is_outdated or is_behind
 
     def begin(self) -> int:
-        """The list is read: `on_pages` or `failed` follows. The version since which."""
-        self.is_outdated, self._is_reading = False, True  # it may be outdated again before the answer is here
-        return self.version
+        """The list is read: `on_pages` or `failed` follows. The version since which; 0: all of it."""
+        since = 0 if self._is_broken else self.version
+        self._is_reading = True
+        self.is_outdated = self._is_broken = False  # it may be so again before the answer is here
+        return since
 
     def failed(self) -> None:
-        self.is_outdated, self._is_reading = True, False
+        self._is_reading = False
+        self._break()
 
-    def on_pages(self, since: int, pages: Sequence[ConversationsPage]) -> None:
+    def on_pages(self, pages: Sequence[ConversationsPage]) -> None:
         """All pages of one reading. Its version is that of the first page: what changed meanwhile comes again."""
         self._is_reading = False
         if pages[0].full:
@@ -197,8 +226,7 @@ class Tally:
         for page in pages:
             for listed in page.conversations:
                 self._note(self.of(listed.partner).listed(listed))
-        if self.version == since:  # else something was lost meanwhile
-            self.version = pages[0].version
+        self.version = pages[0].version
 
     def _drop_others(self, pages: Sequence[ConversationsPage]) -> None:
         """Of a conversation that is not in the list, what came since is all that there is."""
@@ -249,7 +277,7 @@ class Conversations:
         except BaseException:
             self._tally.failed()
             raise
-        self._tally.on_pages(since, pages)
+        self._tally.on_pages(pages)
         return self.known
 
     async def _read_pages(self, since: int, pages: list[ConversationsPage]) -> None:

@@ -41,10 +41,10 @@ EVENTS = tuple(rule.ev for rule in RULES.values())
 
 
 class Sought(NamedTuple):
-    """A message, by what it and its amendments begin with in a log. `own`: this very amendment."""
+    """A message, by what it and its amendments begin with in a log, of bots or not. `own`: this very amendment."""
 
-    message: bytes
-    amendments: dict[str, bytes]
+    message: tuple[bytes, ...]
+    amendments: dict[str, tuple[bytes, ...]]
     own: bytes
 
 
@@ -77,7 +77,8 @@ class Amendments:
         to, message_id, user, of = parse_address(command.to), parse_message_id(command.id), session.user, command.of
         check_reference(of, "of")
         standing, oldest = await self._standing(user, to)
-        head = amendment_head(RULES[action].ev, of, to)
+        assert session.identity is not None
+        head = amendment_head(RULES[action].ev, of, to, is_bot=session.identity.sender.is_bot)
         _, own = amendment(head, user, session.device, to, message_id, stamp=0)
         sought = _sought(of, user, to, amendment(head, user, session.device, to, message_id, stamp=0)[0][:own])
         found = await self._find(to if is_group(to) else user, sought, oldest)
@@ -144,11 +145,12 @@ def _sought(of: Reference, user: UserId, to: Address, own: bytes) -> Sought:
     if not is_group(to) and of.sender not in (user, to):
         raise BadRequest(f"of.from: {of.sender} is not of this conversation")
     receiver = to if is_group(to) or of.sender == user else user
-    return Sought(message_head(of, receiver), {ev: amendment_head(ev, of, to) for ev in EVENTS}, own)
+    heads = {ev: tuple(amendment_head(ev, of, to, is_bot=is_bot) for is_bot in (False, True)) for ev in EVENTS}
+    return Sought(tuple(message_head(of, receiver, is_bot=is_bot) for is_bot in (False, True)), heads, own)
 
 
 def _amends(entry: Entry, sought: Sought) -> str | None:
-    return next((ev for ev, head in sought.amendments.items() if entry.content.startswith(head)), None)
+    return next((ev for ev, heads in sought.amendments.items() if entry.content.startswith(heads)), None)
 
 
 def _positions(found: Found | None) -> tuple[Position, ...]:

@@ -1,8 +1,9 @@
 """How many messages of a conversation nobody at this user's devices has read: counted in the log, when somebody asks.
 
-**The rule:** the messages of others that stand behind the read mark, and behind the user's own last message in that
-conversation: who answers has read what came before. It takes the log and the mark, and nothing else; so whoever knows
-both comes to the same number, in whatever order it has heard of them. Nothing is counted when a message is stored.
+**The rule:** the messages of others that stand behind the read mark, and behind the last that the user itself has said
+in that conversation (a message, or an edit, deletion or reaction): who answers has read what came before. It takes the
+log and the mark, and nothing else; so whoever knows both comes to the same number, in whatever order it has heard of
+them. Nothing is counted when a message is stored.
 
 A log is looked through from its end, as far as somebody's mark is in doubt and the bound allows. What the log does not
 keep any more is not counted.
@@ -32,9 +33,10 @@ class Count:
         self.last: Position | None = None
         self.is_settled = False  # nothing older counts
 
-    def look(self, entry: Entry, *, is_own: bool) -> None:
-        self.last = self.last or entry.at
-        self.is_settled = self.is_settled or is_own or not is_newer(entry.at, self.line)
+    def look(self, at: Position, *, is_message: bool, is_own: bool) -> None:
+        if is_message:
+            self.last = self.last or at
+        self.is_settled = self.is_settled or is_own or not is_newer(at, self.line)
         self.unread += not self.is_settled
 
 
@@ -66,15 +68,17 @@ class Counting:
 
     def _look(self, entry: Entry) -> None:
         head = head_of(entry.content)
-        if head.ev != "msg" or head.sender is None or head.to is None:
+        if head.sender is None or head.to is None:
+            return  # nothing that somebody has said
+        is_own, is_message = head.sender == self._user, head.ev == "msg"
+        if not (is_own or is_message):
             return
-        is_own = head.sender == self._user
         partner = head.to if is_own or is_group(head.to) else head.sender
         count = self.counts.get(partner)
         if count is None and self._finds_others:
             count = self.counts[partner] = Count()
         if count is not None:
-            count.look(entry, is_own=is_own)
+            count.look(entry.at, is_message=is_message, is_own=is_own)
 
     def _is_settled(self, reached: Position | None) -> bool:
         """Whether nothing older than `reached` counts."""

@@ -24,6 +24,10 @@ class Sender:
         self._head = f'{{"ev":"msg",{bot}"from":"{user}","device":"{device}","to":"'.encode()
         self._dedupe = f"{user}/{device}/".encode()
 
+    @property
+    def is_bot(self) -> bool:
+        return self._head.startswith(_OF_BOT)
+
     def content(self, to: str, message_id: str, body: msgspec.Raw) -> bytes:
         """A message as the log keeps it. Extras stand behind `body`: the store's functions read what is before it."""
         return b'%b%b","id":%b,"body":%b}' % (self._head, to.encode(), _encode(message_id), body)
@@ -39,12 +43,13 @@ def with_extras(content: bytes, extras: dict[str, object]) -> bytes:
 
 
 _BEHIND_EV = len(b'{"ev":"msg"')
+_OF_BOT = b'{"ev":"msg","bot":true,'
 
 
-def amendment_head(ev: str, of: Reference, to: str) -> bytes:
-    """What all amendments of one kind to a message begin with."""
-    log = b'"log":"%b",' % to.encode() if is_group(to) else b""
-    return b'{"ev":"%b",%b"of":%b,' % (ev.encode(), log, _encode(of))
+def amendment_head(ev: str, of: Reference, to: str, *, is_bot: bool = False) -> bytes:
+    """What all amendments of one kind to a message begin with; those of bots with something of their own."""
+    log, bot = b'"log":"%b",' % to.encode() if is_group(to) else b"", b'"bot":true,' if is_bot else b""
+    return b'{"ev":"%b",%b%b"of":%b,' % (ev.encode(), log, bot, _encode(of))
 
 
 def amendment(head: bytes, user: str, device: str, to: str, message_id: str, **what: object) -> tuple[bytes, int]:
@@ -53,9 +58,9 @@ def amendment(head: bytes, user: str, device: str, to: str, message_id: str, **w
     return head + rest[1:], len(head) + rest.index(b',"stamp":') - 1
 
 
-def message_head(of: Reference, to: str) -> bytes:
-    """What the message itself begins with."""
-    sender = Sender(UserId(of.sender), DeviceId(of.device))
+def message_head(of: Reference, to: str, *, is_bot: bool = False) -> bytes:
+    """What the message itself begins with. `is_bot`: who said it."""
+    sender = Sender(UserId(of.sender), DeviceId(of.device), is_bot=is_bot)
     content = sender.group_content if is_group(to) else sender.content
     return content(to, of.id, msgspec.Raw(b""))[:-1]
 

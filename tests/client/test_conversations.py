@@ -6,6 +6,7 @@ from functools import partial
 import anyio
 import imclient
 import pytest
+from imclient.amendments import Deleted, Reacted
 from imclient.client import Client
 from imclient.conversations import Tally
 from imclient.events import Truncated
@@ -28,8 +29,8 @@ def read(upto: str, by: str = "alice", partner: str = "bob", **what: str) -> imc
 
 
 def listed(tally: Tally, *conversations: Listed, at: str = "9-0", version: int = 7, full: bool = False) -> None:
-    since = tally.begin()
-    tally.on_pages(since, [ConversationsPage(list(conversations), version, at, full=full)])
+    tally.begin()
+    tally.on_pages([ConversationsPage(list(conversations), version, at, full=full)])
 
 
 def test_messages_of_others_are_unread_until_they_are_read_anywhere() -> None:
@@ -88,9 +89,9 @@ def test_a_mark_that_overtook_the_list_is_not_forgotten() -> None:
 
 def test_a_switch_that_overtook_the_list_is_asked_for() -> None:
     tally = Tally("alice")
-    since = tally.begin()
+    tally.begin()
     tally.on_event(imclient.Arranged(partner="bob", muted=True))
-    tally.on_pages(since, [ConversationsPage([Listed(partner="bob", at="9-0")], 7, "9-0")])
+    tally.on_pages([ConversationsPage([Listed(partner="bob", at="9-0")], 7, "9-0")])
     assert tally.is_outdated
 
 
@@ -100,12 +101,10 @@ def test_what_is_lost_makes_the_whole_list_be_read() -> None:
     tally.on_event(message("10-0"))
     assert tally.version == 7
     tally.on_event(imclient.Regressed("9-0"))
-    assert (tally.known["bob"].unread, tally.version, tally.is_outdated) == (1, 0, True)
-    since = tally.begin()
+    assert (tally.known["bob"].unread, tally.is_outdated, tally.begin()) == (1, True, 0)
     tally.on_event(Truncated("20-0"))
-    tally.on_pages(since, [ConversationsPage([], 9, "15-0", full=True)])
-    assert tally.is_outdated
-    assert tally.known == {}
+    tally.on_pages([ConversationsPage([], 9, "15-0", full=True)])
+    assert (tally.known, tally.is_outdated, tally.begin()) == ({}, True, 0)
 
 
 def test_archived_until_a_new_message_comes_unless_muted() -> None:
@@ -118,6 +117,30 @@ def test_archived_until_a_new_message_comes_unless_muted() -> None:
     tally.on_event(imclient.Arranged(partner="bob", archived="1-0", muted=True))
     was_archived.append(tally.known["bob"].is_archived)
     assert was_archived == [True, False, True]
+
+
+def deleted(message: imclient.Message, at: str, by: str = "bob") -> Deleted:
+    return Deleted(at=at, of=message.reference, sender=by, device="d", to="alice", id="x", stamp=1)
+
+
+def test_what_is_deleted_counts_no_more() -> None:
+    tally, first = Tally("alice"), message("3-0")
+    listed(tally, Listed(partner="bob", at="2-0", unread=1, last="2-0"), full=True)
+    tally.on_event(first)
+    tally.on_event(message("4-0"))
+    tally.on_event(deleted(first, "5-0"))
+    assert (tally.known["bob"].unread, tally.is_outdated) == (2, False)
+    tally.on_event(deleted(message("2-0"), "6-0"))  # one of those that are only a number, or read long ago
+    assert (tally.is_outdated, tally.begin()) == (True, 0)
+
+
+def test_who_reacts_has_read_what_came_before() -> None:
+    tally, first = Tally("alice"), message("1-0")
+    tally.on_event(first)
+    tally.on_event(
+        Reacted(at="2-0", of=first.reference, sender="alice", device="d", to="bob", id="x", stamp=1, emoji="+")
+    )
+    assert (tally.known["bob"].unread, tally.known["bob"].last) == (0, "1-0")
 
 
 def test_a_group_that_was_left_is_no_conversation() -> None:

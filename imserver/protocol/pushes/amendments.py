@@ -21,6 +21,7 @@ class EditPush(Push, tag="edit", kw_only=True):
     stamp: int
     body: Any
     log: str | None = None
+    bot: bool = False  # its sender is one
 
 
 class DeletePush(Push, tag="delete", kw_only=True):
@@ -35,6 +36,7 @@ class DeletePush(Push, tag="delete", kw_only=True):
     id: str
     stamp: int
     log: str | None = None
+    bot: bool = False  # its sender is one
 
 
 class ReactionPush(Push, tag="reaction", kw_only=True):
@@ -50,6 +52,7 @@ class ReactionPush(Push, tag="reaction", kw_only=True):
     stamp: int
     emoji: str | None = None
     log: str | None = None
+    bot: bool = False  # its sender is one
 
 
 class RemovedPush(Push, tag="removed"):

@@ -19,25 +19,29 @@ local OWN_LOOK_BACK = 200 -- entries in which the partner's newest message is lo
 
 local READ, READ_BY, DELIVERED, SWITCHES = 1, 2, 3, { muted = 4, pinned = 5, archived = 6 }
 
-local function read_conversation(text)
-  if not text then return { '', '', '', '', '', '' } end
-  return { string.match(text, '^(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.*)$') }
+-- The record of a conversation, and the version of all of them, if there is one yet.
+local function read_conversation(conversations, partner)
+  local known = redis.call('HMGET', conversations, partner, '=v')
+  if not known[1] then return { '', '', '', '', '', '' }, known[2] end
+  return { string.match(known[1], '^(.-)\n(.-)\n(.-)\n(.-)\n(.-)\n(.*)$') }, known[2]
 end
 
-local function forget_conversations(keys)
-  for _, partner in ipairs(redis.call('ZRANGE', keys[2], 0, FORGOTTEN_AT_ONCE - 1)) do
-    redis.call('HSET', keys[1], '=low', redis.call('ZSCORE', keys[2], partner))
-    redis.call('HDEL', keys[1], partner)
-    redis.call('ZREM', keys[2], partner)
+local function forget_conversations(conversations, changes)
+  for _, partner in ipairs(redis.call('ZRANGE', changes, 0, FORGOTTEN_AT_ONCE - 1)) do
+    redis.call('HSET', conversations, '=low', redis.call('ZSCORE', changes, partner))
+    redis.call('HDEL', conversations, partner)
+    redis.call('ZREM', changes, partner)
   end
 end
 
--- KEYS of this one: 1 conversations  2 versions
-local function write_conversation(keys, partner, record)
-  local version = next_version(keys[1], now_ms())
-  redis.call('HSET', keys[1], partner, table.concat(record, '\n'))
-  if redis.call('ZADD', keys[2], version, partner) == 1 and redis.call('ZCARD', keys[2]) > MOST_CONVERSATIONS then
-    forget_conversations(keys)
+-- A conversation is this from now on. `known`: the version so far; the first one is the time, so that none comes twice where
+-- an account is made anew.
+local function write_conversation(conversations, changes, partner, record, known)
+  local version = number(known and known + 1 or now_ms())
+  redis.call('HSET', conversations, partner, table.concat(record, '\n'), '=v', version)
+  if not known then redis.call('HSET', conversations, '=low', number(version - 1)) end
+  if redis.call('ZADD', changes, version, partner) == 1 and redis.call('ZCARD', changes) > MOST_CONVERSATIONS then
+    forget_conversations(conversations, changes)
   end
 end
 
@@ -79,13 +83,13 @@ local function read(keys, args)
   if not known[1] then return NOT_FOUND end
   local is_group = string.byte(partner) == 35 -- 35: #
   if not is_group and newer(upto, known[1]) then upto = known[1] end
-  local record = read_conversation(redis.call('HGET', keys[3], partner))
+  local record, version = read_conversation(keys[3], partner)
   local is_news = record[READ] == '' or newer(upto, record[READ])
   if not is_news then upto = record[READ] end
   local message = not is_group and known[3] ~= '-' and newest_of(keys[2], partner, upto) or nil
   if is_news then
     record[READ] = upto
-    write_conversation({ keys[3], keys[4] }, partner, record)
+    write_conversation(keys[3], keys[4], partner, record, version)
     local what = args[3] .. ' read ' .. user_of(keys[1]) .. ' ' .. partner .. ' ' .. upto
     tell_devices(keys[1], known[2], what .. (message and ' ' .. message or ''))
   end
@@ -100,13 +104,13 @@ local function mark(keys, args)
   local partner, upto = args[2], args[3]
   local known = redis.call('HMGET', keys[1], 'last', 'on', 'w:' .. partner)
   if not known[1] or known[3] == '-' then return 1 end
-  local record = read_conversation(redis.call('HGET', keys[2], partner))
+  local record, version = read_conversation(keys[2], partner)
   -- What was read was delivered: that needs no mark of its own.
   for line = READ_BY, args[1] == 'read' and READ_BY or DELIVERED do
     if record[line] ~= '' and not newer(upto, string.match(record[line], '^%S+')) then return 1 end
   end
   record[args[1] == 'read' and READ_BY or DELIVERED] = upto .. ' ' .. args[4]
-  write_conversation({ keys[2], keys[3] }, partner, record)
+  write_conversation(keys[2], keys[3], partner, record, version)
   local what = '- ' .. args[1] .. ' ' .. partner .. ' ' .. user_of(keys[1]) .. ' ' .. upto .. ' ' .. args[4]
   tell_devices(keys[1], known[2], what)
   return 1
@@ -120,7 +124,8 @@ end
 local function arrange(keys, args)
   local known = redis.call('HMGET', keys[1], 'last', 'on')
   if not known[1] then return NOT_FOUND end
-  local record, is_news, now = read_conversation(redis.call('HGET', keys[2], args[1])), false, {}
+  local record, version = read_conversation(keys[2], args[1])
+  local is_news, now = false, {}
   for index, line in ipairs({ SWITCHES.muted, SWITCHES.pinned, SWITCHES.archived }) do
     local value, stamp = string.match(record[line], '^(%S+) (%d+)$')
     local wanted = args[index + 1]
@@ -131,19 +136,17 @@ local function arrange(keys, args)
     now[index] = value or '0'
   end
   if is_news then
-    write_conversation({ keys[2], keys[3] }, args[1], record)
+    write_conversation(keys[2], keys[3], args[1], record, version)
     tell_devices(keys[1], known[2], args[6] .. ' arranged ' .. args[1] .. ' ' .. table.concat(now, ' '))
   end
   return { 'ok', unpack(now) }
 end
 
 -- What senders have not been told of yet: {} where that is nothing; else {position up to which this was looked for, and for
--- each sender: its name, position, "device id" of its newest message up to there}.
-local function unheard(keys, upto, most)
-  local state = redis.call('HMGET', keys[1], 'kept', 'guard')
-  local known, guard = state[1] or '0-0', state[2]
-  if not newer(upto, known) then return {} end
-  local entries = redis.call('XRANGE', keys[2], '(' .. known, upto, 'COUNT', most)
+-- each sender: its name, position, "device id" of its newest message up to there}. `told`: up to where they have been.
+local function unheard(keys, upto, most, told, guard)
+  if not newer(upto, told or '0-0') then return {} end
+  local entries = redis.call('XRANGE', keys[2], '(' .. (told or '0-0'), upto, 'COUNT', most)
   if #entries == 0 then return {} end
   local seen, answer = { [user_of(keys[1])] = true }, { entries[#entries][1] }
   for index = #entries, 1, -1 do
@@ -167,17 +170,23 @@ end
 -- keep: as `ack`; and what senders are to be told of it.
 -- KEYS  1 state  2 log   ARGV  1 device  2 position  3 most entries to look at   Returns what `unheard` does.
 local function keep(keys, args)
-  keep_cursor(keys[1], args[1], args[2])
-  return unheard(keys, args[2], args[3])
+  local cursor, upto = 'c:' .. args[1], args[2]
+  local known = redis.call('HMGET', keys[1], 'last', cursor, 'kept', 'guard')
+  if moves_to(upto, known[2], known[1]) then redis.call('HSET', keys[1], cursor, upto) end
+  return unheard(keys, upto, args[3], known[3], known[4])
 end
 
 -- heard: the senders have been told of what was kept up to a position; what comes next?
 -- KEYS  1 state  2 log   ARGV  1 position  2 position that was kept  3 most entries to look at   Returns what `unheard` does.
 local function heard(keys, args)
-  local known = redis.call('HMGET', keys[1], 'last', 'kept')
+  local told, known = args[1], redis.call('HMGET', keys[1], 'last', 'kept', 'guard')
   if not known[1] then return {} end
-  if not known[2] or newer(args[1], known[2]) then redis.call('HSET', keys[1], 'kept', args[1]) end
-  return newer(args[2], args[1]) and unheard(keys, args[2], args[3]) or {}
+  if known[2] and newer(known[2], told) then
+    told = known[2]
+  else
+    redis.call('HSET', keys[1], 'kept', told)
+  end
+  return unheard(keys, args[2], args[3], told, known[3])
 end
 
 register_always('im_read_2', read)

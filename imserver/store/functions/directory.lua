@@ -56,11 +56,14 @@ local function attach(keys, args)
   return { 'ok', state[1], state[3], generations, groups_of(keys[4], device), account[4] }
 end
 
+-- A device's cursor moves forward, never back, and never past the log's end.
+local function moves_to(position, cursor, last)
+  return last and not newer(position, last) and (not cursor or newer(position, cursor))
+end
+
 local function keep_cursor(state, device, position)
   local known = redis.call('HMGET', state, 'last', 'c:' .. device)
-  if known[1] and not newer(position, known[1]) and (not known[2] or newer(position, known[2])) then
-    redis.call('HSET', state, 'c:' .. device, position)
-  end
+  if moves_to(position, known[2], known[1]) then redis.call('HSET', state, 'c:' .. device, position) end
 end
 
 -- ack: a device's cursor moves forward, never back, and never past the log's end.

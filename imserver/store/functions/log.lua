@@ -30,15 +30,15 @@ local function put(state, log, prev, on, content, origin, field)
   return at
 end
 
--- How a message that a bot said begins (imserver/store/stored.py). Nobody can make one look so: the server writes the head.
-local OF_BOT = '{"ev":"msg","bot":true,'
+-- How what a bot says begins (imserver/store/stored.py). Nobody can make anything else look so: the server writes the head.
+local OF_BOT = '^{"ev":"%l+","bot":true,'
 
 -- Whether somebody who does not take messages from everybody takes this one; nil, or what `append` returns. Bots are made by
 -- the operator and are nobody's contacts: only a block keeps them away.
 local function refusal(state, guard, dedupe, content)
   local pass = redis.call('HGET', state, 'w:' .. string.match(dedupe, '^[^/]+'))
   if pass == '-' then return BLOCKED end
-  if guard == 'contacts' and pass ~= '+' and string.sub(content, 1, #OF_BOT) ~= OF_BOT then return SHUT end
+  if guard == 'contacts' and pass ~= '+' and not string.match(content, OF_BOT) then return SHUT end
 end
 
 -- One entry at the end of a log, unless it is there already. Returns {position, prev}, or {position} for a repeat:
