@@ -254,3 +254,33 @@ def test_what_was_changed_is_in_the_file_as_well(
             assert isinstance(deleted, imclient.Deleted)
 
     anyio.run(main, backend=loop)
+
+
+@on_both
+def test_groups_are_kept_and_read_on_by_the_next_run(
+    server: Server, name: Callable[[str], str], store: Path, loop: str
+) -> None:
+    alice, bob = name("alice"), name("bob")
+
+    async def main() -> None:
+        await register(server, alice, bob)
+        enter = partial(imclient.connect, tcp_url(server, alice), password="secret", store=store)
+        async with imclient.connect(tcp_url(server, bob), password="secret") as b:
+            async with enter() as me:
+                group = await me.groups.create("Tea", members=[bob])
+                await me.send(group, "one")
+                await b.send(group, "two")
+                two = await anext(me.messages())
+                assert two.body == "two"
+                me.ack(two)
+            await b.send(group, "three")
+            async with enter() as me:
+                assert (await anext(me.messages())).body == "three"
+                page = await me.local.history(group)
+                assert [(m.sender, m.body) for m in page.messages] == [(alice, "one"), (bob, "two"), (bob, "three")]
+                assert [c.partner for c in await me.local.conversations()] == [group]
+
+    anyio.run(main, backend=loop)
+    file = File(store, f"{alice}@{server.tcp[0]}:{server.tcp[1]}")
+    assert len(file.load().cursors) == 1 + 1  # the own log, and the group's
+    file.close()
