@@ -15,7 +15,7 @@ Around it: `address` (URLs), `events`, `amendments` and `errors` (what an applic
 events), `answers`, `thread` (messages with their amendments), `people` (contacts and presence), `groups`, `account`,
 `conversations` (marks, unread messages), `profile` (what is remembered on disk), `connecting` (`connect` and
 `register`), and the program: `cli`, `running`, `chat`, `chat_amendments`, `chat_people`, `chat_groups`, `chat_marks`,
-`console`, `text`, `slots`.
+`chat_conversations`, `console`, `text`, `slots`.
 
 The rule of imports: address, amendments, answers, backoff, confirming, conversations, core, cursor, entries, errors,
 events, handshake, journal, keepalive, outbox, people, reader, said, stages and thread import neither anyio nor sockets;

@@ -15,6 +15,8 @@ import trio
 from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted
 from imclient.chat_amendments import HELP as AMENDMENT_HELP
 from imclient.chat_amendments import AmendmentCommands
+from imclient.chat_conversations import HELP as CONVERSATION_HELP
+from imclient.chat_conversations import ConversationCommands
 from imclient.chat_groups import HELP as GROUP_HELP
 from imclient.chat_groups import GroupCommands, told
 from imclient.chat_marks import Marks
@@ -98,12 +100,13 @@ class Chat:
             "/history": self._show_older,
             "/help": self._help,
             **GroupCommands(client, lambda: self.partner, self._open, self._note).table(),
+            **ConversationCommands(client, self._note).table(),
             **self._people.commands,
             **self._amendments.table(),
         }
 
     def _refresh(self) -> None:
-        me, waiting = self._client, f" · {self.unsent} not sent yet" if self._unsent else ""
+        me, waiting = self._client, f" · {self._client.unsent} not sent yet" if self._client.unsent else ""
         state = _STATES.get(me.state, "offline, reconnecting")
         typing = "".join(f" · {sender} is typing" for sender in self._people.typing_at(trio.current_time()))
         marks = [
@@ -139,8 +142,8 @@ class Chat:
                 await self._on_synced()
             case Truncated():
                 await self._note(_cut(notice))
-            case Disconnected() if notice.retry_in > 0 and self._is_open:
-                await self._note(f"offline: {notice.why}")
+            case Disconnected() if self._is_open or self._client.has_store:
+                await self._on_disconnected(notice)
 
     async def _on_others(self, notice: GroupChanged | Contact | Presence | Typing | AnyAmendment) -> None:
         """What others do but speak."""
@@ -193,10 +196,20 @@ class Chat:
         self.has_failed = True
         await self._complain(f"not sent to {failed.to}: {self._taken(failed.id) or ''}\n  {failed.error}")
 
+    async def _on_disconnected(self, notice: Disconnected) -> None:
+        """With a store one can read without the server, and say what is sent later."""
+        if notice.retry_in > 0:
+            await self._note(f"offline: {notice.why}")
+        if not self._is_open:
+            await self._begin()
+
     async def _on_synced(self) -> None:
         if self._is_open:
             await self._note("online again")
-            return
+        else:
+            await self._begin()
+
+    async def _begin(self) -> None:
         self._is_open = True
         if self._console.is_interactive:
             await self._marks.refresh()
@@ -222,8 +235,13 @@ class Chat:
                 await self._guarded(self._obey, line)
             self._refresh()
             await self._wait_unsent(MOST_UNSENT)
-        with trio.move_on_after(QUIT_SECONDS if self._console.is_interactive else inf):
-            await self._wait_unsent(0)
+        if not self._keeps_unsent():
+            with trio.move_on_after(QUIT_SECONDS if self._console.is_interactive else inf):
+                await self._wait_unsent(0)
+
+    def _keeps_unsent(self) -> bool:
+        """What was said has its time: it is in the store."""
+        return self._client.has_store and self._client.state is not State.LIVE
 
     async def _wait_unsent(self, most: int) -> None:
         """Waits until no more than `most` messages are without an answer."""
@@ -291,7 +309,7 @@ class Chat:
             await self._console.show(self._transcript.line(self._amendments.shown(message), partner))
 
     async def _help(self, _: str) -> None:
-        await self._console.show(f"{HELP}\n{AMENDMENT_HELP}\n{PEOPLE_HELP}\n{GROUP_HELP}")
+        await self._console.show(f"{HELP}\n{CONVERSATION_HELP}\n{AMENDMENT_HELP}\n{PEOPLE_HELP}\n{GROUP_HELP}")
 
     # -- what is not a message
 

@@ -61,6 +61,9 @@ def _tls(context: click.Context, parameter: click.Parameter, path: str | None) -
 
 url = click.argument("address", metavar="URL", callback=_address)
 device = click.option("--device", metavar="NAME", help="Be this device, not the first free one of this machine.")
+store = click.option(
+    "--store", "keeps", is_flag=True, help="Keep everything in a file, to read and write without the server as well."
+)
 ca = click.option("--ca", "tls", metavar="FILE", callback=_tls, help="Trust the certificates in FILE (tls, wss).")
 
 
@@ -187,8 +190,9 @@ def _where_it_was(profile: Profile) -> dict[str, str]:
 @url
 @click.argument("partner", required=False)
 @device
+@store
 @ca
-def chat(address: Address, partner: str | None, device: str | None, tls: TLS) -> None:
+def chat(address: Address, partner: str | None, device: str | None, keeps: bool, tls: TLS) -> None:
     """Talk: type to PARTNER (or to whom /to names) while messages appear above; /help shows more.
 
     In a pipe, each line of standard input is a message, and what comes is printed.
@@ -200,7 +204,8 @@ def chat(address: Address, partner: str | None, device: str | None, tls: TLS) ->
             await _chat(me, name)
 
     with claim(address, "chat", device) as profile:
-        run(address, profile, tls, _where_it_was(profile), partial(until_signalled, work))
+        kept = profile.store if keeps else None
+        run(address, profile, tls, _where_it_was(profile), partial(until_signalled, work), store=kept)
 
 
 async def _chat(me: Client, partner: str | None) -> None:
@@ -209,7 +214,9 @@ async def _chat(me: Client, partner: str | None) -> None:
     with Terminal() if is_terminal else Pipe() as console:
         talk = Chat(me, console, transcript, partner)
         await beside(talk.listen, talk.talk)
-    if talk.unsent:
+    if me.has_store and me.unsent:
+        click.echo(f"messages that are sent next time: {me.unsent}", err=True)
+    elif talk.unsent:
         raise click.ClickException(f"messages that were not sent: {talk.unsent}")
     if talk.has_failed and not is_terminal:
         raise click.exceptions.Exit(1)

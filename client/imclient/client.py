@@ -103,6 +103,10 @@ class Client:
         return self._replica.unsent
 
     @property
+    def has_store(self) -> bool:
+        return self._keeper is not None
+
+    @property
     def local(self) -> Local:
         """What the store has. Raises BadRequest where there is none."""
         if self._keeper is None:

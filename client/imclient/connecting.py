@@ -27,7 +27,7 @@ from imclient.client import Client
 from imclient.core import Replica
 from imclient.errors import ConnectionLost, error_of
 from imclient.events import OWN_LOG
-from imclient.file import File, Saved
+from imclient.file import Saved, open_file
 from imclient.keepalive import LOGIN_SECONDS
 from imclient.keeping import Keeper
 from imclient.outbox import Outbox
@@ -92,8 +92,7 @@ async def _opened(store: str | Path | None, address: Address) -> AsyncIterator[K
     if store is None:
         yield None
         return
-    file = await anyio.to_thread.run_sync(File, Path(store), f"{address.user}@{address.place}")
-    keeper = Keeper(file, await anyio.to_thread.run_sync(file.load))
+    keeper = Keeper(*await anyio.to_thread.run_sync(open_file, Path(store), f"{address.user}@{address.place}"))
     try:
         yield keeper
     finally:

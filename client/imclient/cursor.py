@@ -120,10 +120,12 @@ class Cursor:
         return sum(entry.size for entry in self._unkept)
 
     def keep(self, upto: str) -> int:
-        """The application is done with everything up to `upto`; returns the bytes of it, 0 where that is no news."""
+        """The application is done with everything up to `upto`; returns the bytes of it."""
         freed = 0
         while self._unkept and not is_newer(self._unkept[0].at, upto):
             freed += self._unkept.popleft().size
+        if self._unkept and is_newer(upto, self._unkept[0].prev or _START):  # a part of a hole is filled
+            self._unkept[0] = self._unkept[0]._replace(prev=upto)
         return freed
 
 

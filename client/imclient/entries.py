@@ -98,8 +98,8 @@ class Entries:
     def on_truncated(self, push: pushes.Truncated) -> list[Event]:
         log = push.log or OWN_LOG
         if push.count:
-            self._reader.skipped(log, push.at)
-            return [Truncated(push.at, log, push.count, push.mentioned)]
+            self._reader.skipped(log, push.at, push.after)
+            return [Truncated(push.at, log, push.count, push.after, push.mentioned)]
         return [Truncated(push.at, log)] if self._reader.lost_before(log) else []
 
     def on_regressed(self, push: pushes.Regressed) -> list[Event]:

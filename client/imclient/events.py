@@ -184,12 +184,13 @@ class Truncated(msgspec.Struct, frozen=True):
     """Entries of `log` between the last one given and `at` are not to be had any more.
 
     With `count` they are (so many, or more): a group said too much for all of it to be sent; `history` has it.
-    `mentioned`: position of the newest of these that mentions this user.
+    They stand behind `after`. `mentioned`: position of the newest of these that mentions this user.
     """
 
     at: str
     log: str = OWN_LOG
     count: int = 0
+    after: str | None = None
     mentioned: str | None = None
 
 

@@ -145,6 +145,8 @@ class File:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                 raise SetupError(f"{self._path} is in use by another program") from None
             raise SetupError(f"{self._path} can't be used: {error}") from None
+        except msgspec.DecodeError as error:
+            raise SetupError(f"{self._path} is damaged: {error}") from None
 
     # -- what a new run begins with
 
@@ -308,6 +310,16 @@ class File:
                 if (page := self._page(partner, None, 1)).messages
             ]
         return sorted(found, key=lambda conversation: _order(conversation.last.at), reverse=True)
+
+
+def open_file(path: Path, account: str) -> tuple[File, Saved]:
+    """Raises SetupError: see `File`."""
+    file = File(path, account)
+    try:
+        return file, file.load()
+    except BaseException:
+        file.close()
+        raise
 
 
 def _order(at: str) -> tuple[int, int]:

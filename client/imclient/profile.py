@@ -49,6 +49,11 @@ class Profile:
         return self._saved.device
 
     @property
+    def store(self) -> Path:
+        """Where this reader keeps a store, if it does."""
+        return self._path.with_name(f"{self._path.stem}-{self._reader}.db")
+
+    @property
     def token(self) -> str | None:
         return self._saved.token
 

@@ -113,10 +113,10 @@ class Reader:
         cursor.cut()
         return not (cursor.is_fresh or self._is_behind)
 
-    def skipped(self, log: str, to: str) -> None:
-        """What comes next of the log follows `to`. The hole is the application's: it may fill it from the history."""
+    def skipped(self, log: str, to: str, after: str | None) -> None:
+        """What comes next of the log follows `to`. The hole, from `after`, is the application's: the history has it."""
         cursor = self._cursor(log)
-        cursor.give(to, cursor.seen, _HOLE_BYTES)
+        cursor.give(to, cursor.seen or after, _HOLE_BYTES)
         self._held_bytes += _HOLE_BYTES
         cursor.return_to(to)
 
@@ -177,11 +177,11 @@ class Reader:
 
     def keep(self, log: str, upto: str, now: float) -> bool:
         """The application is done with everything up to `upto`. True where the logs should be read again now."""
-        freed = self._cursor(log).keep(upto)
-        if freed:
-            self._held_bytes -= freed
-            if self._saved is None:
-                self._to_ack(log, now)
+        cursor = self._cursor(log)
+        before = cursor.kept
+        self._held_bytes -= cursor.keep(upto)
+        if cursor.kept != before and self._saved is None:
+            self._to_ack(log, now)
         return self._is_behind and self._held_bytes <= self._inbox_bytes / 2
 
     def saved(self, cursors: dict[str, str], now: float) -> None:

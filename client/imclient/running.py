@@ -5,6 +5,7 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
 
@@ -29,13 +30,20 @@ def run(
     work: Work,
     *,
     password: str | None = None,
+    store: Path | None = None,
 ) -> None:
-    """Does `work` with a connection: by the token, or the password where there is none or it is not accepted."""
+    """Does `work` with a connection: by the token, or the password where there is none or it is not accepted.
+
+    A `store` that is there already knows better than `since`.
+    """
+    start = None if store is not None and store.exists() else since
     password = password or _password_at_hand()
     if password is None and profile.token is None:
         password = ask_for_password(address)
     while True:
-        connecting = connect(str(address), password=password, profile=profile, since=since, ssl_context=tls)
+        connecting = connect(
+            str(address), password=password, profile=profile, since=start, ssl_context=tls, store=store
+        )
         try:
             return _run(work, connecting)
         except (BadCredentials, ExpiredToken):

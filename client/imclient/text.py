@@ -56,7 +56,8 @@ class Transcript:
 
     def _name(self, message: Message) -> str:
         if message.sender != self._me:
-            return self.style(message.sender, fg=_COLOURS[zlib.crc32(message.sender.encode()) % len(_COLOURS)])
+            name = self.style(message.sender, fg=_COLOURS[zlib.crc32(message.sender.encode()) % len(_COLOURS)])
+            return f"{name} (bot)" if message.bot else name
         elsewhere = "" if message.device == self._device else f" ({message.device})"
         return self.style(f"{self._me}{elsewhere}", bold=True)
 

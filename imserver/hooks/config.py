@@ -35,7 +35,7 @@ class HookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     secret: str | list[str] = ""
     secret_file: str = ""
     ca: str = ""  # trusts the certificates in this file only; empty: those of the system
-    events: tuple[Literal["msg", "group", "contact"], ...] = ("msg",)
+    events: tuple[Literal["msg", "edit", "delete", "reaction", "group", "contact"], ...] = ("msg",)
     conversations: tuple[str, ...] = ()  # users and groups; empty: all
     own: bool = False
     bots: bool = False
@@ -118,7 +118,8 @@ def _wrong(config: Config) -> Iterator[str]:
 def _check(config: Config, hook: HookSettings) -> None:
     if _NAME.fullmatch(hook.name) is None:
         raise SetupError("name: allowed are 1 to 59 of A-Z a-z 0-9 . _ -")
-    config.address(hook)
+    if config.address(hook).user != hook.account:
+        raise SetupError(f"account: {hook.account!r} is not written as names are, in lower case")
     for one, other in (("token", "token_file"), ("secret", "secret_file")):
         if bool(getattr(hook, one)) == bool(getattr(hook, other)):
             raise SetupError(f"{one}: allowed is either {one} or {other}")

@@ -3,20 +3,22 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import trio
+from imclient.amendments import AnyAmendment
 from imclient.client import Client
 from imclient.cursor import is_newer
 from imclient.events import Message, Page
 
 from imserver.errors import ImError, NotAllowed, NotFound
+from imserver.model import position_order
 
 PAGE_MESSAGES = 200
 LEAST_RETRY_SECONDS = 1.0
 
 
-async def messages_between(
+async def said_between(
     me: Client, group: str, after: str | None, upto: str, sleep: Callable[[float], Awaitable[None]] = trio.sleep
-) -> AsyncGenerator[Message, None]:
-    """Those of the group's log behind `after` (None: all that are kept) up to `upto`, oldest first.
+) -> AsyncGenerator[Message | AnyAmendment, None]:
+    """What the group's log has behind `after` (None: all that is kept) up to `upto`, oldest first.
 
     The history is read from its end, so the pages' places are looked up first and the pages read again in the other
     order: what is held is one page. Raises what ends the session.
@@ -27,9 +29,10 @@ async def messages_between(
             break
         befores.append(page.next)
     for before in reversed(befores):
-        for message in (await _page(me, group, before, sleep)).messages:
-            if after is None or is_newer(message.at, after):
-                yield message
+        page = await _page(me, group, before, sleep)
+        for entry in sorted([*page.messages, *page.amendments], key=lambda entry: position_order(entry.at.encode())):
+            if after is None or is_newer(entry.at, after):
+                yield entry
 
 
 def _behind(position: str) -> str:

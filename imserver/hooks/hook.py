@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 import trio
+from imclient.amendments import Deleted, Edited, Reacted
 from imclient.backoff import MOST_SECONDS, Backoff
 from imclient.client import Client
 from imclient.connecting import connect
@@ -20,7 +21,7 @@ from imserver.errors import BadCredentials, ExpiredToken, ImError, RequestError
 from imserver.hooks.answer import Done, Failed
 from imserver.hooks.config import Config, HookSettings
 from imserver.hooks.endpoint import Endpoint
-from imserver.hooks.holes import messages_between
+from imserver.hooks.holes import said_between
 from imserver.hooks.metrics import HookCounters, HookView
 from imserver.hooks.payload import Posted, body_of, is_wanted, key_of, reply_id
 from imserver.observe.log import get_logger
@@ -109,7 +110,7 @@ class Hook:
     async def _take(self, me: Client, notice: Notice) -> bool:
         """False: the hook is to stop, and this is not done."""
         match notice:
-            case Message() | GroupChanged() | Contact():
+            case Message() | Edited() | Deleted() | Reacted() | GroupChanged() | Contact():
                 if not await self._deliver(me, notice):
                     return False
                 me.ack(notice)
@@ -125,13 +126,13 @@ class Hook:
         return True
 
     async def _fill(self, me: Client, hole: Truncated) -> bool:
-        """What the server has left out; where the hook stopped before is not known to a new process."""
-        after = me.cursors.get(hole.log)
-        self._log.warning("reads the history", log=hole.log, after=after, upto=hole.at)
-        async with aclosing(messages_between(me, hole.log, after, hole.at)) as messages:
-            async for message in messages:
-                if self._is_stopping or not await self._deliver(me, message):
+        """What the server has left out, from the history."""
+        self._log.warning("reads the history", log=hole.log, after=hole.after, upto=hole.at)
+        async with aclosing(said_between(me, hole.log, hole.after, hole.at)) as entries:
+            async for entry in entries:
+                if self._is_stopping or not await self._deliver(me, entry):
                     return False
+                me.ack(entry)
         return True
 
     # -- one entry

@@ -3,12 +3,20 @@
 import hashlib
 
 import msgspec
+from imclient.amendments import Amendment, AnyAmendment, Deleted, Edited, Reacted
 from imclient.events import Contact, GroupChanged, Message
 
 from imserver.hooks.config import DEVICE_PREFIX, HookSettings
 
-Posted = Message | GroupChanged | Contact
-KINDS: dict[type, str] = {Message: "msg", GroupChanged: "group", Contact: "contact"}
+Posted = Message | AnyAmendment | GroupChanged | Contact
+KINDS: dict[type, str] = {
+    Message: "msg",
+    Edited: "edit",
+    Deleted: "delete",
+    Reacted: "reaction",
+    GroupChanged: "group",
+    Contact: "contact",
+}
 
 
 def is_wanted(entry: Posted, hook: HookSettings) -> bool:
@@ -16,24 +24,24 @@ def is_wanted(entry: Posted, hook: HookSettings) -> bool:
         return False
     if hook.conversations and _conversation(entry, hook.account) not in hook.conversations:
         return False
-    return not isinstance(entry, Message) or _speaks(entry, hook)
+    return not isinstance(entry, Message | Amendment) or _speaks(entry, hook)
 
 
-def _speaks(message: Message, hook: HookSettings) -> bool:
+def _speaks(entry: Message | AnyAmendment, hook: HookSettings) -> bool:
     """Whether it is of somebody who is listened to. Two programs that answer each other would go on for ever."""
-    if message.sender == hook.account:
-        return hook.own and not message.device.startswith(DEVICE_PREFIX)
-    return hook.bots or not message.bot
+    if entry.sender == hook.account:
+        return hook.own and not entry.device.startswith(DEVICE_PREFIX)
+    return hook.bots or not isinstance(entry, Message) or not entry.bot  # only messages are answered
 
 
 def _conversation(entry: Posted, account: str) -> str:
     match entry:
-        case Message():
-            return entry.partner(account)
         case GroupChanged():
             return entry.group
         case Contact():
             return entry.user
+        case _:
+            return entry.partner(account)
 
 
 def key_of(entry: Posted, hook: HookSettings) -> str:
@@ -44,7 +52,7 @@ def key_of(entry: Posted, hook: HookSettings) -> str:
 def body_of(entry: Posted, hook: HookSettings) -> bytes:
     """JSON. Fields that say nothing (the default) are left out."""
     defaults = {field.encode_name: field.default for field in msgspec.structs.fields(type(entry))}
-    fields = {name: value for name, value in msgspec.to_builtins(entry).items() if value != defaults[name]}
+    fields = {name: value for name, value in msgspec.to_builtins(entry).items() if value != defaults.get(name)}
     event = {"ev": KINDS[type(entry)], **fields}
     return msgspec.json.encode({"id": key_of(entry, hook), "hook": hook.name, "account": hook.account, "event": event})
 

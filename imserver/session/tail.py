@@ -317,4 +317,5 @@ class Tail:
 
     def _tell_truncated(self, at: Position, count: int = 0, mentioned: Position | None = None) -> None:
         log = self.log if is_group(self.log) else None
-        self._session.push(Truncated(at.decode(), log, count, mentioned.decode() if mentioned else None))
+        after = self.position.decode() if count else None
+        self._session.push(Truncated(at.decode(), log, count, after, mentioned.decode() if mentioned else None))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from imclient.amendments import Deleted, Edited
 from imclient.events import OWN_LOG, Contact, Entry, Message
-from imclient.file import File
+from imclient.file import File, open_file
 from imclient.journal import Change, Kept, Listed, Lost, Queued, Unqueued
 
 from imserver.errors import SetupError
@@ -180,6 +180,16 @@ def test_other_files_are_refused(path: Path) -> None:
         File(path, ACCOUNT)
     with pytest.raises(SetupError, match="can't be used: Is a directory"):
         File(path.parent, ACCOUNT)
+
+
+def test_a_damaged_file_is_said_to_be_so(path: Path) -> None:
+    File(path, ACCOUNT).close()
+    with sqlite3.connect(path) as sqlite:
+        sqlite.execute("INSERT INTO contacts VALUES ('bob', 'x')")
+    sqlite.close()
+    with pytest.raises(SetupError, match="is damaged: JSON is malformed"):
+        open_file(path, ACCOUNT)
+    File(path, ACCOUNT).close()  # it has been given back
 
 
 def test_a_batch_that_fails_leaves_nothing(path: Path) -> None:

@@ -110,7 +110,8 @@ def test_a_backlog_of_comings_and_goings_does_not_move_a_cursor_back(bob: Bob) -
 
 def test_what_was_too_much_is_told_and_gone_on_behind(bob: Bob) -> None:
     bob.own(1, 0, "joined", 5)
-    assert bob.hear(ev="truncated", log="#g", at="900-0", count=1001) == [Truncated("900-0", "#g", 1001)]
+    hole = Truncated("900-0", "#g", 1001, "7-0")
+    assert bob.hear(ev="truncated", log="#g", at="900-0", count=1001, after="7-0") == [hole]
     assert [type(event) for event in bob.message(901, 900)] == [Message]
 
 

@@ -64,13 +64,16 @@ def test_a_hole_is_held_until_it_is_filled(bob: Bob) -> None:
     hole = given(bob.hear(ev="truncated", log="#g", at="2000-0", count=1500), Truncated)
     behind = given(bob.message(2001, 2000), Message)
     assert keep(bob, before) == [("#g", "8-0")]
+    filled = imclient.Message(at="900-0", sender="alice", device="d", to="#g", id="m", body="x", log="#g")
+    assert keep(bob, filled) == [("#g", "900-0")]
+    assert keep(bob, before) == []
     assert keep(bob, hole) == [("#g", "2000-0")]
     assert keep(bob, behind) == [("#g", "2001-0")]
 
 
-def test_a_hole_of_a_new_device_is_no_position_to_go_on_from(bob: Bob) -> None:
-    hole = given(bob.hear(ev="truncated", log="#g", at="2000-0", count=1500), Truncated)
-    assert "#g" not in bob.replica.kept()
+def test_a_hole_of_a_new_process_begins_where_the_server_says(bob: Bob) -> None:
+    hole = given(bob.hear(ev="truncated", log="#g", at="2000-0", count=1500, after="7-0"), Truncated)
+    assert bob.replica.kept()["#g"] == "7-0"
     assert keep(bob, hole) == [("#g", "2000-0")]
 
 

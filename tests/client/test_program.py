@@ -316,3 +316,41 @@ def test_chat_tells_that_it_is_offline_and_goes_on(
         assert screen.end() == 0
     message = json.loads(bobs_home.run("tail", bobs, "--json", "--count", "1").stdout)
     assert message["body"] == "said while offline"
+
+
+def test_chat_with_a_store_begins_without_the_server(
+    server: Server, alice: str, home: Home, bob: tuple[str, Home]
+) -> None:
+    bobs, bobs_home = bob
+    a, b = user_of(alice), user_of(bobs)
+    with home.terminal("chat", alice, b, "--store") as screen:
+        screen.see("online")
+        screen.type("said before" + ENTER)
+        screen.see(f"{a}: said before")
+        bobs_home.run("send", bobs, a, "an answer")
+        screen.see(f"{b}: an answer")
+        screen.type("/conversations" + ENTER)
+        screen.see(rf"\* {b}")
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+    server.stop()
+    with home.terminal("chat", alice, b, "--store") as screen:
+        screen.see(r"\* offline: ")
+        screen.see(f"{a}: said before")
+        screen.see(f"{b}: an answer")
+        screen.type("/conversations" + ENTER)
+        screen.see(rf"\* {b}  {b}: an answer")
+        screen.type("/contacts" + ENTER)
+        screen.see("! not connected")
+        screen.type("said while offline" + ENTER)
+        screen.see("1 not sent yet")
+        screen.type(CTRL_D)
+        screen.see("messages that are sent next time: 1")
+        assert screen.end() == 0
+    server.start()
+    with home.terminal("chat", alice, b, "--store") as screen:
+        screen.see("online")
+        message = json.loads(bobs_home.run("tail", bobs, "--json", "--count", "3").stdout.splitlines()[2])
+        assert message["body"] == "said while offline"
+        screen.type(CTRL_D)
+        assert screen.end() == 0

@@ -3,6 +3,7 @@
 from datetime import UTC
 from typing import Any
 
+import msgspec
 import pytest
 from imclient.events import Message
 from imclient.text import Transcript, body_text
@@ -57,3 +58,9 @@ def test_lines_say_whose_and_where() -> None:
 def test_colours_are_for_terminals() -> None:
     line = Transcript("alice", "laptop", colours=True, zone=UTC).line(message("hi"), "bob")
     assert "\x1b[" in line
+
+
+def test_a_bot_is_marked() -> None:
+    transcript = Transcript("alice", "laptop", colours=False, zone=UTC)
+    said = msgspec.structs.replace(message("done"), bot=True)
+    assert transcript.line(said, "bob").endswith("00:00:00 bob (bot): done")

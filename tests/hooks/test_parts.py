@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from imclient.amendments import Edited, Reacted
 from imclient.events import Contact, GroupChanged, Message
 
 from imserver.cli import main
@@ -26,6 +27,7 @@ from imserver.hooks.config import HookSettings, load
 from imserver.hooks.metrics import GAUGES, HookCounters
 from imserver.hooks.payload import body_of, is_wanted, key_of, reply_id
 from imserver.hooks.signature import signed_headers
+from imserver.protocol.extras import Reference
 from tests.hooks.process import toml_of
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
@@ -82,6 +84,7 @@ def test_secrets_and_tokens_come_from_files_beside_the_settings(write: Write, tm
     [
         ({"name": "a b"}, "name: allowed are 1 to 59 of"),
         ({"account": "A b"}, "is not a user name"),
+        ({"account": "Helper"}, "account: 'Helper' is not written as names are"),
         ({"url": "http://example.org/"}, "allowed is https://HOST/..., or http:// to this machine"),
         ({"url": "https://user:secret@h/"}, "allowed is https://HOST/"),
         ({"url": "https://h:port/"}, "is not a URL"),
@@ -137,6 +140,9 @@ def hook(**changed: Any) -> HookSettings:
 
 
 ROLE = GroupChanged(at="8-0", log="#tea", group="#tea", change="role", user="bob", by="alice", role="admin")
+OF = Reference("alice", "pad", "m")
+EDIT = Edited(at="9-1", of=OF, sender="alice", device="pad", to="helper", id="e", stamp=5, body="ho")
+LIKES = Reacted(at="9-2", of=OF, sender="bob", device="pad", to="#tea", id="r", stamp=6, log="#tea", emoji="+")
 ASKS = Contact(user="alice", state="asking", note="hi", at="9-0")
 
 
@@ -154,6 +160,12 @@ ASKS = Contact(user="alice", state="asking", note="hi", at="9-0")
         (message(), {"conversations": ("bob", "helper")}, False),
         (message(to="#tea", log="#tea"), {"conversations": ("#tea",)}, True),
         (message(), {"events": ("group",)}, False),
+        (EDIT, {}, False),
+        (EDIT, {"events": ("edit",)}, True),
+        (EDIT, {"events": ("edit",), "conversations": ("alice",)}, True),
+        (EDIT, {"events": ("edit",), "account": "alice"}, False),
+        (LIKES, {"events": ("reaction",), "conversations": ("#tea",)}, True),
+        (LIKES, {"events": ("msg", "edit", "delete")}, False),
         (ROLE, {}, False),
         (ROLE, {"events": ("group",)}, True),
         (ROLE, {"events": ("group",), "conversations": ("#cake",)}, False),
@@ -182,6 +194,8 @@ def test_what_a_hook_wants(entry: Any, settings: dict[str, Any], wanted: bool) -
             },
         ),
         (message(body=""), "t/helper/7-1", {"body": ""}),
+        (EDIT, "t/helper/9-1", {"ev": "edit", "from": "alice", "id": "e", "stamp": 5, "body": "ho"}),
+        (LIKES, "t/#tea/9-2", {"ev": "reaction", "log": "#tea", "of": {"from": "alice", "device": "pad", "id": "m"}}),
         (ROLE, "t/#tea/8-0", {"ev": "group", "change": "role", "user": "bob", "role": "admin", "log": "#tea"}),
         (ASKS, "t/helper/9-0", {"ev": "contact", "user": "alice", "state": "asking", "note": "hi", "at": "9-0"}),
     ],

@@ -164,8 +164,9 @@ def test_a_device_far_behind_is_told_how_much_it_missed_and_goes_on_at_the_end(w
     bob = Peer(node)
     heard = bob.log_in("bob")
     end = world.database.accounts[G].last.decode()
+    [joined] = [frame["from"] for frame in heard if frame.get("ev") == "group"]
     assert [frame for frame in heard if frame.get("ev") == "truncated"] == [
-        {"ev": "truncated", "at": end, "log": G, "count": 4}
+        {"ev": "truncated", "at": end, "log": G, "count": 4, "after": joined}
     ]
     say(alice, "a5")
     (push,) = bob.hear()

@@ -28,12 +28,13 @@ class Truncated(Push, tag="truncated"):
 
     `at`: the oldest entry that is kept; where none is, the end of the log. `log`: the group, where it is a group's log;
     then it may also be that the user was no member before `at`, or, with `count`, that so many entries (at least) are
-    not sent unasked: `history` has them. `mentioned`: the newest of these that mentions the user.
+    not sent unasked: `history` has them, behind `after`. `mentioned`: the newest of these that mentions the user.
     """
 
     at: str
     log: str | None = None
     count: int = 0
+    after: str | None = None
     mentioned: str | None = None
 
 
