@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from imclient import events
 from imclient.core import Replica
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import Answered, Ended, Event, Message, Reconnect, Regressed, Synced, Welcomed
@@ -12,11 +13,15 @@ from imclient.reader import Reader
 from imclient.stages import Identity, State
 
 from imserver.errors import BadCredentials, BadRequest, NotFound, RateLimited, TooLarge, Unavailable
-from imserver.model import DeviceId, UserId
+from imserver.model import DeviceId, Position, UserId
 from imserver.protocol import codec
-from imserver.protocol.commands import Ack, History, Login, Logout, Ping, Send
+from imserver.protocol.commands import Ack, Edit, History, Login, Logout, Ping, React, Send
+from imserver.protocol.extras import Reference
+from imserver.protocol.pushes import EditPush, Sent
 from tests.client.dialogue import Device
 from tests.client.model_server import ModelServer, order
+
+MESSAGE = Reference("alice", "laptop", "m")
 
 
 @pytest.fixture
@@ -665,3 +670,50 @@ def test_partner_is_the_other_one() -> None:
     m = Message(at="1-0", sender="alice", device="d", to="bob", id="1", body="hi")
     assert m.partner("alice") == "bob"
     assert m.partner("bob") == "alice"
+
+
+# -- amendments
+
+
+def edit(replica: Replica, body: str) -> str:
+    return replica.amend("bob", Edit(id="", to="", of=MESSAGE, body=codec.encode_body(body)))
+
+
+def test_an_edit_waits_in_the_line_of_its_conversation(alice: Device) -> None:
+    alice.settle()
+    first, second = alice.replica.send("bob", "a"), edit(alice.replica, "b")
+    other = alice.replica.send("carol", "c")
+    frames = [codec.decode_command(frame) for frame in alice.replica.take_frames(0.0)]
+    assert [frame.ref for frame in frames] == [first, other]
+    receive(alice, codec.encode_reply(first, Sent(first, Position(b"1-0"), Position(b"0-0"))))
+    [frame] = [codec.decode_command(frame) for frame in alice.replica.take_frames(0.0)]
+    assert frame == Edit(ref=second, id=second, to="bob", of=MESSAGE, body=codec.encode_body("b"))
+
+
+def test_an_edit_whose_reply_is_lost_is_confirmed_by_the_log(alice: Device) -> None:
+    alice.settle()
+    id = edit(alice.replica, "x")
+    alice.replica.take_frames(0.0)
+    push = EditPush(
+        at="1-0", prev="0-0", of=MESSAGE, sender="alice", device="laptop", to="bob", id=id, stamp=1, body="x"
+    )
+    assert receive(alice, codec.encode_push(push)) == [events.Sent(id, "bob", "1-0")]
+    assert alice.replica.unsent == 0
+
+
+def test_an_edit_with_unknown_outcome_is_repeated_and_says_so() -> None:
+    outbox = Outbox("run")
+    outbox.amend("bob", Edit(id="", to="", of=MESSAGE, body=codec.encode_body("x")))
+    outbox.due(0.0)
+    outbox.interrupted()
+    [item] = outbox.due(0.0)
+    repeat = codec.decode_command(item.frame)
+    assert isinstance(repeat, Edit)
+    assert repeat.again
+
+
+@pytest.mark.parametrize("emoji", ["", "x" * 33, "\u0001"])
+def test_a_reaction_that_cannot_be_is_refused_at_once(alice: Device, emoji: str) -> None:
+    with pytest.raises(BadRequest, match="emoji"):
+        alice.replica.amend("bob", React(id="", to="", of=MESSAGE, emoji=emoji))
+    assert alice.replica.unsent == 0
