@@ -19,6 +19,7 @@ from imserver.store.moderation_calls import Report
 from imserver.store.stored import head_of
 from imserver.store.tries import Allowance
 from tests.model_groups import GroupDatabase
+from tests.model_later import Delays
 
 
 class Published(NamedTuple):
@@ -60,11 +61,13 @@ class Account:
     profile_version: int = 0
     roster: Any = None  # tests/model_circle.py
     conversations: Any = None  # tests/model_conversations.py
+    waiting: dict[str, Any] = field(default_factory=dict)  # "device/id" -> tests/model_later.py
 
     def copy(self) -> "Account":
         """As it is now."""
         other = copy(self)
         other.log, other.seen, other.on = list(self.log), dict(self.seen), dict(self.on)
+        other.waiting = dict(self.waiting)
         other.cursors, other.logins = dict(self.cursors), dict(self.logins)
         other.device_generation, other.tokens = dict(self.device_generation), dict(self.tokens)
         other.left, other.device_names, other.profile = dict(self.left), dict(self.device_names), dict(self.profile)
@@ -117,6 +120,7 @@ class Database:
         self.milliseconds = 1000
         self.publish = self._publish = publish
         self.groups = GroupDatabase(self)
+        self.delays = Delays(self)
         self.rosters: Any = None  # tests/model_circle.py
         self.conversations: Any = None  # tests/model_conversations.py
 

@@ -91,6 +91,22 @@ def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: boo
     session.charge(MENTION_COST * len(mentions))
 
 
+def said_by(session: Session, command: Send) -> tuple[Address, int, Sequence[str], bytes]:
+    """To whom, how many bytes tell it from all others, whom it mentions, content. Raises BadRequest, RateLimited."""
+    identity = session.identity
+    assert identity is not None
+    to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
+    content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
+    again = len(content) - len(bytes(command.body)) - 1
+    if not command.has_extras:
+        return to, again, (), content
+    content = with_extras(content, command.checked_extras())
+    if not command.mentions:
+        return to, again, (), content
+    _charge_mentions(session, command.mentions, to_group=to[0] == "#")
+    return to, again, command.mentions, content
+
+
 class SendingInSteps(Sending):
     """The same where no call reaches both logs."""
 
@@ -141,20 +157,8 @@ class Messages:
     # -- commands
 
     def send(self, session: Session, command: Send) -> None:
-        identity = session.identity
-        assert identity is not None
-        to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
-        again = 0
-        mentions: Sequence[str] = ()
-        content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
-        if command.again:
-            again = len(content) - len(bytes(command.body)) - 1
-        if command.has_extras:
-            content = with_extras(content, command.checked_extras())
-            if command.mentions:
-                _charge_mentions(session, command.mentions, to_group=to[0] == "#")
-                mentions = command.mentions
-        self.append(session, command, to, content, again, self.appends, mentions)
+        to, again, mentions, content = said_by(session, command)
+        self.append(session, command, to, content, again if command.again else 0, self.appends, mentions)
 
     def append(
         self,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from imserver.errors import Conflict, Exists, ImError, NotFound
 from imserver.model import Place
 from imserver.store.calls import Packed, call, pack
-from imserver.store.partitions import UserKeys
+from imserver.store.partitions import UserKeys, due_key
 
 NO_OWNER = "-"
 PAGE_FIELDS = 1000  # of a user's state looked at in one call
@@ -64,7 +64,8 @@ def revoke(keys: UserKeys, device: str | None, asking: Login | None = None) -> P
 def erase(keys: UserKeys, asking: Place | None = None) -> Packed:
     """`asking`: this session is not told."""
     of_user = (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups)
-    return call(b"im_erase_2", (*of_user, keys.conversations, keys.changes), asking or b"")
+    more = (keys.conversations, keys.changes, keys.waiting, due_key(keys.partition))
+    return call(b"im_erase_2", of_user + more, asking or b"")
 
 
 def found(reply: list[Any]) -> ImError | None:

@@ -21,6 +21,7 @@ from imserver.store.deletions import Deletions
 from imserver.store.departures import Departures
 from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.groups import GroupStore
+from imserver.store.later import LaterStore
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.links import Links
@@ -65,8 +66,7 @@ class Store:
         self.saturated: set[RedisLink] = set()  # links on which too many calls wait
         # Whether one call can concern two users: a cluster takes no call that concerns two slots.
         self.reaches_both = not any(shard.clustered for shard in shards)
-        self._next_probe = 0.0
-        self._until_trim = _TRIM_EVERY
+        self._next_probe, self._until_trim = 0.0, _TRIM_EVERY
         self._departures = Departures()
         self._spawn = spawn
         self._links = Links(
@@ -97,6 +97,7 @@ class Store:
         self.circle = Circle(self)
         self.deletions = Deletions(self)
         self.accounts = AccountStore(self)
+        self.later = LaterStore(self, self._by_partition)
         self.conversations = ConversationStore(self)
         seeds = [shard.url for shard in shards if shard.clustered]
         self._watch = ClusterWatch(seeds, on_map=self._on_map, are_up=self._are_up) if seeds else None

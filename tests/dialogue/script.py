@@ -17,6 +17,7 @@
     the log of bob keeps 2 entries          what is older is cut, now
 
 In a frame `"$first"` stands for a value: the first time it is received it is noted, from then on it means that value.
+`"$tomorrow"` is a time a day from now.
 """
 
 import json

@@ -109,12 +109,13 @@ end
 
 -- erase: the account and all that is kept of it are gone; its sessions are told to close.
 -- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left  7 conversations
---       8 their versions
+--       8 their versions  9 waiting messages  10 what is due in the partition
 -- ARGV  1 place of the session that asks for it, which is not told, or empty
 -- Returns {'ok'} {'not-found'}.
 local function erase(keys, args)
   local answer = revoke(keys, { '', args[1], '' })
-  redis.call('DEL', unpack(keys))
+  forget_waiting(keys[1], keys[9], keys[10])
+  redis.call('DEL', unpack(keys, 1, 8))
   return answer
 end
 
