@@ -62,6 +62,7 @@ class Account:
     roster: Any = None  # tests/model_circle.py
     conversations: Any = None  # tests/model_conversations.py
     waiting: dict[str, Any] = field(default_factory=dict)  # "device/id" -> tests/model_later.py
+    waiting_number: int = 0  # of the newest of these
 
     def copy(self) -> "Account":
         """As it is now."""

@@ -29,6 +29,10 @@ class Kept:
     failed: tuple[str, str] | None = None
 
 
+def number_of(what: Due) -> int:
+    return int(what.member.split(b" ")[0])
+
+
 class Delays:
     """Each method is one atomic step, and can be repeated."""
 
@@ -52,8 +56,8 @@ class Delays:
         others = [one.saying.content for one in account.waiting.values() if one.state != "c"]
         if len(others) >= MOST_MESSAGES or sum(map(len, [*others, saying.content])) > MOST_BYTES:
             return later_calls.scheduled([b"full"])
-        number = 1 + max((one.number for one in account.waiting.values()), default=0)
-        account.waiting[field] = Kept("w", when, number, saying)
+        account.waiting_number = account.waiting_number + 1 if account.waiting else 1
+        account.waiting[field] = Kept("w", when, account.waiting_number, saying)
         return when
 
     def unschedule(self, user: str, field: str, until: int) -> ImError | None:
@@ -87,7 +91,7 @@ class Delays:
     def begin(self, what: Due, now: int) -> Begun | None:
         kept, field = self._of(what.user), what.field.decode()
         known = kept.get(field)
-        if known is None or known.when > now:
+        if known is None or known.number != number_of(what) or known.when > now:
             return None
         if known.state in "ws":
             kept[field] = replace(known, state="s")
@@ -98,7 +102,7 @@ class Delays:
 
     def end(self, what: Due, failed: ImError | None) -> None:
         kept, field = self._of(what.user), what.field.decode()
-        if field in kept and kept[field].state == "s":
+        if field in kept and kept[field].number == number_of(what) and kept[field].state == "s":
             if failed is None:
                 del kept[field]
             else:
@@ -107,7 +111,9 @@ class Delays:
     # -- the agenda
 
     def take(self, now: float, claim: float, most: int) -> list[str]:
-        taken = [name for name, when in sorted(self.agenda.items(), key=lambda item: item[1]) if when <= now][:most]
+        taken = [
+            name for name, when in sorted(self.agenda.items(), key=lambda item: (item[1], item[0])) if when <= now
+        ][:most]
         if not taken and "all" not in self.agenda:
             taken = ["all"]
         self.agenda.update(dict.fromkeys(taken, claim))

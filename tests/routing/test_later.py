@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from imserver.model import GroupId
 from imserver.routing.later import AGAIN_SECONDS, CLAIM_SECONDS, LONGEST_SECONDS
 from imserver.store.later_calls import LATE_SECONDS, MOST_BYTES, MOST_MESSAGES
 from tests.model_store import World
@@ -125,7 +126,7 @@ def test_to_a_group_with_mentions_and_to_oneself(node: ServerNode, world: World)
     assert events(alice.hear()) == ["msg c1", "msg c2"]
     [heard] = bob.hear()
     assert (heard["log"], heard["mentions"]) == ("#tea", ["bob"])
-    assert world.database.groups.groups["#tea"].mentioned.keys() == {"bob"}
+    assert world.database.groups.groups[GroupId("#tea")].mentioned.keys() == {"bob"}
 
 
 # -- cancelled

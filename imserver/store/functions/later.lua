@@ -27,6 +27,12 @@ local function read_waiting(waiting, field)
   if record then return string.match(record, '^(%l) (%d+) (%d+)\n(.*)$') end
 end
 
+-- What a member of `due` stands for: not what was scheduled under the same id since.
+local function read_due(waiting, field, member)
+  local state, when, number, rest = read_waiting(waiting, field)
+  if state and tonumber(number) == tonumber(string.match(member, '^%d+')) then return state, when, number, rest end
+end
+
 local function write_waiting(waiting, field, state, when, number, rest)
   redis.call('HSET', waiting, field, state .. ' ' .. when .. ' ' .. number .. '\n' .. rest)
 end
@@ -81,7 +87,7 @@ end
 -- KEYS  1 waiting  2 due  3 account   ARGV  1 member of due  2 "device/id"  3 now (unix seconds)
 -- Returns {what saying it takes and content, '1' if the account is disabled}; {}: there is nothing to be said.
 local function begin_saying(keys, args)
-  local state, when, number, rest = read_waiting(keys[1], args[2])
+  local state, when, number, rest = read_due(keys[1], args[2], args[1])
   local is_due = state and tonumber(when) <= tonumber(args[3])
   if is_due and (state == 'w' or state == 's') then
     if state == 'w' then write_waiting(keys[1], args[2], 's', when, number, rest) end
@@ -95,13 +101,13 @@ end
 -- end_saying: the message has been said, or was refused.
 -- KEYS  1 waiting  2 due   ARGV  1 member of due  2 "device/id"  3 "code text", or empty: said   Returns 1.
 local function end_saying(keys, args)
-  local state, when, number, rest = read_waiting(keys[1], args[2])
+  local state, when, number, rest = read_due(keys[1], args[2], args[1])
   if state == 's' and args[3] == '' then
     drop_waiting(keys[1], args[2])
   elseif state == 's' then
     write_waiting(keys[1], args[2], 'f', when, number, args[3] .. rest)
   end
-  if state ~= 'c' then redis.call('ZREM', keys[2], args[1]) end
+  if state == 's' or not state then redis.call('ZREM', keys[2], args[1]) end
   return 1
 end
 
