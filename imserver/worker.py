@@ -10,7 +10,7 @@ The nursery tree:
     |   |-- reactor        all sockets: clients, listeners, the links
     |   |-- link (each shard)   connects, and connects again
     |   |-- watch          of a cluster: who holds what now
-    |   |-- every_second   time-outs, cursors to store, probes, leases
+    |   |-- every_second   time-outs, cursors to store, probes, leases, what is due
     |   |-- watch_lag      how late tasks have their turn
     |   `-- rare commands  one short-lived task each
     `-- drain              once asked to: no new clients, finish, say bye, then cancel `serving`

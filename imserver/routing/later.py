@@ -55,6 +55,7 @@ class Later:
     # -- commands
 
     async def schedule(self, session: Session, command: Schedule) -> None:
+        command.again = True  # it may be said by several workers, one long after the other
         saying = Saying(*said_by(session, command))
         if command.when > self._context.wall() + LONGEST_SECONDS:
             raise BadRequest(f"when: {LONGEST_SECONDS // 86400} days from now are the most")

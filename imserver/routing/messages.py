@@ -92,12 +92,12 @@ def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: boo
 
 
 def said_by(session: Session, command: Send) -> tuple[Address, int, Sequence[str], bytes]:
-    """To whom, how many bytes tell it from all others, whom it mentions, content. Raises BadRequest, RateLimited."""
+    """To whom, `again` as of `Messages.append`, whom it mentions, its content. Raises BadRequest, RateLimited."""
     identity = session.identity
     assert identity is not None
     to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
     content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
-    again = len(content) - len(bytes(command.body)) - 1
+    again = len(content) - len(bytes(command.body)) - 1 if command.again else 0
     if not command.has_extras:
         return to, again, (), content
     content = with_extras(content, command.checked_extras())
@@ -158,7 +158,7 @@ class Messages:
 
     def send(self, session: Session, command: Send) -> None:
         to, again, mentions, content = said_by(session, command)
-        self.append(session, command, to, content, again if command.again else 0, self.appends, mentions)
+        self.append(session, command, to, content, again, self.appends, mentions)
 
     def append(
         self,

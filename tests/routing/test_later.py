@@ -89,6 +89,15 @@ def test_said_when_due_and_not_before_by_another_worker_and_to_all_devices(node:
         assert (message["ev"], message["from"], message["device"], message["body"]) == ("msg", "alice", "pad", "x")
     assert scheduled(alice) == []
     assert world.database.accounts["alice"].waiting == {}
+    assert world.database.delays.agenda.keys() == {"all"}
+
+
+def test_who_takes_messages_from_contacts_only_says_something_all_the_same(node: ServerNode, world: World) -> None:
+    alice = entered(node, "alice")
+    alice.ask("privacy", write="contacts")
+    schedule(alice, "c1", 0)
+    look(node)
+    assert logs(world) == {"alice": ["c1"], "bob": ["c1"]}
 
 
 def test_in_the_order_of_their_times_and_then_in_that_in_which_they_were_scheduled(
@@ -233,7 +242,7 @@ def test_a_worker_that_only_stood_still_says_nothing_twice(world: World) -> None
 
 
 def test_a_message_that_comes_while_its_partition_is_looked_at_is_not_forgotten(world: World) -> None:
-    for steps, seconds in itertools.product(range(14), (0, 3, 100)):
+    for steps, seconds in itertools.product(range(28), (0, 3, 100)):
         world = new_world(reaches_both=world.reaches_both)
         looking, other = ServerNode(world, "n1"), ServerNode(world, "n2")
         look(other)
