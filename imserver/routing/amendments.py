@@ -33,7 +33,7 @@ from imserver.session.context import Context, Handlers
 from imserver.session.cursor import is_newer
 from imserver.session.session import Session
 from imserver.store.deletions import Appends
-from imserver.store.stored import amendment, amendment_head, head_of, message_head
+from imserver.store.stored import amendment, amendment_head, expires_of, head_of, message_head
 
 PAGE_ENTRIES = 100  # read from the store at a time: mostly it is among these
 MOST_ENTRIES = 4000  # looked through for one message
@@ -54,6 +54,7 @@ class Found(NamedTuple):
     at: Position | None
     edits: tuple[Position, ...]
     stamp: int  # the newest of its amendments
+    expires: int | None  # when it vanishes (unix seconds)
 
 
 class Amendments:
@@ -88,9 +89,13 @@ class Amendments:
         if found.at is not None:
             self._check(action, found.at, now, is_author=of.sender == user, standing=standing)
         stamp = max(int(now * 1000), found.stamp + 1)
+        expires = found.expires if action == "edit" else None
+        if expires is not None:
+            what["expires"] = expires  # the last of it; an edit vanishes with its message
         content, again = amendment(head, user, session.device, to, message_id, stamp=stamp, **what)
         appends = await self._deletion(user, to, sought, found) if action == "delete" else self._messages.appends
-        self._messages.append(session, command, to, content, again if command.again else 0, appends)
+        again = again if command.again else 0
+        self._messages.append(session, command, to, content, again, appends, expires=expires)
 
     async def _standing(self, user: UserId, to: Address) -> tuple[str | None, Position]:
         """In a group: how the user stands to it, and from where on the user may read. Raises NotFound."""
@@ -125,9 +130,9 @@ class Amendments:
                     return None
                 before = entry.at
                 if entry.content.startswith(sought.message):
-                    return Found(entry.at, tuple(edits), stamp)
+                    return Found(entry.at, tuple(edits), stamp, expires_of(entry.content))
                 if entry.content.startswith(sought.own):
-                    return Found(None, tuple(edits), stamp)
+                    return Found(None, tuple(edits), stamp, expires_of(entry.content))
                 ev = _amends(entry, sought)
                 if ev == "delete":
                     return None

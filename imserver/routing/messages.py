@@ -38,7 +38,7 @@ from imserver.store.calls import Appended
 from imserver.store.deletions import Appends
 from imserver.store.redis_link import RedisLink
 from imserver.store.store import NOBODY
-from imserver.store.stored import head_of, with_extras
+from imserver.store.stored import head_of, with_expires, with_extras
 
 Append = Callable[..., None]  # `Store.append`, or what does more
 Entering = Send | Edit | Delete | React  # the commands that become entries of logs
@@ -50,10 +50,12 @@ AGAIN_COST = 20  # in units of a send: looking through a log takes the store as 
 class Sending:
     """One send on its way to the store; `on_stored` gets what became of it."""
 
-    __slots__ = ("_asked", "_command", "_session")
+    __slots__ = ("_asked", "_command", "_expires", "_session")
 
-    def __init__(self, session: Session, command: Entering) -> None:
+    def __init__(self, session: Session, command: Entering, expires: int | None = None) -> None:
+        """`expires`: when the entry vanishes (unix seconds)."""
         self._session = session
+        self._expires = expires
         self._asked = session.asked
         self._command = command
         session.started_sending(command.id)
@@ -67,10 +69,11 @@ class Sending:
                 tail.give_instead(result)
             result = _OVERTAKEN
         if isinstance(result, Appended):
+            expires = result.expires or self._expires
             if tail is None:  # a group that this session does not follow yet, or any more
-                session.reply(command.ref, Sent(command.id, result.at, result.prev))
+                session.reply(command.ref, Sent(command.id, result.at, result.prev, expires))
             else:
-                tail.answer(result.at, result.prev, command.ref, command.id)
+                tail.answer(result.at, result.prev, command.ref, command.id, expires)
         else:
             session.fail(command.ref, result)
         session.finished_sending(command.id)
@@ -104,8 +107,9 @@ class SendingInSteps(Sending):
         dedupe: bytes,
         content: bytes,
         again: int,
+        expires: int | None,
     ) -> None:
-        super().__init__(session, command)
+        super().__init__(session, command, expires)
         self._epochs = session.context.epochs
         self._append = append
         self._dedupe = dedupe
@@ -123,6 +127,9 @@ class SendingInSteps(Sending):
         if isinstance(result, ImError):
             self.on_stored(result)
             return
+        if result.expires is not None:  # half done before: it vanishes here when it does there
+            self._expires = result.expires
+            self._content = with_expires(self._content, result.expires)
         identity = self._session.identity
         assert identity is not None
         self._append(identity.user, self._dedupe, self._content, identity.place, self.on_stored, self._again)
@@ -146,15 +153,19 @@ class Messages:
         to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
         again = 0
         mentions: Sequence[str] = ()
+        expires = None
         content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
         if command.again:
             again = len(content) - len(bytes(command.body)) - 1
         if command.has_extras:
-            content = with_extras(content, command.checked_extras())
+            extras = command.checked_extras()
+            if command.ttl is not None:
+                extras["expires"] = expires = int(self._context.wall()) + command.ttl  # the last of them
+            content = with_extras(content, extras)
             if command.mentions:
                 _charge_mentions(session, command.mentions, to_group=to[0] == "#")
                 mentions = command.mentions
-        self.append(session, command, to, content, again, self.appends, mentions)
+        self.append(session, command, to, content, again, self.appends, mentions, expires)
 
     def append(
         self,
@@ -165,10 +176,12 @@ class Messages:
         again: int,
         appends: Appends,
         mentions: Sequence[str] = (),
+        expires: int | None = None,
     ) -> None:
         """Into the logs concerned; the reply comes in the entry's place. Raises Unavailable, RateLimited.
 
         `again`: so many bytes of the content tell it from all others, where it may be stored already.
+        `expires`: when it vanishes, as the content says; for the reply.
         """
         store, identity = self._context.store, session.identity
         assert identity is not None
@@ -180,13 +193,14 @@ class Messages:
         user, place, dedupe = identity.user, identity.place, identity.sender.dedupe(command.id)
         if to[0] == "#":
             command.to = to
-            appends.group(to, user, dedupe, content, place, Sending(session, command).on_stored, again, mentions)
+            then = Sending(session, command, expires).on_stored
+            appends.group(to, user, dedupe, content, place, then, again, mentions)
         elif to == user:
-            appends.one(user, dedupe, content, place, Sending(session, command).on_stored, again)
+            appends.one(user, dedupe, content, place, Sending(session, command, expires).on_stored, again)
         elif store.reaches_both:
-            appends.both(to, user, dedupe, content, place, Sending(session, command).on_stored, again)
+            appends.both(to, user, dedupe, content, place, Sending(session, command, expires).on_stored, again)
         else:
-            SendingInSteps(session, command, appends.one, dedupe, content, again).deliver(to)
+            SendingInSteps(session, command, appends.one, dedupe, content, again, expires).deliver(to)
         if store.saturated:
             store.hold_while_saturated(session)
 

@@ -51,7 +51,7 @@ class _Deletion:
         called_with = (keys.state, keys.log, own_keys.state, own_keys.log)
         command = deletion(called_with, dedupe, content, origin, self._gone[to], self._gone[own], again)
         self._call(to, command, then, calls.appended)
-        self._store.trim_now_and_then(own_keys)
+        self._store.trimming.now_and_then(own_keys)
 
     def post(
         self,
@@ -73,7 +73,7 @@ class _Deletion:
 
     def _call(self, owner: str, command: Packed, then: Then, parse: Callable[[Any], Any]) -> None:
         self._store.link_of(owner).call(command, then, parse)
-        self._store.trim_now_and_then(user_keys(owner))
+        self._store.trimming.now_and_then(user_keys(owner))
 
 
 def deletion(

@@ -16,6 +16,7 @@
 --                           (unix seconds), and the generations of the token that it got the last time
 --   l:<device>              when its connection ended last (unix seconds)
 --   low                     entries before this position have left the dedupe index
+--   cut                     entries before this position have left the log because of its bounds
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
 --   guard                   there only where not everybody may write: "blocks", or "contacts" (nobody else may); then
 --   w:<user>                "-": may not write; "+", only with "contacts": may. Both follow from the roster (contacts.lua)
@@ -28,6 +29,8 @@
 --
 -- Hosted users ({T}h:<node>, a set): the users of a partition with a place at the node, and those who had one and whose
 -- contacts have not been told yet that it is gone. It may have more; never fewer: a dead node is cleared by it.
+--
+-- Entries that expire ({T}e:<user>, a sorted set): log.lua, trim. It is there only where there are any.
 --
 -- An entry of the log: p = position of the entry before it, e = content.
 
