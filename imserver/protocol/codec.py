@@ -179,14 +179,11 @@ def encode_failure(ref: Ref, error: ImError) -> bytes:
     return _encoder.encode({"re": ref, "err": Failure(error.code, str(error), error.retry)})
 
 
-_EV = len(b'{"ev":"')
-
-
 def encode_entry(entry: Entry) -> bytes:
     """The push of an entry. The store keeps this push without `at` and `prev`: they are put behind `ev`."""
     if entry.encoded is None:
         content = entry.content
-        behind_ev = content.index(b'"', _EV) + 1
+        behind_ev = content.find(b",")  # -1, before the brace, where there is nothing else
         entry.encoded = b'%b,"at":"%b","prev":"%b"%b' % (content[:behind_ev], entry.at, entry.prev, content[behind_ev:])
     return entry.encoded
 

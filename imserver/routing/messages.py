@@ -12,6 +12,7 @@ done are, too. Dedupe makes this harmless for what was not lost, in either of th
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from imserver.errors import BadRequest, ImError, NotFound, Unavailable
 from imserver.model import (
@@ -21,6 +22,7 @@ from imserver.model import (
     Place,
     Position,
     UserId,
+    before,
     parse_address,
     parse_group,
     parse_message_id,
@@ -38,7 +40,7 @@ from imserver.store.calls import Appended
 from imserver.store.deletions import Appends
 from imserver.store.redis_link import RedisLink
 from imserver.store.store import NOBODY
-from imserver.store.stored import head_of, with_expires, with_extras
+from imserver.store.stored import head_of, is_removed, with_expires, with_extras
 
 Append = Callable[..., None]  # `Store.append`, or what does more
 Entering = Send | Edit | Delete | React  # the commands that become entries of logs
@@ -87,6 +89,12 @@ def given_of(session: Session, group: GroupId, upto: Position, field: str = "log
     return tail.position if is_newer(upto, tail.position) else upto
 
 
+def check_resent(session: Session) -> None:
+    """Raises Unavailable."""
+    if session.asked != session.resent:
+        raise Unavailable("what was confirmed last has to be sent again first: say `resend`")
+
+
 def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: bool) -> None:
     """Raises BadRequest, RateLimited."""
     if not to_group:
@@ -130,6 +138,26 @@ class SendingInSteps(Sending):
         if result.expires is not None:  # half done before: it vanishes here when it does there
             self._expires = result.expires
             self._content = with_expires(self._content, result.expires)
+        if result.prev is None and not isinstance(self._command, Send):
+            # An amendment's stamp is of the attempt that was stored, and both logs MUST have the same.
+            store, to = self._session.context.store, parse_address(self._command.to)
+            store.read(to, before(result.at), 1, partial(self._record_stored, result.at))
+        else:
+            self._record_content()
+
+    def _record_stored(self, at: Position, found: list[Entry] | ImError) -> None:
+        """As the recipient's log has it at that position."""
+        if isinstance(found, ImError):
+            self.on_stored(found)
+        elif self._epochs != self._session.context.epochs:
+            self.on_stored(_OVERTAKEN)
+        elif not found or found[0].at != at or is_removed(found[0].content):
+            self.on_stored(NotFound("of: there is no such message, or not any more"))
+        else:
+            self._content = found[0].content
+            self._record_content()
+
+    def _record_content(self) -> None:
         identity = self._session.identity
         assert identity is not None
         self._append(identity.user, self._dedupe, self._content, identity.place, self.on_stored, self._again)
@@ -185,8 +213,7 @@ class Messages:
         """
         store, identity = self._context.store, session.identity
         assert identity is not None
-        if session.asked != session.resent:
-            raise Unavailable("what was confirmed last has to be sent again first: say `resend`")
+        check_resent(session)
         if again:
             session.charge(AGAIN_COST)
         self._context.counters.messages_in += 1

@@ -66,7 +66,15 @@ def with_expires(content: bytes, expires: int) -> bytes:
 def removed(content: bytes) -> bytes:
     """What is given in its place: the push `removed`, without `at` and `prev`."""
     log = head_of(content).log
-    return b'{"ev":"removed"}' if log is None else b'{"ev":"removed","log":%b}' % _encode(log)
+    return _REMOVED + (b"}" if log is None else b',"log":%b}' % _encode(log))
+
+
+def is_removed(content: bytes) -> bool:
+    """It is what `removed` has made of another."""
+    return content.startswith(_REMOVED)
+
+
+_REMOVED = b'{"ev":"removed"'
 
 
 _BEHIND_EV = len(b'{"ev":"msg"')
