@@ -14,7 +14,7 @@ from imserver.errors import BadCredentials, Conflict, Exists, ExpiredToken, ImEr
 from imserver.model import START, Entry, Place, Position, UserId, position_order
 from imserver.store.account_calls import HIDDEN, Device, Login, Profile
 from imserver.store.amending import Deletion
-from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced, deleted
+from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced, Right, deleted
 from imserver.store.circle_calls import Record
 from imserver.store.moderation_calls import Report
 from imserver.store.stored import dedupe_of, head_of
@@ -74,6 +74,9 @@ class Account:
 
     def generations(self, device: str) -> str:
         return f"{self.generation}.{self.device_generation.get(device, 0)}"
+
+    def is_good(self, device: str, generations: str) -> bool:
+        return generations == self.generations(device) or self.spared == f"{device} {generations}"
 
     def keep(self, device: str, position: Position) -> None:
         """A cursor goes forward only, and never past the end."""
@@ -141,8 +144,10 @@ class Database:
             return None
         if account.password != old:
             return Conflict("old: the password was changed meanwhile")
-        account.password = new
-        return None if revoking is None else self.revoke(user, None, revoking)
+        answer = None if revoking is None else self.revoke(user, None, revoking)
+        if answer is None:
+            account.password = new
+        return answer
 
     def use_invite(self, code: str, user: str) -> ImError | None:
         known = self.invites.get(code)
@@ -174,9 +179,12 @@ class Database:
         if account is None:
             return NotFound("there is no such user")
         place, generations = (b"", "") if asking is None else asking
+        own = device_at(place)
+        if generations and own != device and not account.is_good(own, generations):
+            return ExpiredToken("this login was revoked")
         if device is None:
             account.generation += 1
-            account.spared = f"{device_at(place)} {generations}" if generations else ""
+            account.spared = f"{own} {generations}" if generations else ""
         else:
             account.device_generation[device] = account.device_generation.get(device, 0) + 1
             account.spared = "" if account.spared.startswith(f"{device} ") else account.spared
@@ -190,8 +198,7 @@ class Database:
         account = self.accounts[user]
         known = []
         for device, generations in account.tokens.items():
-            is_good = generations == account.generations(device) or account.spared == f"{device} {generations}"
-            if is_good or device in account.on:
+            if account.is_good(device, generations) or device in account.on:
                 seen = None if device in account.on else account.left.get(device)
                 known.append(Device(device, account.device_names.get(device, ""), 1, 1, seen, device in account.on))
         return sorted(known)
@@ -343,15 +350,17 @@ class Database:
     def logins(self, user: str, device: str) -> int:
         return self.accounts[user].logins.get(device, 0) if user in self.accounts else 0
 
-    def attach(self, user: str, place: bytes, generations: str | None, logins: int | None) -> Attached | ImError:
+    def attach(self, user: str, place: bytes, right: Right, logins: int | None) -> Attached | ImError:
         """Without `logins`: whether it is still there."""
         account, device = self.accounts.get(user), device_at(place)
         if account is None:
             return BadCredentials("user or password is wrong")
         if account.disabled:
             return NotAllowed("this account is disabled")
-        if generations not in (None, account.generations(device)) and account.spared != f"{device} {generations}":
+        if right.generations is not None and not account.is_good(device, right.generations):
             return ExpiredToken("this token was revoked; log in by password")
+        if right.password_hash not in (None, account.password):
+            return BadCredentials("user or password is wrong")
         former = account.on.get(device)
         if former != place and logins is None:
             return Replaced("another session of this device has logged in") if former else Dead(DEAD)

@@ -22,7 +22,7 @@ from imserver.errors import Exists, ImError, NotFound, Overloaded, ServiceError,
 from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.account_calls import Device, Login, Profile
 from imserver.store.amending import Appends, Deletion
-from imserver.store.calls import Appended, Attached
+from imserver.store.calls import Appended, Attached, Right
 from imserver.store.group_calls import Change
 from imserver.store.moderation_calls import Report
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
@@ -370,21 +370,20 @@ class NodeStore:
     def ack(self, user: UserId, device: str, upto: Position, then: Then | None = None) -> None:
         self._call("ack", user, lambda database: database.ack(user, device, upto), then or _ignore)
 
-    async def attach(self, user: UserId, device: str, place: Place, generations: str | None) -> Attached:
+    async def attach(self, user: UserId, device: str, place: Place, right: Right) -> Attached:
         if not self.link_of(user).up:
             raise Unavailable("the store is out of reach")
         logins = await self._ask("logins", user, lambda database: database.logins(user, device), once=True)
         try:
-            attached: Attached = await self._ask(
-                "attach", user, lambda database: database.attach(user, place, generations, logins), once=True
-            )
+            run = partial(Database.attach, user=user, place=place, right=right, logins=logins)
+            attached: Attached = await self._ask("attach", user, run, once=True)
         except ServiceError:
             self.detach(user, place, None)
             raise
         return attached
 
     def attach_again(self, user: UserId, place: Place, generations: str, then: Then) -> None:
-        self._call("attach_again", user, lambda database: database.attach(user, place, generations, None), then)
+        self._call("attach_again", user, lambda database: database.attach(user, place, Right(generations), None), then)
 
     def detach(self, user: UserId, place: Place, cursor: Position | None, then: Then | None = None) -> None:
         self._call("detach", user, lambda database: database.detach(user, place, cursor), then or _ignore)

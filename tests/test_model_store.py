@@ -22,7 +22,7 @@ from imserver.protocol.extras import Reference
 from imserver.store import account_calls, amending, calls
 from imserver.store.account_calls import Login, Profile
 from imserver.store.amending import Deletion, Gone, What
-from imserver.store.calls import Appended, Attached, Bounds, pack
+from imserver.store.calls import Appended, Attached, Bounds, Right, pack
 from imserver.store.partitions import Hosting, UserKeys, channel_prefix, user_keys
 from imserver.store.stored import Sender, amendment, amendment_head, dedupe_of
 from tests.conftest import required
@@ -192,6 +192,7 @@ class Pair:
         self.model = Database(self._publish)
         # Positions of each user's log, the model's and the real one's; two logs may use the same.
         self.positions: dict[str, list[tuple[bytes, bytes]]] = defaultdict(lambda: NEVER_USED[:])
+        self.asked: dict[tuple[str, str], str] = {}  # generations with which a session of a device has revoked others
         for user in USERS:
             self.model.register(user, "h")
             self.real.ask(account_calls.register(user_keys(user), "h", 0.0))
@@ -352,22 +353,31 @@ class Pair:
         self.compare(step.user, self.model.read_back(step.user, model, count), found)
 
     def do_attach(self, step: Step, keys: Any) -> None:
-        generations = f"{step.number % 2}.0" if step.flag else None
         logins = self.model.logins(step.user, step.device)
         known = self.real.ask(calls.logins(keys, step.device))
         assert int((known or b"0").split()[0]) == logins
         is_late = step.number == 9
-        self._attach(step, keys, generations, logins + is_late, b"99 0" if is_late else known)
+        known_token = self.asked.get((step.user, step.device), "0.0")
+        token = Right(f"{step.number % 2}.0" if step.number < 3 else known_token)
+        right = token if step.flag else Right(password_hash="hi"[step.number % 2])
+        self._attach(step, keys, right, logins + is_late, b"99 0" if is_late else known)
 
     def do_again(self, step: Step, keys: Any) -> None:
         generations = f"{step.number % 2}.0"
-        model = self.model.attach(step.user, at(step), generations, None)
+        model = self.model.attach(step.user, at(step), Right(generations), None)
         command = calls.attach_again(keys, hosting(step, keys), at(step), generations)
         self.compare(step.user, model, self.real.ask(command, calls.attached))
 
-    def _attach(self, step: Step, keys: Any, generations: str | None, logins: int, known: bytes | None) -> None:
-        model = self.model.attach(step.user, at(step), generations, logins)
-        command = calls.attach(keys, hosting(step, keys), at(step), generations, known, 1.0)
+    def _attach(
+        self,
+        step: Step,
+        keys: Any,
+        right: Right,
+        logins: int,
+        known: bytes | None,
+    ) -> None:
+        model = self.model.attach(step.user, at(step), right, logins)
+        command = calls.attach(keys, hosting(step, keys), at(step), right, known, 1.0)
         self.compare(step.user, model, self.real.ask(command, calls.attached))
 
     def do_detach(self, step: Step, keys: Any) -> None:
@@ -402,13 +412,22 @@ class Pair:
 
     def do_revoke(self, step: Step, keys: Any) -> None:
         device = step.device if step.flag else None
-        asking = Login(at(step), f"{step.number % 2}.0") if step.number > 4 else None
+        asking = self._asking(step)
         model = self.model.revoke(step.user, device, asking)
-        self.compare(step.user, model, self.real.ask(account_calls.revoke(keys, device, asking), account_calls.found))
+        self.compare(step.user, model, self.real.ask(account_calls.revoke(keys, device, asking), account_calls.revoked))
+
+    def _asking(self, step: Step) -> Login | None:
+        """A login that may be good: mostly it is."""
+        account = self.model.accounts.get(step.user)
+        if step.number <= 4 or account is None:
+            return None
+        generations = "0.0" if step.number == 9 else account.generations(step.device)
+        self.asked[step.user, step.device] = generations
+        return Login(at(step), generations)
 
     def do_password(self, step: Step, keys: Any) -> None:
         old, new = ("h", "i") if step.flag else ("i", "h")
-        revoking = Login(at(step), f"{step.number % 2}.0") if step.number > 4 else None
+        revoking = self._asking(step)
         model = self.model.set_password(step.user, old, new, revoking)
         command = account_calls.set_password(keys, old, new, revoking)
         self.compare(step.user, model, self.real.ask(command, account_calls.password_set))
@@ -527,6 +546,10 @@ FAULTS = {
     "whoever asks is told to go": ("if place ~= asking and (device", "if (device"),
     "a changed password is changed again": ("if known ~= args[1] then return { 'changed' } end", ""),
     "a repeat of a new password is refused": ("if known == args[2] then return { 'ok' } end", ""),
+    "whoever has checked the old password comes in": ("args[6] ~= redis.call('HGET', keys[2], 'password')", "false"),
+    "a revoked session brings itself back": ("not are_good(keys[2], own, args[3]) then return", "false then return"),
+    "a repeat of revoking oneself is refused": ("and own ~= device and", "and"),
+    "a revoked session changes the password": ("if answer[1] == 'ok' then redis", "if answer then redis"),
     "strangers read everything": ("shows_all and known[5] or ''", "known[5] or ''"),
     "an entry names a wrong one before it": ("'p', prev,", "'p', '0-0',"),
 }

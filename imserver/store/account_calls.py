@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from imserver.errors import Conflict, Exists, ImError, NotFound
+from imserver.errors import Conflict, Exists, ExpiredToken, ImError, NotFound
 from imserver.model import Place
 from imserver.store.calls import Packed, call, pack
 from imserver.store.partitions import UserKeys
@@ -49,16 +49,21 @@ def set_password(keys: UserKeys, old: str, new: str, revoking: Login | None) -> 
 
 
 def password_set(reply: list[Any]) -> ImError | None:
-    """The errors are Conflict and NotFound."""
+    """The errors are Conflict, NotFound and ExpiredToken."""
     if reply[0] == b"changed":
         return Conflict("old: the password was changed meanwhile")
-    return found(reply)
+    return revoked(reply)
 
 
 def revoke(keys: UserKeys, device: str | None, asking: Login | None = None) -> Packed:
     """`asking`: this session is not told; with all devices, its token stays good."""
     place, generations = ("", "") if asking is None else asking
     return call(b"im_revoke_2", (keys.state, keys.account), device or b"", place, generations)
+
+
+def revoked(reply: list[Any]) -> ImError | None:
+    """The errors are NotFound and ExpiredToken (the login of whoever asks is revoked itself)."""
+    return ExpiredToken("this login was revoked") if reply[0] == b"revoked" else found(reply)
 
 
 def erase(keys: UserKeys, asking: Place | None = None) -> Packed:

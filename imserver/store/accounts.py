@@ -64,14 +64,20 @@ class AccountStore:
         return None if reply is None else reply.decode()
 
     async def set_password(self, user: UserId, old: str, new: str, revoking: Login | None) -> None:
-        """Hashes. `revoking`: all tokens but those of this login stop working. Raises Conflict, NotFound."""
+        """Hashes. `revoking`: all tokens but those of this login stop working.
+
+        Raises Conflict, NotFound, ExpiredToken (that login is revoked itself).
+        """
         command = account_calls.set_password(user_keys(user), old, new, revoking)
         await self._store.link_of(user).ask(command, account_calls.password_set)
 
     async def revoke(self, user: UserId, device: str | None, asking: Login) -> None:
-        """Tokens of one device; None: of all but the one that asks. Raises NotFound."""
+        """Tokens of one device; None: of all but the one that asks.
+
+        Raises NotFound, ExpiredToken (the login that asks is revoked itself).
+        """
         command = account_calls.revoke(user_keys(user), device, asking)
-        await self._store.link_of(user).ask(command, account_calls.found)
+        await self._store.link_of(user).ask(command, account_calls.revoked)
 
     async def erase(self, user: UserId, asking: Place) -> None:
         """All that is kept of it. Raises NotFound."""

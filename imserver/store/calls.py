@@ -67,6 +67,13 @@ class Listed(NamedTuple):
     cursor: Position
 
 
+class Right(NamedTuple):
+    """By what a session comes in: the generations of its token, or the hash of its password, checked a while ago."""
+
+    generations: str | None = None
+    password_hash: str | None = None
+
+
 class Attached(NamedTuple):
     """A session is in the directory. `last`: the log's end; `cursor`: what the device has kept (None: it is new)."""
 
@@ -152,13 +159,19 @@ def logins(keys: UserKeys, device: str) -> Packed:
 
 
 def attach(
-    keys: UserKeys, hosting: Hosting, place: Place, generations: str | None, logins: bytes | None, now: float
+    keys: UserKeys,
+    hosting: Hosting,
+    place: Place,
+    right: Right,
+    logins: bytes | None,
+    now: float,
 ) -> Packed:
     """A login. `logins`: what the call of that name gave; `now`: unix seconds."""
     called_with = (keys.state, keys.account, hosting.key, keys.groups)
     count, first = (logins or b"0 %d" % now).split(b" ")[:2]
     then = b"%d %b %d" % (int(count) + 1, first, now)
-    return call(b"im_attach_2", called_with, place, generations or b"-", b"new", logins or b"0", then)
+    checked = () if right.password_hash is None else (right.password_hash,)
+    return call(b"im_attach_2", called_with, place, right.generations or b"-", b"new", logins or b"0", then, *checked)
 
 
 def attach_again(keys: UserKeys, hosting: Hosting, place: Place, generations: str) -> Packed:

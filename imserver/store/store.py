@@ -13,7 +13,7 @@ from imserver.store import calls, circle_calls
 from imserver.store.accounts import AccountStore
 from imserver.store.amending import AmendmentStore
 from imserver.store.answers import ignore
-from imserver.store.calls import Appended, Attached, Late
+from imserver.store.calls import Appended, Attached, Late, Right
 from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
@@ -209,7 +209,7 @@ class Store:
 
     # -- the directory
 
-    async def attach(self, user: UserId, device: str, place: Place, generations: str | None) -> Attached:
+    async def attach(self, user: UserId, device: str, place: Place, right: Right) -> Attached:
         """A session enters the directory. Raises what `calls.attached` raises, and ServiceError.
 
         A login that is done much later than it was asked for, when its client has come in elsewhere, would push out the
@@ -218,7 +218,7 @@ class Store:
         keys = user_keys(user)
         logins = await self._link_with_lease(keys).ask(calls.logins(keys, device), once=True)
         link = self._link_with_lease(keys)  # a cluster may have changed meanwhile
-        command = calls.attach(keys, self._hosting(keys), place, generations, logins, time.time())
+        command = calls.attach(keys, self._hosting(keys), place, right, logins, time.time())
         try:
             attached: Attached = await link.ask(command, calls.attached, once=True)
         except Late:

@@ -13,7 +13,7 @@ from imserver.errors import ImError
 from imserver.model import DeviceId, Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.store import calls
-from imserver.store.calls import Appended, Attached, Bounds
+from imserver.store.calls import Appended, Attached, Bounds, Right
 from imserver.store.circle_calls import Told
 from imserver.store.conversation_calls import Marked, Rearranged
 from imserver.store.leases import NodeInfo
@@ -187,8 +187,10 @@ class Node:
         assert isinstance(page, list)
         return page
 
-    async def attach(self, user: str, device: str, place: bytes, generations: str | None = None) -> Attached:
-        return await self.store.attach(UserId(user), device, at(device, place), generations)
+    async def attach(
+        self, user: str, device: str, place: bytes, generations: str | None = None, password_hash: str | None = None
+    ) -> Attached:
+        return await self.store.attach(UserId(user), device, at(device, place), Right(generations, password_hash))
 
     async def attach_again(self, user: str, device: str, place: bytes, generations: str = "0.0") -> Attached | ImError:
         attached: Attached | ImError = await answer(
