@@ -89,6 +89,7 @@ def newer(one: bytes, other: bytes) -> bool:
     return position_order(one) > position_order(other)
 
 
+NO_DEVICE = "device: no device of that name has ever logged in"
 DEAD = "this worker was taken for dead"
 LATE = "this device has logged in elsewhere meanwhile; try again"
 
@@ -178,6 +179,8 @@ class Database:
         account = self.accounts.get(user)
         if account is None:
             return NotFound("there is no such user")
+        if device is not None and device not in account.logins:
+            return NotFound(NO_DEVICE)
         place, generations = (b"", "") if asking is None else asking
         own = device_at(place)
         if generations and own != device and not account.is_good(own, generations):
@@ -205,7 +208,7 @@ class Database:
 
     def name_device(self, user: str, device: str, name: str) -> ImError | None:
         if user not in self.accounts or device not in self.accounts[user].logins:
-            return NotFound("device: there is no such device")
+            return NotFound(NO_DEVICE)
         self.accounts[user].device_names[device] = name
         return None
 

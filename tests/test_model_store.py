@@ -421,7 +421,7 @@ class Pair:
         account = self.model.accounts.get(step.user)
         if step.number <= 4 or account is None:
             return None
-        generations = "0.0" if step.number == 9 else account.generations(step.device)
+        generations = "0.0" if step.number >= 8 else account.generations(step.device)
         self.asked[step.user, step.device] = generations
         return Login(at(step), generations)
 
@@ -435,17 +435,13 @@ class Pair:
     def do_name(self, step: Step, keys: Any) -> None:
         model = self.model.name_device(step.user, step.device, str(step.number))
         command = account_calls.name_device(keys, step.device, str(step.number))
-        self.compare(step.user, model, self.real.ask(command, account_calls.device_named))
+        self.compare(step.user, model, self.real.ask(command, account_calls.device_found))
 
     def do_devices(self, step: Step, keys: Any) -> None:
         if step.user not in self.model.accounts:
             return
-        state, on, account = (
-            self.real.ask(command)
-            for command in (account_calls.devices_page(keys, b"0"), *account_calls.on_and_account(keys))
-        )
-        flat = state[1]
-        found = account_calls.devices(dict(zip(flat[::2], flat[1::2], strict=True)), on, account)
+        account = self.real.ask(account_calls.account_fields(keys))
+        found = account_calls.devices(account, self.real.ask(account_calls.device_fields(keys, account)))
         known = [(device.device, device.name, device.connected) for device in found]
         assert sorted(known) == [(one.device, one.name, one.connected) for one in self.model.devices(step.user)]
         assert all(
@@ -548,6 +544,7 @@ FAULTS = {
     "a repeat of a new password is refused": ("if known == args[2] then return { 'ok' } end", ""),
     "whoever has checked the old password comes in": ("args[6] ~= redis.call('HGET', keys[2], 'password')", "false"),
     "a revoked session brings itself back": ("not are_good(keys[2], own, args[3]) then return", "false then return"),
+    "an invented device is revoked": ("not is_known(keys[2], device)", "false"),
     "a repeat of revoking oneself is refused": ("and own ~= device and", "and"),
     "a revoked session changes the password": ("if answer[1] == 'ok' then redis", "if answer then redis"),
     "strangers read everything": ("shows_all and known[5] or ''", "known[5] or ''"),

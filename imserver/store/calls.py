@@ -168,8 +168,8 @@ def attach(
 ) -> Packed:
     """A login. `logins`: what the call of that name gave; `now`: unix seconds."""
     called_with = (keys.state, keys.account, hosting.key, keys.groups)
-    count, first = (logins or b"0 %d" % now).split(b" ")[:2]
-    then = b"%d %b %d" % (int(count) + 1, first, now)
+    count = int((logins or b"0").split(b" ")[0])
+    then = b"%d %d" % (count + 1, now)
     checked = () if right.password_hash is None else (right.password_hash,)
     return call(b"im_attach_2", called_with, place, right.generations or b"-", b"new", logins or b"0", then, *checked)
 

@@ -12,8 +12,8 @@
 --   last                    position of the newest entry of the log; it exists exactly while the account does
 --   on                      places of the connected devices: "device=node.session device=node.session"
 --   c:<device>              cursor: the device has kept all entries up to there
---   s:<device>              "logins first last generations": how often the device has logged in, the first and the last time
---                           (unix seconds), and the generations of the token that it got the last time
+--   s:<device>              "logins last generations": how often the device has logged in, when it did last (unix seconds), and
+--                           the generations of the token that it got then; `first:` in the account is there as long
 --   l:<device>              when its connection ended last (unix seconds)
 --   low                     entries before this position have left the dedupe index
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
