@@ -4,7 +4,7 @@ As plain as possible, and used by tests only; tests/test_model_store.py holds it
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from imserver.errors import BadCredentials, Conflict, Exists, ExpiredToken, ImError, NotAllowed, NotFound
 from imserver.model import START, Entry, Place, Position, UserId, position_order
 from imserver.store.account_calls import HIDDEN, Device, Login, Profile
-from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced, Right
+from imserver.store.amending import Deletion
+from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced, Right, deleted
 from imserver.store.circle_calls import Record
 from imserver.store.moderation_calls import Report
-from imserver.store.stored import head_of
+from imserver.store.stored import dedupe_of, head_of
 from imserver.store.tries import Allowance
 from tests.model_groups import GroupDatabase
 
@@ -279,25 +280,28 @@ class Database:
         received = self.append(to, dedupe, content, b"-", again)
         return received if isinstance(received, ImError) else self.append(own, dedupe, content, origin, again)
 
-    def append_deletion(
+    def append_amendment(
         self,
-        user: str,
+        log: str,
         dedupe: bytes,
-        content: bytes,
-        origin: bytes,
-        gone: Mapping[str, Sequence[Position]],
-        again: int = 0,
+        message: bytes,
+        deletion: Deletion | None,
+        append_it: Callable[[], Appended | ImError],
     ) -> Appended | ImError:
-        result = self.append(user, dedupe, content, origin, again)
-        if not isinstance(result, ImError):
-            self.remove(user, gone)
+        """Not where the message is deleted. `message`: its dedupe field; `append_it` does it."""
+        account = self.accounts.get(log)
+        if account is not None and b"x:" + message in account.seen and dedupe not in account.seen:
+            return deleted()
+        result = append_it()
+        if deletion is not None and isinstance(result, Appended) and result.prev is not None:
+            assert account is not None
+            gone = deletion.gone[log]
+            crossing = [it.at for it in self.read(log, gone.seen, 1000) if it.content.startswith(deletion.edits)]
+            edits = {*crossing, *(at for at, _ in gone.edits)}
+            account.log = [entry for entry in account.log if entry.at not in {*edits, gone.message}]
+            account.seen = {known: at for known, at in account.seen.items() if at not in edits}
+            account.seen[b"x:" + message] = result.at
         return result
-
-    def remove(self, log: str, gone: Mapping[str, Sequence[Position]]) -> None:
-        """Entries leave a log."""
-        if log in self.accounts:
-            account = self.accounts[log]
-            account.log = [entry for entry in account.log if entry.at not in gone[log]]
 
     def read(self, user: str, after: Position, count: int) -> list[Entry]:
         return [entry for entry in self._log(user) if newer(entry.at, after)][:count]
@@ -321,7 +325,7 @@ class Database:
             if position_order(entry.at)[0] >= now_milliseconds - window and newer(entry.at, surplus_end):
                 break
             of = head_of(entry.content).of if entry.content.startswith(b'{"ev":"delete"') else None
-            gone = None if of is None else f"{of.sender}/{of.device}/{of.id}".encode()
+            gone = None if of is None else dedupe_of(of)
             account.seen = {known: at for known, at in account.seen.items() if at != entry.at and known != gone}
             account.low = entry.at
             passed += 1

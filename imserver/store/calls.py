@@ -119,18 +119,25 @@ def append_both(to: UserKeys, own: UserKeys, dedupe: bytes, content: bytes, orig
 
 
 def appended(reply: list[Any]) -> Appended | ImError:
-    """The errors are NotFound, Blocked and NotAllowed (takes messages of contacts only)."""
+    """The errors are NotFound (also of a deleted message), Blocked and NotAllowed (takes messages of contacts only)."""
     if len(reply) == 2:
         return Appended(reply[0], reply[1])
     match reply[0]:
         case b"not-found":
             return NotFound("to: there is no such user")
+        case b"deleted":
+            return deleted()
         case b"blocked":
             return Blocked("to: takes no messages from you")
         case b"shut":
             return NotAllowed("to: takes messages from contacts only")
         case at:
             return Appended(at, None)
+
+
+def deleted() -> NotFound:
+    """What it would change is there no more."""
+    return NotFound("of: there is no such message, or not any more")
 
 
 def read(keys: UserKeys, after: Position, count: int) -> Packed:

@@ -17,6 +17,7 @@
 --   l:<device>              when its connection ended last (unix seconds)
 --   low                     entries before this position have left the dedupe index
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
+--   x:<user>/<device>/<id>  position of the deletion of this message; it leaves with the deletion's dedupe field
 --   guard                   there only where not everybody may write: "blocks", or "contacts" (nobody else may); then
 --   w:<user>                "-": may not write; "+", only with "contacts": may. Both follow from the roster (contacts.lua)
 --   told                    presence as contacts were told it (presence.lua); only of users with a roster
@@ -31,8 +32,8 @@
 --
 -- An entry of the log: p = position of the entry before it, e = content.
 
-local NOT_FOUND, BLOCKED, SHUT = { 'not-found' }, { 'blocked' }, { 'shut' }
-local REFUSALS = { [NOT_FOUND] = true, [BLOCKED] = true, [SHUT] = true }
+local NOT_FOUND, BLOCKED, SHUT, DELETED = { 'not-found' }, { 'blocked' }, { 'shut' }, { 'deleted' }
+local REFUSALS = { [NOT_FOUND] = true, [BLOCKED] = true, [SHUT] = true, [DELETED] = true }
 
 local function newer(a, b)
   local am, ac = string.match(a, '^(%d+)-(%d+)$')
