@@ -570,7 +570,7 @@ def test_finds_planted_faults(real: Real, name: str) -> None:
 
 
 def play_random(real: Real) -> None:
-    for seed in range(120):
+    for seed in range(300):
         chance = random.Random(seed)
         play(
             real,
