@@ -56,15 +56,9 @@ def _lines(admin: "Admin", user: UserId, created: int, *, is_disabled: bool, own
 
 
 def _devices(admin: "Admin", keys: UserKeys) -> Iterator[bytes]:
-    state: dict[bytes, bytes] = {}
-    cursor = b"0"
-    while True:
-        cursor, fields = _ask(admin, keys, account_calls.devices_page(keys, cursor))
-        state.update(pairs(fields))
-        if cursor == b"0":
-            break
-    on, account = admin.ask(keys, *account_calls.on_and_account(keys))
-    for device in account_calls.devices(state, on, pairs(account)):
+    account = pairs(_ask(admin, keys, account_calls.account_fields(keys)))
+    fields = _ask(admin, keys, account_calls.device_fields(keys, account))
+    for device in account_calls.devices(account, fields):
         yield _line("device", **device._asdict())
 
 

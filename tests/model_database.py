@@ -4,7 +4,7 @@ As plain as possible, and used by tests only; tests/test_model_store.py holds it
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from imserver.errors import BadCredentials, Conflict, Exists, ExpiredToken, ImError, NotAllowed, NotFound
 from imserver.model import START, Entry, Place, Position, UserId, position_order
 from imserver.store.account_calls import HIDDEN, Device, Login, Profile
-from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced, Right
+from imserver.store.amending import Deletion
+from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced, Right, deleted
 from imserver.store.circle_calls import Record
 from imserver.store.moderation_calls import Report
-from imserver.store.stored import expires_of, head_of, with_expires
+from imserver.store.stored import dedupe_of, expires_of, head_of, with_expires
 from imserver.store.tries import Allowance
 from imserver.store.trimming import hide_expired
 from tests.model_groups import GroupDatabase
@@ -90,6 +91,7 @@ def newer(one: bytes, other: bytes) -> bool:
     return position_order(one) > position_order(other)
 
 
+NO_DEVICE = "device: no device of that name has ever logged in"
 DEAD = "this worker was taken for dead"
 LATE = "this device has logged in elsewhere meanwhile; try again"
 
@@ -179,6 +181,8 @@ class Database:
         account = self.accounts.get(user)
         if account is None:
             return NotFound("there is no such user")
+        if device is not None and device not in account.logins:
+            return NotFound(NO_DEVICE)
         place, generations = (b"", "") if asking is None else asking
         own = device_at(place)
         if generations and own != device and not account.is_good(own, generations):
@@ -206,7 +210,7 @@ class Database:
 
     def name_device(self, user: str, device: str, name: str) -> ImError | None:
         if user not in self.accounts or device not in self.accounts[user].logins:
-            return NotFound("device: there is no such device")
+            return NotFound(NO_DEVICE)
         self.accounts[user].device_names[device] = name
         return None
 
@@ -286,25 +290,28 @@ class Database:
             content = with_expires(content, received.expires)
         return received if isinstance(received, ImError) else self.append(own, dedupe, content, origin, again)
 
-    def append_deletion(
+    def append_amendment(
         self,
-        user: str,
+        log: str,
         dedupe: bytes,
-        content: bytes,
-        origin: bytes,
-        gone: Mapping[str, Sequence[Position]],
-        again: int = 0,
+        message: bytes,
+        deletion: Deletion | None,
+        append_it: Callable[[], Appended | ImError],
     ) -> Appended | ImError:
-        result = self.append(user, dedupe, content, origin, again)
-        if not isinstance(result, ImError):
-            self.remove(user, gone)
+        """Not where the message is deleted. `message`: its dedupe field; `append_it` does it."""
+        account = self.accounts.get(log)
+        if account is not None and b"x:" + message in account.seen and dedupe not in account.seen:
+            return deleted()
+        result = append_it()
+        if deletion is not None and isinstance(result, Appended) and result.prev is not None:
+            assert account is not None
+            gone = deletion.gone[log]
+            crossing = [it.at for it in self.read(log, gone.seen, 1000) if it.content.startswith(deletion.edits)]
+            edits = {*crossing, *(at for at, _ in gone.edits)}
+            account.log = [entry for entry in account.log if entry.at not in {*edits, gone.message}]
+            account.seen = {known: at for known, at in account.seen.items() if at not in edits}
+            account.seen[b"x:" + message] = result.at
         return result
-
-    def remove(self, log: str, gone: Mapping[str, Sequence[Position]]) -> None:
-        """Entries leave a log."""
-        if log in self.accounts:
-            account = self.accounts[log]
-            account.log = [entry for entry in account.log if entry.at not in gone[log]]
 
     def read(self, user: str, after: Position, count: int) -> list[Entry]:
         return [entry for entry in self._log(user) if newer(entry.at, after)][:count]
@@ -336,7 +343,7 @@ class Database:
             if position_order(entry.at)[0] >= now_milliseconds - window and newer(entry.at, surplus_end):
                 break
             of = head_of(entry.content).of if entry.content.startswith(b'{"ev":"delete"') else None
-            gone = None if of is None else f"{of.sender}/{of.device}/{of.id}".encode()
+            gone = None if of is None else dedupe_of(of)
             account.seen = {known: at for known, at in account.seen.items() if at != entry.at and known != gone}
             account.low = entry.at
             passed += 1

@@ -21,8 +21,8 @@ from typing import Any
 from imserver.errors import Exists, ImError, NotFound, Overloaded, ServiceError, Unavailable
 from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.account_calls import Device, Login, Profile
-from imserver.store.calls import Attached, Right
-from imserver.store.deletions import Appends
+from imserver.store.amending import Appends, Deletion
+from imserver.store.calls import Appended, Attached, Right
 from imserver.store.group_calls import Change
 from imserver.store.moderation_calls import Report
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
@@ -265,7 +265,7 @@ class NodeStore:
         self._held: list[Holdable] = []
         self.groups = NodeGroups(self)
         self.accounts = NodeAccounts(self)
-        self.deletions = NodeDeletions(self)
+        self.amendments = NodeAmendments(self)
         self.conversations = NodeConversations(self)
 
     def listen(self, listener: Listener, presence: PresenceListener | None = None) -> None:
@@ -396,29 +396,32 @@ class NodeStore:
         self._call("detach", user, lambda database: database.detach(user, place, cursor), then or _ignore)
 
 
-class NodeDeletions:
-    """The interface of `imserver.store.deletions.Deletions`."""
+class NodeAmendments:
+    """The interface of `imserver.store.amending.AmendmentStore`."""
 
     def __init__(self, store: NodeStore) -> None:
         self._store = store
 
-    def of(self, gone: Mapping[str, Sequence[Position]]) -> Appends:
+    def of(self, message: bytes, deletion: Deletion | None = None) -> Appends:
+        def into(database: Database, user: str, *what: Any) -> Appended | ImError:
+            return database.append_amendment(user, what[0], message, deletion, lambda: database.append(user, *what))
+
         def one(user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
             def run(database: Database) -> Any:
-                return database.append_deletion(user, dedupe, content, origin, gone, again)
+                return into(database, user, dedupe, content, origin, again)
 
-            self._store._call("append_deletion", user, run, then)
+            self._store._call("append_amendment", user, run, then)
 
         def both(to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
             assert self._store.reaches_both
 
             def run(database: Database) -> Any:
-                received = database.append_deletion(to, dedupe, content, b"-", gone, again)
+                received = into(database, to, dedupe, content, b"-", again)
                 if isinstance(received, ImError):
                     return received
-                return database.append_deletion(own, dedupe, content, origin, gone, again)
+                return into(database, own, dedupe, content, origin, again)
 
-            self._store._call("append_deletion", to, run, then, also=own)
+            self._store._call("append_amendment", to, run, then, also=own)
 
         def post(
             log: str,
@@ -431,12 +434,12 @@ class NodeDeletions:
             mentions: Sequence[str] = (),
         ) -> None:
             def run(database: Database) -> Any:
-                result = database.groups.post(GroupId(log), by, dedupe, content, origin, again)
-                if not isinstance(result, ImError):
-                    database.remove(log, gone)
-                return result
+                def append_it() -> Appended | ImError:
+                    return database.groups.post(GroupId(log), by, dedupe, content, origin, again)
 
-            self._store._call("append_deletion", log, run, then)
+                return database.append_amendment(log, dedupe, message, deletion, append_it)
+
+            self._store._call("append_amendment", log, run, then)
 
         return Appends(one, both, post)
 

@@ -36,8 +36,8 @@ from imserver.session.cursor import is_newer
 from imserver.session.fan_out import fan_out
 from imserver.session.session import Session
 from imserver.session.tail import Tail
+from imserver.store.amending import Appends
 from imserver.store.calls import Appended
-from imserver.store.deletions import Appends
 from imserver.store.redis_link import RedisLink
 from imserver.store.store import NOBODY
 from imserver.store.stored import head_of, is_removed, with_expires, with_extras

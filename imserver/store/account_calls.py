@@ -9,7 +9,6 @@ from imserver.store.calls import Packed, call, pack
 from imserver.store.partitions import UserKeys
 
 NO_OWNER = "-"
-PAGE_FIELDS = 1000  # of a user's state looked at in one call
 
 
 class Login(NamedTuple):
@@ -62,8 +61,8 @@ def revoke(keys: UserKeys, device: str | None, asking: Login | None = None) -> P
 
 
 def revoked(reply: list[Any]) -> ImError | None:
-    """The errors are NotFound and ExpiredToken (the login of whoever asks is revoked itself)."""
-    return ExpiredToken("this login was revoked") if reply[0] == b"revoked" else found(reply)
+    """The errors are NotFound (user or device) and ExpiredToken (the login of whoever asks is revoked itself)."""
+    return ExpiredToken("this login was revoked") if reply[0] == b"revoked" else device_found(reply)
 
 
 def erase(keys: UserKeys, asking: Place | None = None) -> Packed:
@@ -75,6 +74,13 @@ def erase(keys: UserKeys, asking: Place | None = None) -> Packed:
 def found(reply: list[Any]) -> ImError | None:
     """The error is NotFound."""
     return None if reply[0] == b"ok" else NotFound("there is no such user")
+
+
+def device_found(reply: list[Any]) -> ImError | None:
+    """The error is NotFound."""
+    if reply[0] == b"no-device":
+        return NotFound("device: no device of that name has ever logged in")
+    return found(reply)
 
 
 # -- devices
@@ -91,30 +97,38 @@ class Device(NamedTuple):
     connected: bool
 
 
-def devices_page(keys: UserKeys, cursor: bytes) -> Packed:
-    """Fields of the state that tell of devices: those of a dedupe index have a slash for the colon."""
-    return pack(b"HSCAN", keys.state, cursor, b"MATCH", b"[sl]:*", b"COUNT", PAGE_FIELDS)
+_FIRST = b"first:"
 
 
-def on_and_account(keys: UserKeys) -> tuple[Packed, Packed]:
-    """What else `devices` needs: two calls."""
-    return pack(b"HGET", keys.state, b"on"), pack(b"HGETALL", keys.account)
+def account_fields(keys: UserKeys) -> Packed:
+    """The first of two calls for `devices`."""
+    return pack(b"HGETALL", keys.account)
 
 
-def devices(state: Mapping[bytes, bytes], on: bytes | None, account: Mapping[bytes, bytes]) -> list[Device]:
+def device_fields(keys: UserKeys, account: Mapping[bytes, bytes]) -> Packed:
+    """The second one: who is connected, and of each device its logins and when it left."""
+    fields = (kind + device for device in _devices_of(account) for kind in (b"s:", b"l:"))
+    return pack(b"HMGET", keys.state, b"on", *fields)
+
+
+def devices(account: Mapping[bytes, bytes], reply: list[bytes | None]) -> list[Device]:
     """Those that may come in without a password, or are connected; who logged in last first."""
+    on, *fields = reply
     connected = {place.partition(b"=")[0] for place in (on or b"").split(b" ")}
     known = []
-    for field, value in state.items():
-        kind, device = field[:2], field[2:]
-        if kind == b"s:":
-            _, created, login, generations = value.split(b" ")
-            if device in connected or _is_good(device, generations, account):
-                name = account.get(b"d:" + device, b"").decode()
-                left = None if device in connected else state.get(b"l:" + device)
-                seen = None if left is None else int(left)
-                known.append(Device(device.decode(), name, int(created), int(login), seen, device in connected))
+    for device, logins, left in zip(_devices_of(account), fields[::2], fields[1::2], strict=True):
+        if logins is None:
+            continue  # the account was erased in between
+        _, login, generations = logins.split(b" ")
+        if device in connected or _is_good(device, generations, account):
+            created, name = int(account[_FIRST + device]), account.get(b"d:" + device, b"").decode()
+            seen = None if left is None or device in connected else int(left)
+            known.append(Device(device.decode(), name, created, int(login), seen, device in connected))
     return sorted(known, key=lambda device: (-device.login, device.device))
+
+
+def _devices_of(account: Mapping[bytes, bytes]) -> list[bytes]:
+    return [field.removeprefix(_FIRST) for field in account if field.startswith(_FIRST)]
 
 
 def _is_good(device: bytes, generations: bytes, account: Mapping[bytes, bytes]) -> bool:
@@ -123,12 +137,7 @@ def _is_good(device: bytes, generations: bytes, account: Mapping[bytes, bytes]) 
 
 
 def name_device(keys: UserKeys, device: str, name: str) -> Packed:
-    return call(b"im_name_device_2", (keys.state, keys.account), device, name)
-
-
-def device_named(reply: list[Any]) -> ImError | None:
-    """The error is NotFound."""
-    return None if reply[0] == b"ok" else NotFound("device: there is no such device")
+    return call(b"im_name_device_2", (keys.account,), device, name)
 
 
 # -- profiles

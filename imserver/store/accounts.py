@@ -98,20 +98,13 @@ class AccountStore:
     async def devices(self, user: UserId) -> list[Device]:
         """Those that may come in without a password, or are connected; who logged in last first."""
         keys, link = user_keys(user), self._store.link_of(user)
-        state: dict[bytes, bytes] = {}
-        cursor = b"0"
-        while True:  # in pages: the dedupe index of a busy user is long
-            cursor, fields = await link.ask(account_calls.devices_page(keys, cursor))
-            state.update(pairs(fields))
-            if cursor == b"0":
-                break
-        on, account = [await link.ask(command) for command in account_calls.on_and_account(keys)]
-        return account_calls.devices(state, on, pairs(account))
+        account = pairs(await link.ask(account_calls.account_fields(keys)))
+        return account_calls.devices(account, await link.ask(account_calls.device_fields(keys, account)))
 
     async def name_device(self, user: UserId, device: str, name: str) -> None:
         """Raises NotFound."""
         command = account_calls.name_device(user_keys(user), device, name)
-        await self._store.link_of(user).ask(command, account_calls.device_named)
+        await self._store.link_of(user).ask(command, account_calls.device_found)
 
     # -- profiles
 

@@ -120,18 +120,25 @@ def append_both(to: UserKeys, own: UserKeys, dedupe: bytes, content: bytes, orig
 
 
 def appended(reply: list[Any]) -> Appended | ImError:
-    """The errors are NotFound, Blocked and NotAllowed (takes messages of contacts only)."""
+    """The errors are NotFound (also of a deleted message), Blocked and NotAllowed (takes messages of contacts only)."""
     if len(reply) == 2:
         return Appended(reply[0], reply[1])
     match reply[0]:
         case b"not-found":
             return NotFound("to: there is no such user")
+        case b"deleted":
+            return deleted()
         case b"blocked":
             return Blocked("to: takes no messages from you")
         case b"shut":
             return NotAllowed("to: takes messages from contacts only")
         case at:
             return Appended(at, None, *reply[2:])
+
+
+def deleted() -> NotFound:
+    """What it would change is there no more."""
+    return NotFound("of: there is no such message, or not any more")
 
 
 def read(keys: UserKeys, after: Position, count: int) -> Packed:
@@ -168,8 +175,8 @@ def attach(
 ) -> Packed:
     """A login. `logins`: what the call of that name gave; `now`: unix seconds."""
     called_with = (keys.state, keys.account, hosting.key, keys.groups)
-    count, first = (logins or b"0 %d" % now).split(b" ")[:2]
-    then = b"%d %b %d" % (int(count) + 1, first, now)
+    count = int((logins or b"0").split(b" ")[0])
+    then = b"%d %d" % (count + 1, now)
     checked = () if right.password_hash is None else (right.password_hash,)
     return call(b"im_attach_2", called_with, place, right.generations or b"-", b"new", logins or b"0", then, *checked)
 

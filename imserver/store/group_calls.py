@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from imserver.errors import Conflict, Exists, ImError, NotAllowed, NotFound
 from imserver.model import START, GroupId, Position, UserId
 from imserver.protocol.groups import RULES, STANDINGS, is_hidden
-from imserver.store.calls import Appended, Packed, call, pack
+from imserver.store.calls import Appended, Packed, call, deleted, pack
 from imserver.store.partitions import GroupKeys, Hosting, UserKeys
 
 
@@ -82,6 +82,8 @@ def posted(reply: list[Any]) -> Appended | ImError:
     """The errors are NotFound and NotAllowed."""
     if len(reply) == 2 and reply[0] != b"refused":
         return Appended(reply[0], reply[1])
+    if reply[0] == b"deleted":
+        return deleted()
     if reply[0] == b"not-found" or (reply[0] == b"refused" and is_hidden(reply[1].decode())):
         return NotFound("to: there is no such group, or it is closed and you are no member")
     if reply[0] == b"refused":

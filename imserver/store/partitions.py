@@ -63,7 +63,7 @@ class UserKeys(NamedTuple):
 
     state    hash: `last` position, `on` (who is connected where), `c:<device>` cursors, `<user>/<device>/<id>` dedupe
     log      stream: the user's log
-    account  hash: password hash, creation time, disabled, token generations
+    account  hash: password hash, creation time, disabled, devices, token generations
     roster   hash: contacts and blocks; versions  sorted set: the version of each
     groups   hash: group -> where the membership began; cursors of the devices in the groups' logs
     packed   state and log, packed as arguments of a call: made with every message, the same for all

@@ -11,13 +11,13 @@ from imserver.observe.log import get_logger
 from imserver.observe.metrics import Counters
 from imserver.store import calls, circle_calls
 from imserver.store.accounts import AccountStore
+from imserver.store.amending import AmendmentStore
 from imserver.store.answers import ignore
 from imserver.store.calls import Appended, Attached, Late, Right
 from imserver.store.circle import Circle
 from imserver.store.cluster_map import ClusterMap
 from imserver.store.cluster_watch import ClusterWatch
 from imserver.store.conversations import ConversationStore
-from imserver.store.deletions import Deletions
 from imserver.store.departures import Departures
 from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.groups import GroupStore
@@ -93,7 +93,7 @@ class Store:
         self.trimming = Trimming(self._by_partition, options.bounds)
         self._pages = PageReads(self._by_partition, self.trimming)
         self.circle = Circle(self)
-        self.deletions = Deletions(self)
+        self.amendments = AmendmentStore(self)
         self.accounts = AccountStore(self)
         self.conversations = ConversationStore(self)
         seeds = [shard.url for shard in shards if shard.clustered]

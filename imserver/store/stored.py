@@ -93,6 +93,11 @@ def amendment(head: bytes, user: str, device: str, to: str, message_id: str, **w
     return head + rest[1:], len(head) + rest.index(b',"stamp":') - 1
 
 
+def dedupe_of(message: Reference) -> bytes:
+    """As `Sender.dedupe`."""
+    return f"{message.sender}/{message.device}/{message.id}".encode()
+
+
 def message_head(of: Reference, to: str, *, is_bot: bool = False) -> bytes:
     """What the message itself begins with. `is_bot`: who said it."""
     sender = Sender(UserId(of.sender), DeviceId(of.device), is_bot=is_bot)

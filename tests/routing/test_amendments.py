@@ -107,6 +107,43 @@ def test_what_is_deleted_is_not_waited_for() -> None:
     assert events(alice.ask("react", ref=2, id="r", to="bob", of=OF_BOB, emoji="+")) == ["err 2 not-found"]
 
 
+# -- a deletion and an edit at the same time
+
+
+def has_asked(node: ServerNode) -> bool:
+    """Everything goes on by one step, until an amendment is on its way to the store."""
+    link = node.store.links[0]
+    while not any(call.name == "append_amendment" for call in link.calls):
+        moved = node.turn() or node.store.tasks.run()
+        if link.back:
+            node.deliver(0)
+        elif not (moved or link.execute()):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("reaches_both", [True, False])
+@pytest.mark.parametrize("first", ["edit", "delete"])
+def test_no_edit_of_a_deleted_message_can_be_read(first: str, reaches_both: bool) -> None:
+    """Both have found the message when the one that is `first` comes into the logs."""
+    world = world_of("alice", "bob", reaches_both=reaches_both)
+    one, other = ServerNode(world, "n1"), ServerNode(world, "n2")
+    pad, phone = entered(one, "alice"), entered(other, "alice", "phone")
+    pad.ask("send", id="m", to="bob", body="secret")
+    requests: dict[str, dict[str, Any]] = {"edit": {"body": "Secret"}, "delete": {}}
+    quick, slow = (first, "delete" if first == "edit" else "edit")
+    pad.say(slow, ref=1, id="slow", to="bob", of=OF_ALICE, **requests[slow])
+    assert has_asked(one)
+    other.settle()
+    phone.hear()
+    assert events(phone.ask(quick, ref=1, id="quick", to="bob", of=OF_ALICE, **requests[quick])) == ["ok 1"]
+    one.settle()
+    replies = [it for it in events(pad.hear()) if it.endswith("1") or "err" in it]
+    assert replies == (["ok 1"] if slow == "delete" else ["err 1 not-found"])
+    assert [len(log_of(world, user)) for user in ("alice", "bob")] == [1, 1]
+    assert [entry["ev"] for user in ("alice", "bob") for entry in log_of(world, user)] == ["delete", "delete"]
+
+
 # -- repeats
 
 

@@ -563,11 +563,19 @@ async def test_devices_are_found_however_long_the_dedupe_index_is(deployment: De
         await node.detach(name, "b", b"node.1")
         await accounts.revoke(user, "c", Login(Place(b"a=node.1"), "0.0"))
         await node.detach(name, "c", b"node.1")
+        for _ in range(2):
+            await accounts.revoke(user, "c", Login(Place(b"a=node.1"), "0.0"))
         await accounts.name_device(user, "b", "the red one")
-        with pytest.raises(NotFound):
+        fields = deployment.oracle(name).hgetall(user_keys(name).account)
+        with pytest.raises(NotFound, match="device"):
             await accounts.name_device(user, "d", "none")
+        with pytest.raises(NotFound, match="device"):
+            await accounts.revoke(user, "d", Login(Place(b"a=node.1"), "0.0"))
+        assert deployment.oracle(name).hgetall(user_keys(name).account) == fields
+        deployment.oracle(name).config_resetstat()
         found = {device.device: device for device in await accounts.devices(user)}
         assert sorted(found) == ["a", "b"]
+        assert "cmdstat_hscan" not in deployment.oracle(name).info("commandstats")
         assert (found["a"].connected, found["a"].seen) == (True, None)
         assert (found["b"].connected, found["b"].name) == (False, "the red one")
         left = found["b"].seen

@@ -64,6 +64,8 @@ async def with_everything(node: Node, user: UserId, other: UserId) -> None:
     place = Place(b"laptop=node.1")
     await node.attach(user, "laptop", b"node.1")
     await accounts.name_device(user, "laptop", f"the one of {user}")
+    await node.attach(user, "phone", b"node.2")
+    await node.detach(user, "phone", b"node.2")
     await accounts.revoke(user, "phone", Login(place, "0.0"))
     await accounts.revoke(user, None, Login(place, "0.0"))
     await accounts.set_profile(user, {"name": user, "avatar": user, "about": user})

@@ -5,6 +5,7 @@
 --   invite          the code with which it was registered
 --   generation, generation:<device>   grow when tokens are revoked, all or those of a device
 --   spared          "device generations": tokens that are good although all were revoked: whoever did that has them
+--   first:<device>  when the device first logged in (unix seconds): these are the devices that there are
 --   d:<device>      what the user calls the device
 --   p:version, p:name, p:avatar, p:about   the profile; the version is there once anything else was
 
@@ -27,6 +28,12 @@ local function register(keys, args)
   return { 'ok' }
 end
 
+-- Anything is kept only of devices that have logged in: whoever invents names fills nothing.
+local NO_DEVICE = { 'no-device' }
+local function is_known(account, device)
+  return redis.call('HEXISTS', account, 'first:' .. device) == 1
+end
+
 -- Whether tokens of these generations let the device in.
 local function are_good(account, device, generations)
   local known = redis.call('HMGET', account, 'generation', 'generation:' .. device, 'spared')
@@ -37,11 +44,12 @@ end
 -- KEYS  1 state  2 account
 -- ARGV  1 device, or empty for all  2 place of the session that asks for it, which is not told, or empty
 --       3 the generations of that session's login, or empty; with all, they stay good
--- Returns {'ok'} {'not-found'}; {'revoked'} where that session's own login is: it MUST NOT bring itself back. What concerns
+-- Returns {'ok'} {'not-found'} {'no-device'}; {'revoked'} where that session's own login is: it MUST NOT bring itself back. What concerns
 -- its own device alone it may say all the same: a repeat has revoked that login itself.
 local function revoke(keys, args)
   if redis.call('EXISTS', keys[2]) == 0 then return NOT_FOUND end
   local device, asking = args[1], args[2]
+  if device ~= '' and not is_known(keys[2], device) then return NO_DEVICE end
   local own = device_at(asking)
   if args[3] ~= '' and own ~= device and not are_good(keys[2], own, args[3]) then return { 'revoked' } end
   redis.call('HINCRBY', keys[2], device == '' and 'generation' or 'generation:' .. device, 1)
@@ -72,13 +80,13 @@ local function set_password(keys, args)
 end
 
 -- name_device: what the user calls it.
--- KEYS  1 state  2 account   ARGV  1 device  2 name, or empty   Returns {'ok'} {'not-found'}.
+-- KEYS  1 account   ARGV  1 device  2 name, or empty   Returns {'ok'} {'no-device'}.
 local function name_device(keys, args)
-  if redis.call('HEXISTS', keys[1], 's:' .. args[1]) == 0 then return NOT_FOUND end
+  if not is_known(keys[1], args[1]) then return NO_DEVICE end
   if args[2] == '' then
-    redis.call('HDEL', keys[2], 'd:' .. args[1])
+    redis.call('HDEL', keys[1], 'd:' .. args[1])
   else
-    redis.call('HSET', keys[2], 'd:' .. args[1], args[2])
+    redis.call('HSET', keys[1], 'd:' .. args[1], args[2])
   end
   return { 'ok' }
 end

@@ -30,7 +30,7 @@ end
 -- ARGV  1 place (device=node.session)  2 token's generations ("user.device"), or - where it comes by password
 --       3 "new": replaces another session of this device   "again": after a lost link; is it still there?
 --       4 with "new": what is kept of the device's logins, as read just before, or 0  5 what is to be kept of them then,
---         without the generations
+--         without the generations; it ends with now (unix seconds)
 --       6 where it comes by password: the hash that was checked, a while ago
 -- Returns {'ok', last, cursor or false, generations, groups, owner of the bot or - or false: no bot};
 -- or {'not-found'} {'disabled'} {'revoked'} {'changed'} (the account has another password now); "new" also {'late'}, where
@@ -51,6 +51,7 @@ local function attach(keys, args)
     if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end
     if args[4] ~= (state[4] or '0') then return { 'late' } end
     if former then expel(keys[1], former, 'replaced') end
+    if not state[4] then redis.call('HSET', keys[2], 'first:' .. device, string.match(args[5], '%d+$')) end
     rest[#rest + 1] = place
     redis.call('HSET', keys[1], 'on', table.concat(rest, ' '), 's:' .. device, args[5] .. ' ' .. generations)
     redis.call('SADD', keys[3], user_of(keys[1]))

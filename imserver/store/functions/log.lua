@@ -112,7 +112,8 @@ local function dedupe_fields(content)
   local ev = string.match(content, '^{"ev":"(%l+)"')
   if ev ~= 'delete' and ev ~= 'reaction' then return {} end
   local entry = cjson.decode(content)
-  return ev == 'delete' and { field_of(entry), field_of(entry.of) } or { field_of(entry) }
+  if ev == 'reaction' then return { field_of(entry) } end
+  return { field_of(entry), field_of(entry.of), 'x:' .. field_of(entry.of) }
 end
 
 -- The first position that can come after this one.
