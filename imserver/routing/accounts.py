@@ -135,7 +135,7 @@ class Accounts:
         known = await self._context.store.accounts.password_hash(user)
         if not await self.passwords.is_right(known, command.password):
             raise BadCredentials("user or password is wrong")
-        self.trials.was_right(spent)
+        self.trials.give_back(spent)
         return user, Right(password_hash=known), 0
 
     async def _check_token(self, token: str) -> tokens.Claims:
