@@ -315,11 +315,11 @@ class Admin:
         return found
 
     def token_revoke(self, user: str, device: str | None) -> None:
-        """All tokens of the user, or of one device, given out so far; their sessions are closed. Raises NotFound."""
+        """All tokens of the user, or of one device that has logged in; their sessions are closed. Raises NotFound."""
         name = parse_user(user)
         keys = user_keys(name)
         device_id = None if device is None else parse_device(device)
-        _raise_if(account_calls.found(self._ask(keys, account_calls.revoke(keys, device_id))))
+        _raise_if(account_calls.revoked(self._ask(keys, account_calls.revoke(keys, device_id))))
 
     def token_rotate(self) -> str:
         """New tokens are signed with a new key, whose id is returned; old ones stay good until they expire."""

@@ -4,6 +4,7 @@ A line with `ev` is an entry, as clients get it: of the user's own log, or, with
 The others have a `kind`. Logs are read a page at a time.
 """
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from imserver.store import account_calls, calls, circle_calls, conversation_call
 from imserver.store.answers import pairs
 from imserver.store.partitions import UserKeys, user_keys
 from imserver.store.stored import head_of
+from imserver.store.trimming import hide_expired
 
 if TYPE_CHECKING:
     from imserver.admin import Admin
@@ -54,15 +56,9 @@ def _lines(admin: "Admin", user: UserId, created: int, *, is_disabled: bool, own
 
 
 def _devices(admin: "Admin", keys: UserKeys) -> Iterator[bytes]:
-    state: dict[bytes, bytes] = {}
-    cursor = b"0"
-    while True:
-        cursor, fields = _ask(admin, keys, account_calls.devices_page(keys, cursor))
-        state.update(pairs(fields))
-        if cursor == b"0":
-            break
-    on, account = admin.ask(keys, *account_calls.on_and_account(keys))
-    for device in account_calls.devices(state, on, pairs(account)):
+    account = pairs(_ask(admin, keys, account_calls.account_fields(keys)))
+    fields = _ask(admin, keys, account_calls.device_fields(keys, account))
+    for device in account_calls.devices(account, fields):
         yield _line("device", **device._asdict())
 
 
@@ -98,6 +94,7 @@ _OF_THE_LIST = ord("=")
 def _log(admin: "Admin", keys: UserKeys) -> Iterator[Entry]:
     after = START
     while page := calls.entries(_ask(admin, keys, calls.read(keys, Position(after), PAGE_ENTRIES))):
+        hide_expired(page, time.time())
         yield from page
         after = page[-1].at
 

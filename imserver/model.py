@@ -44,6 +44,12 @@ class Entry(msgspec.Struct, gc=False):
     message: bytes | None = None
 
 
+def before(position: Position) -> Position:
+    """The last position that can come before this one."""
+    milliseconds, counter = position_order(position)
+    return Position(b"%d-%d" % ((milliseconds, counter - 1) if counter else (milliseconds - 1, 2**64 - 1)))
+
+
 def position_order(position: bytes) -> tuple[int, int]:
     """The sort key of a position."""
     milliseconds, _, counter = position.partition(b"-")

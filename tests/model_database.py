@@ -4,7 +4,7 @@ As plain as possible, and used by tests only; tests/test_model_store.py holds it
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 from imserver.errors import BadCredentials, Conflict, Exists, ExpiredToken, ImError, NotAllowed, NotFound
 from imserver.model import START, Entry, Place, Position, UserId, position_order
 from imserver.store.account_calls import HIDDEN, Device, Login, Profile
-from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced
+from imserver.store.amending import Deletion
+from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced, Right, deleted
 from imserver.store.circle_calls import Record
 from imserver.store.moderation_calls import Report
-from imserver.store.stored import head_of
+from imserver.store.stored import dedupe_of, expires_of, head_of, with_expires
 from imserver.store.tries import Allowance
+from imserver.store.trimming import hide_expired
 from tests.model_groups import GroupDatabase
 from tests.model_later import Delays
 
@@ -45,6 +47,7 @@ class Account:
     log: list[Entry] = field(default_factory=list)
     seen: dict[bytes, Position] = field(default_factory=dict)  # dedupe field -> position
     low: Position = START  # entries up to here have left `seen`
+    cut: Position | None = None  # entries before it have left the log because of its bounds
     on: dict[str, bytes] = field(default_factory=dict)  # device -> place
     cursors: dict[str, Position] = field(default_factory=dict)
     logins: dict[str, int] = field(default_factory=dict)
@@ -78,6 +81,9 @@ class Account:
     def generations(self, device: str) -> str:
         return f"{self.generation}.{self.device_generation.get(device, 0)}"
 
+    def is_good(self, device: str, generations: str) -> bool:
+        return generations == self.generations(device) or self.spared == f"{device} {generations}"
+
     def keep(self, device: str, position: Position) -> None:
         """A cursor goes forward only, and never past the end."""
         known = self.cursors.get(device)
@@ -89,6 +95,7 @@ def newer(one: bytes, other: bytes) -> bool:
     return position_order(one) > position_order(other)
 
 
+NO_DEVICE = "device: no device of that name has ever logged in"
 DEAD = "this worker was taken for dead"
 LATE = "this device has logged in elsewhere meanwhile; try again"
 
@@ -145,8 +152,10 @@ class Database:
             return None
         if account.password != old:
             return Conflict("old: the password was changed meanwhile")
-        account.password = new
-        return None if revoking is None else self.revoke(user, None, revoking)
+        answer = None if revoking is None else self.revoke(user, None, revoking)
+        if answer is None:
+            account.password = new
+        return answer
 
     def use_invite(self, code: str, user: str) -> ImError | None:
         known = self.invites.get(code)
@@ -177,10 +186,15 @@ class Database:
         account = self.accounts.get(user)
         if account is None:
             return NotFound("there is no such user")
+        if device is not None and device not in account.logins:
+            return NotFound(NO_DEVICE)
         place, generations = (b"", "") if asking is None else asking
+        own = device_at(place)
+        if generations and own != device and not account.is_good(own, generations):
+            return ExpiredToken("this login was revoked")
         if device is None:
             account.generation += 1
-            account.spared = f"{device_at(place)} {generations}" if generations else ""
+            account.spared = f"{own} {generations}" if generations else ""
         else:
             account.device_generation[device] = account.device_generation.get(device, 0) + 1
             account.spared = "" if account.spared.startswith(f"{device} ") else account.spared
@@ -194,15 +208,14 @@ class Database:
         account = self.accounts[user]
         known = []
         for device, generations in account.tokens.items():
-            is_good = generations == account.generations(device) or account.spared == f"{device} {generations}"
-            if is_good or device in account.on:
+            if account.is_good(device, generations) or device in account.on:
                 seen = None if device in account.on else account.left.get(device)
                 known.append(Device(device, account.device_names.get(device, ""), 1, 1, seen, device in account.on))
         return sorted(known)
 
     def name_device(self, user: str, device: str, name: str) -> ImError | None:
         if user not in self.accounts or device not in self.accounts[user].logins:
-            return NotFound("device: there is no such device")
+            return NotFound(NO_DEVICE)
         self.accounts[user].device_names[device] = name
         return None
 
@@ -244,17 +257,23 @@ class Database:
         if account is None:
             return NotFound("to: there is no such user")
         if dedupe in account.seen:
-            return Appended(account.seen[dedupe], None)
+            return self._repeated(account, account.seen[dedupe], content)
         refused = self.rosters.refusal(user, dedupe, content) if self.rosters is not None and origin == b"-" else None
         if refused is not None:
             return refused  # type: ignore[no-any-return]
         forgotten = [entry for entry in account.log if not newer(entry.at, account.low)] if again else []
         for entry in reversed(forgotten):
             if entry.content[:again] == content[:again]:
-                return Appended(entry.at, None)
+                return self._repeated(account, entry.at, content)
         entry = self.put(user, content, origin)
         account.seen[dedupe] = entry.at
         return Appended(entry.at, entry.prev)
+
+    @staticmethod
+    def _repeated(account: Account, at: Position, content: bytes) -> Appended:
+        """It vanishes when the first one does."""
+        kept = next((entry.content for entry in account.log if entry.at == at), content)
+        return Appended(at, None, expires_of(content) and expires_of(kept))
 
     def put(self, user: str, content: bytes, origin: bytes = b"-") -> Entry:
         """One more entry."""
@@ -272,33 +291,46 @@ class Database:
         self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, again: int = 0
     ) -> Appended | ImError:
         received = self.append(to, dedupe, content, b"-", again)
+        if isinstance(received, Appended) and received.expires is not None:
+            content = with_expires(content, received.expires)
         return received if isinstance(received, ImError) else self.append(own, dedupe, content, origin, again)
 
-    def append_deletion(
+    def append_amendment(
         self,
-        user: str,
+        log: str,
         dedupe: bytes,
-        content: bytes,
-        origin: bytes,
-        gone: Mapping[str, Sequence[Position]],
-        again: int = 0,
+        message: bytes,
+        deletion: Deletion | None,
+        append_it: Callable[[], Appended | ImError],
     ) -> Appended | ImError:
-        result = self.append(user, dedupe, content, origin, again)
-        if not isinstance(result, ImError):
-            self.remove(user, gone)
+        """Not where the message is deleted. `message`: its dedupe field; `append_it` does it."""
+        account = self.accounts.get(log)
+        if account is not None and b"x:" + message in account.seen and dedupe not in account.seen:
+            return deleted()
+        result = append_it()
+        if deletion is not None and isinstance(result, Appended) and result.prev is not None:
+            assert account is not None
+            gone = deletion.gone[log]
+            crossing = [it.at for it in self.read(log, gone.seen, 1000) if it.content.startswith(deletion.edits)]
+            edits = {*crossing, *(at for at, _ in gone.edits)}
+            account.log = [entry for entry in account.log if entry.at not in {*edits, gone.message}]
+            account.seen = {known: at for known, at in account.seen.items() if at not in edits}
+            account.seen[b"x:" + message] = result.at
         return result
-
-    def remove(self, log: str, gone: Mapping[str, Sequence[Position]]) -> None:
-        """Entries leave a log."""
-        if log in self.accounts:
-            account = self.accounts[log]
-            account.log = [entry for entry in account.log if entry.at not in gone[log]]
 
     def read(self, user: str, after: Position, count: int) -> list[Entry]:
         return [entry for entry in self._log(user) if newer(entry.at, after)][:count]
 
     def read_back(self, user: str, before: Position | None, count: int) -> list[Entry]:
         return [entry for entry in reversed(self._log(user)) if before is None or newer(before, entry.at)][:count]
+
+    def readable(self, page: list[Entry]) -> list[Entry]:
+        """As a worker gives it to a reader."""
+        hide_expired(page, self.milliseconds / 1000)
+        return page
+
+    def cut(self, user: str) -> Position | None:
+        return self.accounts[user].cut if user in self.accounts else None
 
     def _log(self, user: str) -> list[Entry]:
         return self.accounts[user].log if user in self.accounts else []
@@ -316,7 +348,7 @@ class Database:
             if position_order(entry.at)[0] >= now_milliseconds - window and newer(entry.at, surplus_end):
                 break
             of = head_of(entry.content).of if entry.content.startswith(b'{"ev":"delete"') else None
-            gone = None if of is None else f"{of.sender}/{of.device}/{of.id}".encode()
+            gone = None if of is None else dedupe_of(of)
             account.seen = {known: at for known, at in account.seen.items() if at != entry.at and known != gone}
             account.low = entry.at
             passed += 1
@@ -325,7 +357,16 @@ class Database:
             is_old = position_order(entry.at)[0] < now_milliseconds - age or not newer(entry.at, surplus_end)
             return not is_old or newer(entry.at, account.low)
 
-        account.log = [entry for entry in account.log if stays(entry)]
+        cut_off = [entry.at for entry in account.log if not stays(entry)]
+        if cut_off:
+            milliseconds, counter = position_order(cut_off[-1])
+            account.cut = Position(b"%d-%d" % (milliseconds, counter + 1))
+
+        def has_expired(entry: Entry) -> bool:
+            expires = expires_of(entry.content)
+            return expires is not None and expires <= now_milliseconds // 1000 and not newer(entry.at, account.low)
+
+        account.log = [entry for entry in account.log if stays(entry) and not has_expired(entry)]
         return passed
 
     def say_typing(self, to: str, sender: str, is_on: bool) -> None:
@@ -344,15 +385,17 @@ class Database:
     def logins(self, user: str, device: str) -> int:
         return self.accounts[user].logins.get(device, 0) if user in self.accounts else 0
 
-    def attach(self, user: str, place: bytes, generations: str | None, logins: int | None) -> Attached | ImError:
+    def attach(self, user: str, place: bytes, right: Right, logins: int | None) -> Attached | ImError:
         """Without `logins`: whether it is still there."""
         account, device = self.accounts.get(user), device_at(place)
         if account is None:
             return BadCredentials("user or password is wrong")
         if account.disabled:
             return NotAllowed("this account is disabled")
-        if generations not in (None, account.generations(device)) and account.spared != f"{device} {generations}":
+        if right.generations is not None and not account.is_good(device, right.generations):
             return ExpiredToken("this token was revoked; log in by password")
+        if right.password_hash not in (None, account.password):
+            return BadCredentials("user or password is wrong")
         former = account.on.get(device)
         if former != place and logins is None:
             return Replaced("another session of this device has logged in") if former else Dead(DEAD)

@@ -21,8 +21,8 @@ from typing import Any
 from imserver.errors import Exists, ImError, NotFound, Overloaded, ServiceError, Unavailable
 from imserver.model import Entry, GroupId, Place, Position, UserId
 from imserver.store.account_calls import Device, Login, Profile
-from imserver.store.calls import Attached
-from imserver.store.deletions import Appends
+from imserver.store.amending import Appends, Deletion
+from imserver.store.calls import Appended, Attached, Right
 from imserver.store.group_calls import Change
 from imserver.store.moderation_calls import Report
 from imserver.store.store_roles import Holdable, Listener, PresenceListener
@@ -266,7 +266,7 @@ class NodeStore:
         self._held: list[Holdable] = []
         self.groups = NodeGroups(self)
         self.accounts = NodeAccounts(self)
-        self.deletions = NodeDeletions(self)
+        self.amendments = NodeAmendments(self)
         self.conversations = NodeConversations(self)
         self.later = NodeLater(self)
 
@@ -357,64 +357,73 @@ class NodeStore:
         self._call("append_both", to, run, then, also=own)
 
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
-        self._call("read", user, lambda database: database.read(user, after, count), then, writes=False)
+        self._call(
+            "read", user, lambda database: database.readable(database.read(user, after, count)), then, writes=False
+        )
+
+    def cut_of(self, user: str, then: Then) -> None:
+        self._call("cut", user, lambda database: database.cut(user), then, writes=False)
 
     async def read_on(self, user: UserId, after: Position, count: int) -> list[Entry]:
-        found: list[Entry] = await self._ask("read", user, lambda database: database.read(user, after, count))
+        found: list[Entry] = await self._ask(
+            "read", user, lambda database: database.readable(database.read(user, after, count))
+        )
         return found
 
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
         found: list[Entry] = await self._ask(
-            "read_back", user, lambda database: database.read_back(user, before, count)
+            "read_back", user, lambda database: database.readable(database.read_back(user, before, count))
         )
         return found
 
     def ack(self, user: UserId, device: str, upto: Position, then: Then | None = None) -> None:
         self._call("ack", user, lambda database: database.ack(user, device, upto), then or _ignore)
 
-    async def attach(self, user: UserId, device: str, place: Place, generations: str | None) -> Attached:
+    async def attach(self, user: UserId, device: str, place: Place, right: Right) -> Attached:
         if not self.link_of(user).up:
             raise Unavailable("the store is out of reach")
         logins = await self._ask("logins", user, lambda database: database.logins(user, device), once=True)
         try:
-            attached: Attached = await self._ask(
-                "attach", user, lambda database: database.attach(user, place, generations, logins), once=True
-            )
+            run = partial(Database.attach, user=user, place=place, right=right, logins=logins)
+            attached: Attached = await self._ask("attach", user, run, once=True)
         except ServiceError:
             self.detach(user, place, None)
             raise
         return attached
 
     def attach_again(self, user: UserId, place: Place, generations: str, then: Then) -> None:
-        self._call("attach_again", user, lambda database: database.attach(user, place, generations, None), then)
+        self._call("attach_again", user, lambda database: database.attach(user, place, Right(generations), None), then)
 
     def detach(self, user: UserId, place: Place, cursor: Position | None, then: Then | None = None) -> None:
         self._call("detach", user, lambda database: database.detach(user, place, cursor), then or _ignore)
 
 
-class NodeDeletions:
-    """The interface of `imserver.store.deletions.Deletions`."""
+class NodeAmendments:
+    """The interface of `imserver.store.amending.AmendmentStore`."""
 
     def __init__(self, store: NodeStore) -> None:
         self._store = store
 
-    def of(self, gone: Mapping[str, Sequence[Position]]) -> Appends:
+    def of(self, message: bytes, deletion: Deletion | None = None) -> Appends:
+        def into(database: Database, user: str, *what: Any) -> Appended | ImError:
+            return database.append_amendment(user, what[0], message, deletion, lambda: database.append(user, *what))
+
         def one(user: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
             def run(database: Database) -> Any:
-                return database.append_deletion(user, dedupe, content, origin, gone, again)
+                return into(database, user, dedupe, content, origin, again)
 
-            self._store._call("append_deletion", user, run, then)
+            self._store._call("append_amendment", user, run, then)
 
         def both(to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, then: Then, again: int = 0) -> None:
             assert self._store.reaches_both
 
             def run(database: Database) -> Any:
-                received = database.append_deletion(to, dedupe, content, b"-", gone, again)
+                received = into(database, to, dedupe, content, b"-", again)
                 if isinstance(received, ImError):
                     return received
-                return database.append_deletion(own, dedupe, content, origin, gone, again)
+                return into(database, own, dedupe, content, origin, again)
 
-            self._store._call("append_deletion", to, run, then, also=own)
+            self._store._call("append_amendment", to, run, then, also=own)
 
         def post(
             log: str,
@@ -427,12 +436,12 @@ class NodeDeletions:
             mentions: Sequence[str] = (),
         ) -> None:
             def run(database: Database) -> Any:
-                result = database.groups.post(GroupId(log), by, dedupe, content, origin, again)
-                if not isinstance(result, ImError):
-                    database.remove(log, gone)
-                return result
+                def append_it() -> Appended | ImError:
+                    return database.groups.post(GroupId(log), by, dedupe, content, origin, again)
 
-            self._store._call("append_deletion", log, run, then)
+                return database.append_amendment(log, dedupe, message, deletion, append_it)
+
+            self._store._call("append_amendment", log, run, then)
 
         return Appends(one, both, post)
 

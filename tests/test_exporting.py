@@ -56,7 +56,7 @@ def test_everything_is_there(admin: Admin, url: str, tmp_path: Path) -> None:
     replies = admin.ask(
         keys,
         account_calls.set_profile(keys, 1, {"name": "Ann", "about": "I like tea."}),
-        calls.attach(keys, hosting, Place(b"laptop=n.1"), None, None, 1.0),
+        calls.attach(keys, hosting, Place(b"laptop=n.1"), calls.Right("0.0"), None, 1.0),
         account_calls.name_device(keys, "laptop", "the old one"),
         circle_calls.relate(keys, "ben", "11--", 1),
         circle_calls.describe(keys, "ben", "Benny", ["work"], 2),

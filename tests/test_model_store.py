@@ -1,5 +1,6 @@
 """The model of the store against a real one: random calls have equal results and publish the same."""
 
+import json
 import random
 import socket
 import subprocess
@@ -16,14 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imserver.errors import ImError
-from imserver.model import START, DeviceId, Entry, Place, Position, UserId
+from imserver.model import START, DeviceId, Entry, Place, Position, UserId, position_order
 from imserver.protocol.extras import Reference
-from imserver.store import account_calls, calls
+from imserver.store import account_calls, amending, calls
 from imserver.store.account_calls import Login, Profile
-from imserver.store.calls import Appended, Attached, Bounds, pack
-from imserver.store.deletions import deletion
+from imserver.store.amending import Deletion, Gone, What
+from imserver.store.calls import Appended, Attached, Bounds, Right, pack
 from imserver.store.partitions import Hosting, UserKeys, channel_prefix, user_keys
-from imserver.store.stored import Sender, amendment, amendment_head
+from imserver.store.stored import Sender, amendment, amendment_head, dedupe_of, with_extras
 from tests.conftest import required
 from tests.model_database import Database, Published
 from tests.store.redis_process import wait_until
@@ -134,6 +135,11 @@ class Step(NamedTuple):
     flag: bool
 
 
+def vanishing(step: Step, content: bytes) -> bytes:
+    """Some do, of which some have expired."""
+    return with_extras(content, {"expires": int(NOW) - 1 + 2 * step.flag}) if step.number > 5 else content
+
+
 def at(step: Step) -> Place:
     """The place of the step's device."""
     return Place(step.device.encode() + b"=" + step.place)
@@ -146,6 +152,8 @@ def hosting(step: Step, keys: UserKeys) -> Hosting:
 CALLS = [
     *(
         "delete",
+        "edit",
+        "edit",
         "both",
         "both",
         "append",
@@ -189,6 +197,7 @@ class Pair:
         self.model = Database(self._publish)
         # Positions of each user's log, the model's and the real one's; two logs may use the same.
         self.positions: dict[str, list[tuple[bytes, bytes]]] = defaultdict(lambda: NEVER_USED[:])
+        self.asked: dict[tuple[str, str], str] = {}  # generations with which a session of a device has revoked others
         for user in USERS:
             self.model.register(user, "h")
             self.real.ask(account_calls.register(user_keys(user), "h", 0.0))
@@ -218,6 +227,7 @@ class Pair:
         elif isinstance(model, Appended):
             assert self.modelled(user, real.at) == model.at
             assert (real.prev and self.modelled(user, real.prev)) == model.prev
+            assert real.expires == model.expires
         elif isinstance(model, Attached):
             cursor = real.cursor and self.modelled(user, real.cursor)
             assert Attached(self.modelled(user, real.last), cursor, real.generations) == model
@@ -251,6 +261,7 @@ class Pair:
         )
         origin = at(step) if step.flag else b"-"
         again = len(content) - len(b'"x"}') if step.place == b"n2.1" else 0
+        content = vanishing(step, content)
         model = self.model.append(step.user, dedupe, content, origin, again)
         real = self.real.ask(calls.append(keys, dedupe, content, origin, again), calls.appended)
         if isinstance(model, Appended) and model.prev is not None:
@@ -258,20 +269,58 @@ class Pair:
             self.positions[step.user].append((model.at, real.at))
         self.compare(step.user, model, real)
 
+    def do_edit(self, step: Step, keys: Any) -> None:
+        """Of a message that is there, or not; now and then under an id that another edit has."""
+        of, message_id = Reference("cat", step.device, str(step.number)), f"e{step.number % 3}"
+        content, again = amendment(
+            amendment_head("edit", of, step.user), "cat", step.device, step.user, message_id, stamp=1, body="y"
+        )
+        self._amend(step, of, message_id, content, again)
+
     def do_delete(self, step: Step, keys: Any) -> None:
-        """A message; where there is none, whatever stands at the position."""
-        of, account = Reference("cat", step.device, str(step.number)), self.model.accounts.get(step.user)
-        model_gone, real_gone = self.position(step)
-        known = account.seen.get(f"cat/{step.device}/{step.number}".encode()) if account is not None else None
+        """A message, with its edits; where there is none, whatever stands at the position."""
+        of = Reference("cat", step.device, str(step.number))
+        model, real = self.position(step)
+        account = self.model.accounts.get(step.user)
+        known = account.seen.get(dedupe_of(of)) if account is not None else None
         if known is not None:
-            model_gone, real_gone = known, Position(dict(self.positions[step.user])[known])
-        head = amendment_head("delete", of, step.user)
-        content, again = amendment(head, "cat", step.device, step.user, f"d{step.number}", stamp=1)
+            model, real = known, Position(dict(self.positions[step.user])[known])
+        head = amendment_head("edit", of, step.user)
+        edits = [it for it in (account.log if account is not None else []) if it.content.startswith(head)]
+        edits = edits[: step.number % 2]  # the rest has come since the log was read
+        seen = max((it.at for it in edits), key=position_order, default=model)
+        fields = [(it.at, f"cat/{step.device}/{json.loads(it.content)['id']}".encode()) for it in edits]
+        to_real = dict(self.positions[step.user])
+        real_fields = [(Position(to_real[at]), field) for at, field in fields]
+        deletions = (
+            Deletion((head, b"none"), {step.user: Gone(seen, model, fields)}),
+            Deletion((head, b"none"), {step.user: Gone(Position(to_real[seen]), real, real_fields)}),
+        )
+        content, again = amendment(
+            amendment_head("delete", of, step.user), "cat", step.device, step.user, f"d{step.number}", stamp=1
+        )
+        self._amend(step, of, f"d{step.number}", content, again, deletions)
+
+    def _amend(
+        self,
+        step: Step,
+        of: Reference,
+        message_id: str,
+        content: bytes,
+        again: int,
+        deletions: tuple[Deletion, Deletion] | tuple[None, None] = (None, None),
+    ) -> None:
+        """`deletions`: the model's and the real one."""
         again = again if step.place == b"n2.1" else 0
-        dedupe, origin = f"cat/{step.device}/d{step.number}".encode(), at(step) if step.flag else b"-"
-        gone = {step.user: [model_gone]}
-        model = self.model.append_deletion(step.user, dedupe, content, origin, gone, again)
-        command = deletion((keys.state, keys.log), dedupe, content, origin, real_gone, b"", again)
+        dedupe, origin = f"cat/{step.device}/{message_id}".encode(), at(step) if step.flag else b"-"
+        model = self.model.append_amendment(
+            step.user,
+            dedupe,
+            dedupe_of(of),
+            deletions[0],
+            lambda: self.model.append(step.user, dedupe, content, origin, again),
+        )
+        command = amending.append(step.user, What(dedupe_of(of), deletions[1], dedupe, content, origin, again))
         real = self.real.ask(command, calls.appended)
         if isinstance(model, Appended) and model.prev is not None:
             assert isinstance(real, Appended)
@@ -283,7 +332,7 @@ class Pair:
         other = next(user for user in USERS if user != step.user)
         sender = Sender(UserId(step.user), DeviceId(step.device))
         dedupe, number = sender.dedupe(str(step.number)), str(step.number)
-        content, origin = sender.content(other, number, msgspec.Raw(b'"x"')), at(step)
+        content, origin = vanishing(step, sender.content(other, number, msgspec.Raw(b'"x"'))), at(step)
         stood = {user: self._end(user) for user in USERS}
         model = self.model.append_both(other, step.user, dedupe, content, origin)
         real = self.real.ask(calls.append_both(user_keys(other), keys, dedupe, content, origin), calls.appended)
@@ -311,22 +360,31 @@ class Pair:
         self.compare(step.user, self.model.read_back(step.user, model, count), found)
 
     def do_attach(self, step: Step, keys: Any) -> None:
-        generations = f"{step.number % 2}.0" if step.flag else None
         logins = self.model.logins(step.user, step.device)
         known = self.real.ask(calls.logins(keys, step.device))
         assert int((known or b"0").split()[0]) == logins
         is_late = step.number == 9
-        self._attach(step, keys, generations, logins + is_late, b"99 0" if is_late else known)
+        known_token = self.asked.get((step.user, step.device), "0.0")
+        token = Right(f"{step.number % 2}.0" if step.number < 3 else known_token)
+        right = token if step.flag else Right(password_hash="hi"[step.number % 2])
+        self._attach(step, keys, right, logins + is_late, b"99 0" if is_late else known)
 
     def do_again(self, step: Step, keys: Any) -> None:
         generations = f"{step.number % 2}.0"
-        model = self.model.attach(step.user, at(step), generations, None)
+        model = self.model.attach(step.user, at(step), Right(generations), None)
         command = calls.attach_again(keys, hosting(step, keys), at(step), generations)
         self.compare(step.user, model, self.real.ask(command, calls.attached))
 
-    def _attach(self, step: Step, keys: Any, generations: str | None, logins: int, known: bytes | None) -> None:
-        model = self.model.attach(step.user, at(step), generations, logins)
-        command = calls.attach(keys, hosting(step, keys), at(step), generations, known, 1.0)
+    def _attach(
+        self,
+        step: Step,
+        keys: Any,
+        right: Right,
+        logins: int,
+        known: bytes | None,
+    ) -> None:
+        model = self.model.attach(step.user, at(step), right, logins)
+        command = calls.attach(keys, hosting(step, keys), at(step), right, known, 1.0)
         self.compare(step.user, model, self.real.ask(command, calls.attached))
 
     def do_detach(self, step: Step, keys: Any) -> None:
@@ -361,13 +419,22 @@ class Pair:
 
     def do_revoke(self, step: Step, keys: Any) -> None:
         device = step.device if step.flag else None
-        asking = Login(at(step), f"{step.number % 2}.0") if step.number > 4 else None
+        asking = self._asking(step)
         model = self.model.revoke(step.user, device, asking)
-        self.compare(step.user, model, self.real.ask(account_calls.revoke(keys, device, asking), account_calls.found))
+        self.compare(step.user, model, self.real.ask(account_calls.revoke(keys, device, asking), account_calls.revoked))
+
+    def _asking(self, step: Step) -> Login | None:
+        """A login that may be good: mostly it is."""
+        account = self.model.accounts.get(step.user)
+        if step.number <= 4 or account is None:
+            return None
+        generations = "0.0" if step.number >= 8 else account.generations(step.device)
+        self.asked[step.user, step.device] = generations
+        return Login(at(step), generations)
 
     def do_password(self, step: Step, keys: Any) -> None:
         old, new = ("h", "i") if step.flag else ("i", "h")
-        revoking = Login(at(step), f"{step.number % 2}.0") if step.number > 4 else None
+        revoking = self._asking(step)
         model = self.model.set_password(step.user, old, new, revoking)
         command = account_calls.set_password(keys, old, new, revoking)
         self.compare(step.user, model, self.real.ask(command, account_calls.password_set))
@@ -375,17 +442,13 @@ class Pair:
     def do_name(self, step: Step, keys: Any) -> None:
         model = self.model.name_device(step.user, step.device, str(step.number))
         command = account_calls.name_device(keys, step.device, str(step.number))
-        self.compare(step.user, model, self.real.ask(command, account_calls.device_named))
+        self.compare(step.user, model, self.real.ask(command, account_calls.device_found))
 
     def do_devices(self, step: Step, keys: Any) -> None:
         if step.user not in self.model.accounts:
             return
-        state, on, account = (
-            self.real.ask(command)
-            for command in (account_calls.devices_page(keys, b"0"), *account_calls.on_and_account(keys))
-        )
-        flat = state[1]
-        found = account_calls.devices(dict(zip(flat[::2], flat[1::2], strict=True)), on, account)
+        account = self.real.ask(account_calls.account_fields(keys))
+        found = account_calls.devices(account, self.real.ask(account_calls.device_fields(keys, account)))
         known = [(device.device, device.name, device.connected) for device in found]
         assert sorted(known) == [(one.device, one.name, one.connected) for one in self.model.devices(step.user)]
         assert all(
@@ -440,7 +503,10 @@ def test_nothing_is_before_the_start(real: Real) -> None:
 
 
 FAULTS = {
-    "a message that the index has forgotten is not looked for": ("if at then return { at } end", ""),
+    "a message that the index has forgotten is not looked for": (
+        "if at then return known_at(log, at, content) end",
+        "",
+    ),
     "a message of which the recipient has a part already is not recorded": (
         "if REFUSALS[received] then return received end",
         "if not received[2] then return received end",
@@ -470,7 +536,19 @@ FAULTS = {
         "for _, field in ipairs(dedupe_fields(entry[2][4])) do redis.call('HDEL', keys[1], field) end",
         "",
     ),
-    "what is deleted stays in the log": ("remove(keys[2], args[4])", ""),
+    "what has expired stays in the log": ("remove_expired(keys[2], keys[3], math.floor(now / 1000))", ""),
+    "what is sent again vanishes later": (
+        "tonumber(entry and expires_of(entry[2][4]) or expires)",
+        "tonumber(expires)",
+    ),
+    "what is deleted stays in the log": ("redis.call('XDEL', log, position)", ""),
+    "an edit that crosses the deletion stays": ("remove_crossing(state, log, seen, { args[6], args[7] })", ""),
+    "what is deleted is edited": ("if known[2] and not known[1] then return DELETED end", ""),
+    "the index knows edits that are gone": (
+        "if redis.call('HGET', state, field) == position then redis.call('HDEL', state, field) end",
+        "",
+    ),
+    "what is deleted is known for ever": (", 'x:' .. field_of(entry.of) }", " }"),
     "a spared token is not good": ("and account[5] ~= device .. ' ' .. args[2] then", "then"),
     "a spared token outlives its device": (
         "(device == '' or string.match(spared, '^[^ ]+') == device)",
@@ -479,6 +557,11 @@ FAULTS = {
     "whoever asks is told to go": ("if place ~= asking and (device", "if (device"),
     "a changed password is changed again": ("if known ~= args[1] then return { 'changed' } end", ""),
     "a repeat of a new password is refused": ("if known == args[2] then return { 'ok' } end", ""),
+    "whoever has checked the old password comes in": ("args[6] ~= redis.call('HGET', keys[2], 'password')", "false"),
+    "a revoked session brings itself back": ("not are_good(keys[2], own, args[3]) then return", "false then return"),
+    "an invented device is revoked": ("not is_known(keys[2], device)", "false"),
+    "a repeat of revoking oneself is refused": ("and own ~= device and", "and"),
+    "a revoked session changes the password": ("if answer[1] == 'ok' then redis", "if answer then redis"),
     "strangers read everything": ("shows_all and known[5] or ''", "known[5] or ''"),
     "an entry names a wrong one before it": ("'p', prev,", "'p', '0-0',"),
 }
@@ -502,7 +585,7 @@ def test_finds_planted_faults(real: Real, name: str) -> None:
 
 
 def play_random(real: Real) -> None:
-    for seed in range(120):
+    for seed in range(300):
         chance = random.Random(seed)
         play(
             real,

@@ -68,7 +68,7 @@ class Client:
         self._news = anyio.Event()
         self.groups = Groups(self._ask)
         self.people = People(self._ask, Journal() if keeper is None else keeper.journal)
-        self.conversations = Conversations(self.user, self._ask)
+        self.conversations = Conversations(self.user, self._ask, anyio.sleep)
         self.account = Account(self._ask)
         self.later = Later(self._ask)
         if keeper is not None:

@@ -29,7 +29,8 @@ from imclient.events import (
     Truncated,
 )
 from imclient.reader import PARTINGS
-from imserver.model import START, parse_address
+from imserver.errors import RateLimited
+from imserver.model import START, parse_address, position_order
 from imserver.protocol import commands
 from imserver.protocol.commands import Command
 from imserver.protocol.extras import Reference
@@ -38,6 +39,10 @@ from imserver.protocol.pushes import Conversation as Listed
 
 PAGE_CONVERSATIONS = 500
 _START = START.decode()
+
+
+def _order(at: str) -> tuple[int, int]:
+    return position_order(at.encode())
 
 
 @dataclass
@@ -231,7 +236,7 @@ class Tally:
     def _drop_others(self, pages: Sequence[ConversationsPage]) -> None:
         """Of a conversation that is not in the list, what came since is all that there is."""
         listed = {conversation.partner for page in pages for conversation in page.conversations}
-        end = pages[-1].at
+        end = max((page.at for page in pages), key=_order)  # the page on which the log was looked at
         for partner in self.known.keys() - listed:
             before = self.known.pop(partner)
             if not partner.startswith("#") and before.last is not None and is_newer(before.last, end):
@@ -245,9 +250,15 @@ class Conversations:
     Under load that is Overloaded: a mark is best left out then, since the next one says the same and more.
     """
 
-    def __init__(self, me: str, ask: Callable[[Command], Awaitable[msgspec.Raw]]) -> None:
+    def __init__(
+        self,
+        me: str,
+        ask: Callable[[Command], Awaitable[msgspec.Raw]],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        """`sleep`: seconds."""
         self._me = me
-        self._ask = ask
+        self._ask, self._sleep = ask, sleep
         self._tally = Tally(me)
         self._is_followed = False  # somebody has read the list once
 
@@ -284,7 +295,10 @@ class Conversations:
         while not pages or pages[-1].more:
             after = (pages[-1].next or 0) if pages else 0
             command = commands.Conversations(since=since, after=after, limit=PAGE_CONVERSATIONS)
-            pages.append(decoded(await self._ask(command), ConversationsPage))
+            try:
+                pages.append(decoded(await self._ask(command), ConversationsPage))
+            except RateLimited as refused:  # who is in hundreds of groups asks for much at once
+                await self._sleep(refused.retry or 1.0)
 
     async def read(self, partner: str, upto: str | None = None) -> None:
         """Everything in the conversation up to that position has been read; None: all that is known of it."""

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import msgspec
 
-from imclient.amendments import AnyAmendment, Deleted
+from imclient.amendments import AnyAmendment, Deleted, Edited
 from imclient.cursor import is_newer
 from imclient.events import Contact, Message, Page
 from imclient.journal import Change, Kept, Listed, Lost, Queued, Unqueued
 from imclient.reader import MOST_KEYS, Key
 from imserver.errors import SetupError
 from imserver.model import START, parse_position, position_order
+from imserver.protocol.extras import Reference
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x696D636C  # "imcl"; SQLite keeps it in the file's header
@@ -239,16 +240,27 @@ class File:
         elif isinstance(entry, Contact):
             self._put_contact(entry)
         if isinstance(entry, Deleted):
-            self._sqlite.execute(
-                "DELETE FROM entries WHERE log = ? AND sender = ? AND device = ? AND id = ?",
-                (kept.log, entry.of.sender, entry.of.device, entry.of.id),
-            )
+            self._forget(kept.log, entry.of)
         # REPLACE: a message that its log has lost and that comes again is where it is now.
         self._sqlite.execute(
             "INSERT OR REPLACE INTO entries (log, ms, seq, kind, content, partner, sender, device, id)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (kept.log, *_order(kept.at), type(entry).__name__, msgspec.json.encode(entry), *message),
         )
+
+    def _forget(self, log: str, of: Reference) -> None:
+        """A message, and all that its author has made of it: those stand behind it."""
+        key = "log = ? AND sender = ? AND device = ? AND id = ?"
+        message = (log, of.sender, of.device, of.id)
+        row = self._sqlite.execute(f"SELECT ms, seq FROM entries WHERE {key}", message).fetchone()
+        edits = self._sqlite.execute(
+            "SELECT ms, seq, content FROM entries WHERE log = ? AND (ms, seq) > (?, ?)"
+            " AND kind = 'Edited' AND sender = ?",
+            (log, *(row or (0, 0)), of.sender),
+        ).fetchall()
+        gone = [(log, ms, seq) for ms, seq, content in edits if msgspec.json.decode(content, type=Edited).of == of]
+        self._sqlite.execute(f"DELETE FROM entries WHERE {key}", message)
+        self._sqlite.executemany("DELETE FROM entries WHERE log = ? AND ms = ? AND seq = ?", gone)
 
     def _lose(self, lost: Lost) -> None:
         """What the application was done with is remembered, so that it is not given again; the rest comes as news."""

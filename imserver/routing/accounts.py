@@ -14,7 +14,7 @@ from imserver.session.context import Context
 from imserver.session.cursor import is_newer
 from imserver.session.identity import Identity
 from imserver.session.session import Session
-from imserver.store.calls import Attached, Late
+from imserver.store.calls import Attached, Late, Right
 
 LOGIN_TRIES = 16
 _CODE = re.compile(r"[a-z0-9-]{1,64}")
@@ -69,20 +69,20 @@ class Accounts:
             return
         session.enter()
         try:
-            user, claims = await self._authenticate(session, command, device)
-            await self._enter(session, command, user, device, claims)
+            user, right, expires = await self._authenticate(session, command, device)
+            await self._enter(session, command, user, device, right, expires)
         except BaseException:
             session.refused()
             raise
 
     async def _enter(
-        self, session: Session, command: Login, user: UserId, device: DeviceId, claims: tokens.Claims | None
+        self, session: Session, command: Login, user: UserId, device: DeviceId, right: Right, expires: int
     ) -> None:
         """Into the directory. From then on the place may be expelled, even before this task has heard that it is in."""
         context, place, since = self._context, session.new_place(device), _since(command)
         context.entering[place] = ""
         try:
-            attached = await self._attach(session, user, device, place, claims.generations if claims else None)
+            attached = await self._attach(session, user, device, place, right)
         finally:
             expelled = context.entering.pop(place)
         if session.is_closed or context.draining:
@@ -92,7 +92,7 @@ class Accounts:
         identity = Identity(user, device, place, attached.generations, is_bot=attached.is_bot)
         new_device = since is None and attached.cursor is None
         session.welcome(identity, _start(since, attached), attached.last, new_device=new_device)
-        session.reply(command.ref, self._welcome(identity, attached, claims))
+        session.reply(command.ref, self._welcome(identity, attached, expires))
         if expelled:
             session.expelled(expelled)
             return
@@ -106,13 +106,11 @@ class Accounts:
         session.following.enter(attached.groups, _since_of_groups(command))
         session.tail.begin()
 
-    async def _attach(
-        self, session: Session, user: UserId, device: DeviceId, place: Place, generations: str | None
-    ) -> Attached:
+    async def _attach(self, session: Session, user: UserId, device: DeviceId, place: Place, right: Right) -> Attached:
         """Of several logins of one device at once, one after the other is done, as long as their clients are there."""
         for _ in range(LOGIN_TRIES):
             try:
-                return await self._context.store.attach(user, device, place, generations)
+                return await self._context.store.attach(user, device, place, right)
             except Late:
                 if session.is_closed:
                     raise
@@ -124,23 +122,21 @@ class Accounts:
 
     # -- by what right
 
-    async def _authenticate(
-        self, session: Session, command: Login, device: DeviceId
-    ) -> tuple[UserId, tokens.Claims | None]:
-        """The user, and what the token claims (None: a password). Raises BadCredentials, ExpiredToken, RateLimited."""
+    async def _authenticate(self, session: Session, command: Login, device: DeviceId) -> tuple[UserId, Right, int]:
+        """And until when the token is good (0: a password). Raises BadCredentials, ExpiredToken, RateLimited."""
         if command.token is not None:
             claims = await self._check_token(command.token)
             if claims.device != device or (command.user is not None and parse_user(command.user) != claims.user):
                 raise BadCredentials("token: made for another user or device")
-            return claims.user, claims
+            return claims.user, Right(claims.generations), claims.expires
         assert command.password is not None
         user = _claimed_user(command)
         spent = await self.trials.password(session, user)
         known = await self._context.store.accounts.password_hash(user)
         if not await self.passwords.is_right(known, command.password):
             raise BadCredentials("user or password is wrong")
-        self.trials.was_right(spent)
-        return user, None
+        self.trials.give_back(spent)
+        return user, Right(password_hash=known), 0
 
     async def _check_token(self, token: str) -> tokens.Claims:
         try:
@@ -149,12 +145,10 @@ class Accounts:
             await self.load_keys()  # rotated since they were read, perhaps
             return tokens.check(self._keys, token, time.time())
 
-    def _welcome(self, identity: Identity, attached: Attached, claims: tokens.Claims | None) -> Welcome:
+    def _welcome(self, identity: Identity, attached: Attached, expires: int) -> Welcome:
         """With a token that is good for at least as long as the one it came by: a bot's for years."""
         settings = self._context.settings
-        expires = int(time.time()) + settings.token_lifetime_seconds
-        if claims is not None:
-            expires = max(expires, claims.expires)
+        expires = max(int(time.time()) + settings.token_lifetime_seconds, expires)
         token = tokens.sign(self._keys, identity.user, identity.device, expires, attached.generations)
         return Welcome(
             identity.user,

@@ -2,7 +2,10 @@
 
 The message is looked for first, in the log of who asks (or the group's): it must be there, and not be too old. Then the
 amendment goes the way of a message, by `Messages.append`. In between another device may delete the message; then the
-amendment says nothing: clients show nothing.
+store refuses it.
+
+An amendment that is stored already is appended again as it is stored, whatever the command says now: dedupe makes it
+nothing, and a log that lacks it gets the same one. So nobody can change under an old id what is too old to be changed.
 
 A deletion takes the message and its edits out of the logs in the step in which its own entry comes in. Where the
 recipient's copy is not among the newest entries it stays; the entry tells clients, and `history`, all the same.
@@ -10,7 +13,7 @@ recipient's copy is not among the newest entries it stays; the entry tells clien
 
 from typing import NamedTuple
 
-from imserver.errors import BadRequest, NotFound
+from imserver.errors import BadRequest, NotFound, Unavailable
 from imserver.model import (
     START,
     Address,
@@ -28,32 +31,76 @@ from imserver.protocol.amendments import RULES, check
 from imserver.protocol.commands import Delete, Edit, React
 from imserver.protocol.extras import Reference, check_reference
 from imserver.protocol.groups import MEMBERS
-from imserver.routing.messages import Messages
+from imserver.routing.messages import Messages, check_resent
 from imserver.session.context import Context, Handlers
 from imserver.session.cursor import is_newer
 from imserver.session.session import Session
-from imserver.store.deletions import Appends
-from imserver.store.stored import amendment, amendment_head, head_of, message_head
+from imserver.store.amending import Deletion, Gone
+from imserver.store.stored import amendment, amendment_head, dedupe_of, expires_of, head_of, message_head
 
 PAGE_ENTRIES = 100  # read from the store at a time: mostly it is among these
 MOST_ENTRIES = 4000  # looked through for one message
+PAGE_COST = 3  # in units of a send: each page behind the first takes worker and store as long
 EVENTS = tuple(rule.ev for rule in RULES.values())
 
 
 class Sought(NamedTuple):
     """A message, by what it and its amendments begin with in a log, of bots or not. `own`: this very amendment."""
 
-    message: tuple[bytes, ...]
-    amendments: dict[str, tuple[bytes, ...]]
+    message: tuple[bytes, bytes]
+    amendments: dict[str, tuple[bytes, bytes]]
     own: bytes
 
 
-class Found(NamedTuple):
-    """`at`: where the message stands; None where this very amendment is stored already."""
+class Search:
+    """Goes back through a log until it comes to the message, or can tell that it need not go on."""
 
-    at: Position | None
-    edits: tuple[Position, ...]
-    stamp: int  # the newest of its amendments
+    def __init__(self, sought: Sought) -> None:
+        self._sought = sought
+        self.seen = START  # the newest entry
+        self.at: Position | None = None  # where the message stands
+        self.own: bytes | None = None  # this very amendment, as it is stored
+        self.expires: int | None = None  # when that one vanishes (unix seconds)
+        self.is_deleted = False
+        self.edits: list[tuple[Position, bytes]] = []  # with their dedupe fields
+        self.stamp = 0  # of the newest amendment
+
+    def meet(self, entry: Entry) -> bool:
+        """False: that was all there is to find."""
+        if self.seen == START:
+            self.seen = entry.at
+        content = entry.content
+        if content.startswith(self._sought.message):
+            self.at = entry.at
+        elif content.startswith(self._sought.own):
+            self.own = content
+        else:
+            ev = next((ev for ev, heads in self._sought.amendments.items() if content.startswith(heads)), None)
+            self.is_deleted = ev == "delete"
+            if ev is None or self.is_deleted:
+                return not self.is_deleted
+            head = head_of(content)
+            self.stamp = max(self.stamp, head.stamp)
+            if ev == "edit":
+                self.edits.append((entry.at, f"{head.sender}/{head.device}/{head.id}".encode()))
+            return True
+        self.expires = expires_of(content)
+        return False
+
+    def gone(self) -> Gone:
+        """What leaves the log with a deletion."""
+        return Gone(self.seen, self.at, self.edits)
+
+
+class Standing(NamedTuple):
+    """How a user stands to a conversation. `group`: in the group; None: it is none.
+
+    `oldest`: the user may read what is behind it. `since`: what the user said, somebody of that name said behind it.
+    """
+
+    group: str | None = None
+    oldest: Position = START
+    since: Position = START
 
 
 class Amendments:
@@ -74,32 +121,45 @@ class Amendments:
         await self._amend(session, command, "react", **what)
 
     async def _amend(self, session: Session, command: Edit | Delete | React, action: str, **what: object) -> None:
+        check_resent(session)
         to, message_id, user, of = parse_address(command.to), parse_message_id(command.id), session.user, command.of
         check_reference(of, "of")
-        standing, oldest = await self._standing(user, to)
+        standing = await self._standing(user, to)
         assert session.identity is not None
         head = amendment_head(RULES[action].ev, of, to, is_bot=session.identity.sender.is_bot)
-        _, own = amendment(head, user, session.device, to, message_id, stamp=0)
-        sought = _sought(of, user, to, amendment(head, user, session.device, to, message_id, stamp=0)[0][:own])
-        found = await self._find(to if is_group(to) else user, sought, oldest)
-        if found is None:
-            raise NotFound("of: there is no such message, or not any more")
-        now = self._context.wall()
+        content, own = amendment(head, user, session.device, to, message_id, stamp=0)
+        sought = _sought(of, user, to, content[:own])
+        found = await self._find(session, to if is_group(to) else user, sought, standing.oldest)
+        if found.at is None and found.own is None:
+            raise self._missing(found)
+        expires = found.expires if action == "edit" else None  # it vanishes with its message
         if found.at is not None:
-            self._check(action, found.at, now, is_author=of.sender == user, standing=standing)
-        stamp = max(int(now * 1000), found.stamp + 1)
-        content, again = amendment(head, user, session.device, to, message_id, stamp=stamp, **what)
-        appends = await self._deletion(user, to, sought, found) if action == "delete" else self._messages.appends
-        self._messages.append(session, command, to, content, again if command.again else 0, appends)
+            now = self._context.wall()
+            is_author = of.sender == user and is_newer(found.at, standing.since)
+            self._check(action, found.at, now, is_author=is_author, standing=standing.group)
+            stamp = max(int(now * 1000), found.stamp + 1)
+            if expires is not None:
+                what["expires"] = expires  # the last of it
+            content, own = amendment(head, user, session.device, to, message_id, stamp=stamp, **what)
+        deletion = await self._deletion(session, to, sought, found) if action == "delete" else None
+        appends = self._context.store.amendments.of(dedupe_of(of), deletion)
+        again = own if command.again or found.own is not None else 0
+        self._messages.append(session, command, to, found.own or content, again, appends, expires=expires)
 
-    async def _standing(self, user: UserId, to: Address) -> tuple[str | None, Position]:
-        """In a group: how the user stands to it, and from where on the user may read. Raises NotFound."""
+    def _missing(self, found: Search) -> NotFound | Unavailable:
+        """What is not there may be sent again by somebody else, where a shard has lost it."""
+        if not found.is_deleted and self._context.store.may_have_lost(self._context.clock.now):
+            return Unavailable("of: the store may have lost this message; send again with the same id")
+        return NotFound("of: there is no such message, or not any more")
+
+    async def _standing(self, user: UserId, to: Address) -> Standing:
+        """Raises NotFound."""
         if not is_group(to):
-            return None, START
+            return Standing()
         info = await self._context.store.groups.info(GroupId(to), user)
         if info.since is None or info.standing not in MEMBERS:
             raise NotFound("to: there is no such group, or you are no member")
-        return info.standing, START if info.history == "all" else info.since
+        return Standing(info.standing, START if info.history == "all" else info.since, info.since)
 
     def _check(self, action: str, at: Position, now: float, *, is_author: bool, standing: str | None) -> None:
         within = RULES[action].within
@@ -107,37 +167,28 @@ class Amendments:
         age = now - position_order(at)[0] / 1000
         check(action, is_author=is_author, standing=standing, age_seconds=age, most_seconds=most)
 
-    async def _deletion(self, user: UserId, to: Address, sought: Sought, found: Found) -> Appends:
-        """With the positions in each log of what is to leave it."""
-        gone: dict[str, tuple[Position, ...]] = {to if is_group(to) else user: _positions(found)}
+    async def _deletion(self, session: Session, to: Address, sought: Sought, found: Search) -> Deletion:
+        """With what is to leave each of the logs."""
+        user = session.user
+        gone: dict[str, Gone] = {to if is_group(to) else user: found.gone()}
         if not is_group(to) and to != user:
-            gone[to] = _positions(await self._find(to, sought, START))
-        return self._context.store.deletions.of(gone)
+            gone[to] = (await self._find(session, to, sought, START)).gone()
+        return Deletion(sought.amendments["edit"], gone)
 
-    async def _find(self, log: str, sought: Sought, oldest: Position) -> Found | None:
-        """Among the newest entries of a log; not where it is deleted."""
-        edits: list[Position] = []
-        stamp, before = 0, None
+    async def _find(self, session: Session, log: str, sought: Sought, oldest: Position) -> Search:
+        """Among the newest entries of a log. Raises RateLimited."""
+        search, before = Search(sought), None
         for _ in range(MOST_ENTRIES // PAGE_ENTRIES):
+            if before is not None:
+                session.charge(PAGE_COST)
             page = await self._context.store.read_back(log, before, PAGE_ENTRIES)
             for entry in page:
-                if not is_newer(entry.at, oldest):
-                    return None
                 before = entry.at
-                if entry.content.startswith(sought.message):
-                    return Found(entry.at, tuple(edits), stamp)
-                if entry.content.startswith(sought.own):
-                    return Found(None, tuple(edits), stamp)
-                ev = _amends(entry, sought)
-                if ev == "delete":
-                    return None
-                if ev is not None:
-                    stamp = max(stamp, head_of(entry.content).stamp)
-                if ev == "edit":
-                    edits.append(entry.at)
+                if not (is_newer(entry.at, oldest) and search.meet(entry)):
+                    return search
             if len(page) < PAGE_ENTRIES:
-                return None
-        return None
+                break
+        return search
 
 
 def _sought(of: Reference, user: UserId, to: Address, own: bytes) -> Sought:
@@ -145,18 +196,12 @@ def _sought(of: Reference, user: UserId, to: Address, own: bytes) -> Sought:
     if not is_group(to) and of.sender not in (user, to):
         raise BadRequest(f"of.from: {of.sender} is not of this conversation")
     receiver = to if is_group(to) or of.sender == user else user
-    heads = {ev: tuple(amendment_head(ev, of, to, is_bot=is_bot) for is_bot in (False, True)) for ev in EVENTS}
-    return Sought(tuple(message_head(of, receiver, is_bot=is_bot) for is_bot in (False, True)), heads, own)
-
-
-def _amends(entry: Entry, sought: Sought) -> str | None:
-    return next((ev for ev, heads in sought.amendments.items() if entry.content.startswith(heads)), None)
-
-
-def _positions(found: Found | None) -> tuple[Position, ...]:
-    if found is None:
-        return ()
-    return found.edits if found.at is None else (found.at, *found.edits)
+    people, bots = (
+        (message_head(of, receiver, is_bot=is_bot), {ev: amendment_head(ev, of, to, is_bot=is_bot) for ev in EVENTS})
+        for is_bot in (False, True)
+    )
+    heads = {ev: (head, bots[1][ev]) for ev, head in people[1].items()}
+    return Sought((people[0], bots[0]), heads, own)
 
 
 def amendment_handlers(amendments: Amendments) -> Handlers:

@@ -7,7 +7,7 @@ are now, whatever it has missed. What it has not heard of the logs comes with it
 import time
 
 from imserver.errors import NotFound
-from imserver.model import GroupId, Position, UserId, is_group, parse_address
+from imserver.model import START, GroupId, Position, UserId, is_group, parse_address
 from imserver.protocol import commands
 from imserver.protocol.commands import Conversations, ConversationSet
 from imserver.protocol.groups import MEMBERS
@@ -18,9 +18,13 @@ from imserver.session.context import Context, Handlers
 from imserver.session.cursor import later
 from imserver.session.session import Session
 from imserver.store import conversation_calls
-from imserver.store.conversation_calls import ConversationPage, Record
+from imserver.store.conversation_calls import Record
 
 GROUP_COST = 5  # for each group that is looked at, in units of a send
+MOST_LISTED = 100  # records in a page, and as many groups of which nothing is remembered: bounds what a page costs
+GROUPS_BEHIND = (
+    1 << 52
+)  # `after` of a page of nothing but such groups: this and how many came before; no version gets there
 _LEFT = b"-"
 
 
@@ -50,28 +54,44 @@ class ConversationLists:
     # -- the list
 
     async def conversations(self, session: Session, command: Conversations) -> None:
-        user = session.user
-        page = await self._store.listed(user, command.since, command.after, command.limit)
-        more = len(page.records) == command.limit
+        user, most = session.user, min(command.limit, MOST_LISTED)
+        if command.after >= GROUPS_BEHIND:
+            await self._further_groups(session, command, most)
+            return
+        page = await self._store.listed(user, command.since, command.after, most)
+        more = len(page.records) == most
         finds_others = page.is_all and not more  # those without a record end the list
         own = Counting(self._context.store, user, user, MOST_ENTRIES)
         lines = [(partner, record.read) for partner, record in page.records if not is_group(partner)]
         if lines or finds_others:
             await own.run(lines, finds_others=finds_others)
-        records = dict(page.records)
+        records, following = dict(page.records), page.reached if more else None
         if finds_others:
-            records |= await self._others(user, own, page)
+            records |= await self._unremembered(user, [name for name in own.counts if name not in records])
+            groups = await self._groups_unremembered(user)
+            records |= dict.fromkeys(groups[:most], Record())
+            following = GROUPS_BEHIND + most if len(groups) > most else None
         listed = [_shown(partner, records.get(partner, Record()), own) for partner in own.counts if partner in records]
         listed += await self._in_groups(session, records)
-        following = page.reached if more else None
-        shown = ConversationsPage(listed, page.version, own.end.decode(), more, page.is_all, following)
-        session.reply(command.ref, shown)
+        end, more = own.end.decode(), following is not None
+        session.reply(command.ref, ConversationsPage(listed, page.version, end, more, page.is_all, following))
 
-    async def _others(self, user: UserId, own: Counting, page: ConversationPage) -> dict[str, Record]:
-        """Conversations and groups of which nothing is remembered, on no page."""
+    async def _further_groups(self, session: Session, command: Conversations, most: int) -> None:
+        """The list goes on behind all records."""
+        version = (await self._store.listed(session.user, command.since, command.after, 1)).version
+        behind = command.after - GROUPS_BEHIND + most
+        groups = await self._groups_unremembered(session.user)
+        listed = await self._in_groups(session, dict.fromkeys(groups[behind - most : behind], Record()))
+        following = GROUPS_BEHIND + behind if len(groups) > behind else None
+        more, is_all = following is not None, True
+        session.reply(command.ref, ConversationsPage(listed, version, START.decode(), more, is_all, following))
+
+    async def _groups_unremembered(self, user: UserId) -> list[str]:
         memberships, _ = await self._context.store.groups.listed(user)
-        on_page = {partner for partner, _ in page.records}
-        names = [name for name in (*own.counts, *memberships) if name not in on_page]
+        return list(await self._unremembered(user, sorted(memberships)))
+
+    async def _unremembered(self, user: UserId, names: list[str]) -> dict[str, Record]:
+        """Those that are on no page of records."""
         records = await self._store.records(user, names)
         return {name: record for name, record in zip(names, records, strict=True) if record == Record()}
 

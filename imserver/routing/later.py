@@ -55,10 +55,12 @@ class Later:
     # -- commands
 
     async def schedule(self, session: Session, command: Schedule) -> None:
-        command.again = True  # it may be said by several workers, one long after the other
-        saying = Saying(*said_by(session, command))
-        if command.when > self._context.wall() + LONGEST_SECONDS:
+        now = self._context.wall()
+        if command.when > now + LONGEST_SECONDS:
             raise BadRequest(f"when: {LONGEST_SECONDS // 86400} days from now are the most")
+        command.again = True  # it may be said by several workers, one long after the other
+        to, content, again, mentions, _ = said_by(session, command, max(command.when, now))
+        saying = Saying(to, again, mentions, content)
         user = session.user
         when = await self._store.schedule(user, session.device, command.id, command.when, saying)
         # Behind the message: whoever is cut off in between has no answer, and repeats.

@@ -12,6 +12,7 @@ done are, too. Dedupe makes this harmless for what was not lost, in either of th
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from imserver.errors import BadRequest, ImError, NotFound, Unavailable
 from imserver.model import (
@@ -21,6 +22,7 @@ from imserver.model import (
     Place,
     Position,
     UserId,
+    before,
     parse_address,
     parse_group,
     parse_message_id,
@@ -34,11 +36,11 @@ from imserver.session.cursor import is_newer
 from imserver.session.fan_out import fan_out
 from imserver.session.session import Session
 from imserver.session.tail import Tail
+from imserver.store.amending import Appends
 from imserver.store.calls import Appended
-from imserver.store.deletions import Appends
 from imserver.store.redis_link import RedisLink
 from imserver.store.store import NOBODY
-from imserver.store.stored import head_of, with_extras
+from imserver.store.stored import head_of, is_removed, with_expires, with_extras
 
 Append = Callable[..., None]  # `Store.append`, or what does more
 Entering = Send | Edit | Delete | React  # the commands that become entries of logs
@@ -50,10 +52,12 @@ AGAIN_COST = 20  # in units of a send: looking through a log takes the store as 
 class Sending:
     """One send on its way to the store; `on_stored` gets what became of it."""
 
-    __slots__ = ("_asked", "_command", "_session")
+    __slots__ = ("_asked", "_command", "_expires", "_session")
 
-    def __init__(self, session: Session, command: Entering) -> None:
+    def __init__(self, session: Session, command: Entering, expires: int | None = None) -> None:
+        """`expires`: when the entry vanishes (unix seconds)."""
         self._session = session
+        self._expires = expires
         self._asked = session.asked
         self._command = command
         session.started_sending(command.id)
@@ -67,10 +71,11 @@ class Sending:
                 tail.give_instead(result)
             result = _OVERTAKEN
         if isinstance(result, Appended):
+            expires = result.expires or self._expires
             if tail is None:  # a group that this session does not follow yet, or any more
-                session.reply(command.ref, Sent(command.id, result.at, result.prev))
+                session.reply(command.ref, Sent(command.id, result.at, result.prev, expires))
             else:
-                tail.answer(result.at, result.prev, command.ref, command.id)
+                tail.answer(result.at, result.prev, command.ref, command.id, expires)
         else:
             session.fail(command.ref, result)
         session.finished_sending(command.id)
@@ -84,6 +89,12 @@ def given_of(session: Session, group: GroupId, upto: Position, field: str = "log
     return tail.position if is_newer(upto, tail.position) else upto
 
 
+def check_resent(session: Session) -> None:
+    """Raises Unavailable."""
+    if session.asked != session.resent:
+        raise Unavailable("what was confirmed last has to be sent again first: say `resend`")
+
+
 def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: bool) -> None:
     """Raises BadRequest, RateLimited."""
     if not to_group:
@@ -91,20 +102,27 @@ def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: boo
     session.charge(MENTION_COST * len(mentions))
 
 
-def said_by(session: Session, command: Send) -> tuple[Address, int, Sequence[str], bytes]:
-    """To whom, `again` as of `Messages.append`, whom it mentions, its content. Raises BadRequest, RateLimited."""
+# To whom, content and `again` as of `Messages.append`, whom it mentions, when it vanishes.
+Said = tuple[Address, bytes, int, Sequence[str], int | None]
+
+
+def said_by(session: Session, command: Send, at: float | None = None) -> Said:
+    """What a command says at that time (unix seconds; None: now). Raises BadRequest, RateLimited."""
     identity = session.identity
     assert identity is not None
     to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
     content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
     again = len(content) - len(bytes(command.body)) - 1 if command.again else 0
     if not command.has_extras:
-        return to, again, (), content
-    content = with_extras(content, command.checked_extras())
-    if not command.mentions:
-        return to, again, (), content
-    _charge_mentions(session, command.mentions, to_group=to[0] == "#")
-    return to, again, command.mentions, content
+        return to, content, again, (), None
+    extras, expires = command.checked_extras(), None
+    if command.ttl is not None:
+        said_at = session.context.wall() if at is None else at
+        extras["expires"] = expires = int(said_at) + command.ttl  # the last of them
+    content = with_extras(content, extras)
+    if command.mentions:
+        _charge_mentions(session, command.mentions, to_group=to[0] == "#")
+    return to, content, again, command.mentions or (), expires
 
 
 class SendingInSteps(Sending):
@@ -120,8 +138,9 @@ class SendingInSteps(Sending):
         dedupe: bytes,
         content: bytes,
         again: int,
+        expires: int | None,
     ) -> None:
-        super().__init__(session, command)
+        super().__init__(session, command, expires)
         self._epochs = session.context.epochs
         self._append = append
         self._dedupe = dedupe
@@ -139,6 +158,29 @@ class SendingInSteps(Sending):
         if isinstance(result, ImError):
             self.on_stored(result)
             return
+        if result.expires is not None:  # half done before: it vanishes here when it does there
+            self._expires = result.expires
+            self._content = with_expires(self._content, result.expires)
+        if result.prev is None and not isinstance(self._command, Send):
+            # An amendment's stamp is of the attempt that was stored, and both logs MUST have the same.
+            store, to = self._session.context.store, parse_address(self._command.to)
+            store.read(to, before(result.at), 1, partial(self._record_stored, result.at))
+        else:
+            self._record_content()
+
+    def _record_stored(self, at: Position, found: list[Entry] | ImError) -> None:
+        """As the recipient's log has it at that position."""
+        if isinstance(found, ImError):
+            self.on_stored(found)
+        elif self._epochs != self._session.context.epochs:
+            self.on_stored(_OVERTAKEN)
+        elif not found or found[0].at != at or is_removed(found[0].content):
+            self.on_stored(NotFound("of: there is no such message, or not any more"))
+        else:
+            self._content = found[0].content
+            self._record_content()
+
+    def _record_content(self) -> None:
         identity = self._session.identity
         assert identity is not None
         self._append(identity.user, self._dedupe, self._content, identity.place, self.on_stored, self._again)
@@ -157,8 +199,8 @@ class Messages:
     # -- commands
 
     def send(self, session: Session, command: Send) -> None:
-        to, again, mentions, content = said_by(session, command)
-        self.append(session, command, to, content, again, self.appends, mentions)
+        to, content, again, mentions, expires = said_by(session, command)
+        self.append(session, command, to, content, again, self.appends, mentions, expires)
 
     def append(
         self,
@@ -169,28 +211,30 @@ class Messages:
         again: int,
         appends: Appends,
         mentions: Sequence[str] = (),
+        expires: int | None = None,
     ) -> None:
         """Into the logs concerned; the reply comes in the entry's place. Raises Unavailable, RateLimited.
 
         `again`: so many bytes of the content tell it from all others, where it may be stored already.
+        `expires`: when it vanishes, as the content says; for the reply.
         """
         store, identity = self._context.store, session.identity
         assert identity is not None
-        if session.asked != session.resent:
-            raise Unavailable("what was confirmed last has to be sent again first: say `resend`")
+        check_resent(session)
         if again:
             session.charge(AGAIN_COST)
         self._context.counters.messages_in += 1
         user, place, dedupe = identity.user, identity.place, identity.sender.dedupe(command.id)
         if to[0] == "#":
             command.to = to
-            appends.group(to, user, dedupe, content, place, Sending(session, command).on_stored, again, mentions)
+            then = Sending(session, command, expires).on_stored
+            appends.group(to, user, dedupe, content, place, then, again, mentions)
         elif to == user:
-            appends.one(user, dedupe, content, place, Sending(session, command).on_stored, again)
+            appends.one(user, dedupe, content, place, Sending(session, command, expires).on_stored, again)
         elif store.reaches_both:
-            appends.both(to, user, dedupe, content, place, Sending(session, command).on_stored, again)
+            appends.both(to, user, dedupe, content, place, Sending(session, command, expires).on_stored, again)
         else:
-            SendingInSteps(session, command, appends.one, dedupe, content, again).deliver(to)
+            SendingInSteps(session, command, appends.one, dedupe, content, again, expires).deliver(to)
         if store.saturated:
             store.hold_while_saturated(session)
 

@@ -74,7 +74,7 @@ class OwnAccount:
         is_old = await self._passwords.is_right(known, command.old)
         if not is_old and not await self._passwords.is_right(known, command.new):
             raise BadCredentials("old: this is not the password")
-        self._trials.was_right(spent)
+        self._trials.give_back(spent)
         if not is_old:
             session.reply(command.ref, EMPTY)  # a repeat, whose answer was lost
             return
@@ -106,7 +106,7 @@ class OwnAccount:
         known = await self._store.password_hash(session.user)
         if not await self._passwords.is_right(known, command.password):
             raise BadCredentials("password: this is not the password")
-        self._trials.was_right(spent)
+        self._trials.give_back(spent)
         await self._store.erase(session.user, session.place)
         session.reply(command.ref, EMPTY)
         session.expel("revoked", "this account was deleted", reconnect=False)

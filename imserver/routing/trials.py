@@ -7,7 +7,7 @@ speaks for, that would be everybody.
 
 from ipaddress import IPv6Address, ip_address
 
-from imserver.errors import RateLimited
+from imserver.errors import ImError, RateLimited
 from imserver.model import UserId
 from imserver.session.context import Context
 from imserver.session.session import Session
@@ -23,15 +23,23 @@ class Trials:
     # -- passwords
 
     async def password(self, session: Session, user: UserId) -> list[Allowance]:
-        """One try, which is to be forgiven if the password is right. Raises RateLimited."""
+        """One try, which is to be given back if the password is right. Raises RateLimited."""
         settings = self._context.settings
-        spent = [*self._of_address(session, "", settings.wrong_passwords_per_address_hour)]
-        spent.append(Allowance(user, settings.wrong_passwords_per_hour))
-        for allowance in spent:
-            await self._spend(allowance, "too many wrong passwords; log in by token, or try later")
+        allowances = self._of_address(session, "", settings.wrong_passwords_per_address_hour)
+        # The user's last: an address that has no tries left never holds a user's, not even for a moment.
+        allowances.append(Allowance(user, settings.wrong_passwords_per_hour))
+        spent: list[Allowance] = []
+        try:
+            for allowance in allowances:
+                await self._spend(allowance, "too many wrong passwords; log in by token, or try later")
+                spent.append(allowance)
+        except ImError:
+            self.give_back(spent)  # others are behind the same address
+            raise
         return spent
 
-    def was_right(self, spent: list[Allowance]) -> None:
+    def give_back(self, spent: list[Allowance]) -> None:
+        """The password was right, or was not looked at."""
         for allowance in spent:
             self._context.store.accounts.tries.forgive(allowance)
 

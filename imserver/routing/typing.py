@@ -22,7 +22,9 @@ class TypingNotices:
         to, store = parse_address(command.to), self._context.store
         if not is_group(to):
             store.circle.typing(session.user, UserId(to), is_on=command.on)
-        elif self._may_tell(GroupId(to)):
+        elif session.tail_of(to) is not None and self._may_tell(
+            GroupId(to)
+        ):  # nobody else uses up what members may say
             most = self._context.settings.group_typing_members
             store.groups.typing(session.user, GroupId(to), most, is_on=command.on)
         session.reply(command.ref, EMPTY)

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from imserver.errors import Conflict, Exists, ImError, NotFound
+from imserver.errors import Conflict, Exists, ExpiredToken, ImError, NotFound
 from imserver.model import Place
 from imserver.store.calls import Packed, call, pack
 from imserver.store.partitions import UserKeys, due_key
 
 NO_OWNER = "-"
-PAGE_FIELDS = 1000  # of a user's state looked at in one call
 
 
 class Login(NamedTuple):
@@ -49,10 +48,10 @@ def set_password(keys: UserKeys, old: str, new: str, revoking: Login | None) -> 
 
 
 def password_set(reply: list[Any]) -> ImError | None:
-    """The errors are Conflict and NotFound."""
+    """The errors are Conflict, NotFound and ExpiredToken."""
     if reply[0] == b"changed":
         return Conflict("old: the password was changed meanwhile")
-    return found(reply)
+    return revoked(reply)
 
 
 def revoke(keys: UserKeys, device: str | None, asking: Login | None = None) -> Packed:
@@ -61,16 +60,28 @@ def revoke(keys: UserKeys, device: str | None, asking: Login | None = None) -> P
     return call(b"im_revoke_2", (keys.state, keys.account), device or b"", place, generations)
 
 
+def revoked(reply: list[Any]) -> ImError | None:
+    """The errors are NotFound (user or device) and ExpiredToken (the login of whoever asks is revoked itself)."""
+    return ExpiredToken("this login was revoked") if reply[0] == b"revoked" else device_found(reply)
+
+
 def erase(keys: UserKeys, asking: Place | None = None) -> Packed:
     """`asking`: this session is not told."""
     of_user = (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups)
-    more = (keys.conversations, keys.changes, keys.waiting, due_key(keys.partition))
+    more = (keys.conversations, keys.changes, keys.expiring, keys.waiting, due_key(keys.partition))
     return call(b"im_erase_2", of_user + more, asking or b"")
 
 
 def found(reply: list[Any]) -> ImError | None:
     """The error is NotFound."""
     return None if reply[0] == b"ok" else NotFound("there is no such user")
+
+
+def device_found(reply: list[Any]) -> ImError | None:
+    """The error is NotFound."""
+    if reply[0] == b"no-device":
+        return NotFound("device: no device of that name has ever logged in")
+    return found(reply)
 
 
 # -- devices
@@ -87,30 +98,38 @@ class Device(NamedTuple):
     connected: bool
 
 
-def devices_page(keys: UserKeys, cursor: bytes) -> Packed:
-    """Fields of the state that tell of devices: those of a dedupe index have a slash for the colon."""
-    return pack(b"HSCAN", keys.state, cursor, b"MATCH", b"[sl]:*", b"COUNT", PAGE_FIELDS)
+_FIRST = b"first:"
 
 
-def on_and_account(keys: UserKeys) -> tuple[Packed, Packed]:
-    """What else `devices` needs: two calls."""
-    return pack(b"HGET", keys.state, b"on"), pack(b"HGETALL", keys.account)
+def account_fields(keys: UserKeys) -> Packed:
+    """The first of two calls for `devices`."""
+    return pack(b"HGETALL", keys.account)
 
 
-def devices(state: Mapping[bytes, bytes], on: bytes | None, account: Mapping[bytes, bytes]) -> list[Device]:
+def device_fields(keys: UserKeys, account: Mapping[bytes, bytes]) -> Packed:
+    """The second one: who is connected, and of each device its logins and when it left."""
+    fields = (kind + device for device in _devices_of(account) for kind in (b"s:", b"l:"))
+    return pack(b"HMGET", keys.state, b"on", *fields)
+
+
+def devices(account: Mapping[bytes, bytes], reply: list[bytes | None]) -> list[Device]:
     """Those that may come in without a password, or are connected; who logged in last first."""
+    on, *fields = reply
     connected = {place.partition(b"=")[0] for place in (on or b"").split(b" ")}
     known = []
-    for field, value in state.items():
-        kind, device = field[:2], field[2:]
-        if kind == b"s:":
-            _, created, login, generations = value.split(b" ")
-            if device in connected or _is_good(device, generations, account):
-                name = account.get(b"d:" + device, b"").decode()
-                left = None if device in connected else state.get(b"l:" + device)
-                seen = None if left is None else int(left)
-                known.append(Device(device.decode(), name, int(created), int(login), seen, device in connected))
+    for device, logins, left in zip(_devices_of(account), fields[::2], fields[1::2], strict=True):
+        if logins is None:
+            continue  # the account was erased in between
+        _, login, generations = logins.split(b" ")
+        if device in connected or _is_good(device, generations, account):
+            created, name = int(account[_FIRST + device]), account.get(b"d:" + device, b"").decode()
+            seen = None if left is None or device in connected else int(left)
+            known.append(Device(device.decode(), name, created, int(login), seen, device in connected))
     return sorted(known, key=lambda device: (-device.login, device.device))
+
+
+def _devices_of(account: Mapping[bytes, bytes]) -> list[bytes]:
+    return [field.removeprefix(_FIRST) for field in account if field.startswith(_FIRST)]
 
 
 def _is_good(device: bytes, generations: bytes, account: Mapping[bytes, bytes]) -> bool:
@@ -119,12 +138,7 @@ def _is_good(device: bytes, generations: bytes, account: Mapping[bytes, bytes]) 
 
 
 def name_device(keys: UserKeys, device: str, name: str) -> Packed:
-    return call(b"im_name_device_2", (keys.state, keys.account), device, name)
-
-
-def device_named(reply: list[Any]) -> ImError | None:
-    """The error is NotFound."""
-    return None if reply[0] == b"ok" else NotFound("device: there is no such device")
+    return call(b"im_name_device_2", (keys.account,), device, name)
 
 
 # -- profiles

@@ -64,14 +64,20 @@ class AccountStore:
         return None if reply is None else reply.decode()
 
     async def set_password(self, user: UserId, old: str, new: str, revoking: Login | None) -> None:
-        """Hashes. `revoking`: all tokens but those of this login stop working. Raises Conflict, NotFound."""
+        """Hashes. `revoking`: all tokens but those of this login stop working.
+
+        Raises Conflict, NotFound, ExpiredToken (that login is revoked itself).
+        """
         command = account_calls.set_password(user_keys(user), old, new, revoking)
         await self._store.link_of(user).ask(command, account_calls.password_set)
 
     async def revoke(self, user: UserId, device: str | None, asking: Login) -> None:
-        """Tokens of one device; None: of all but the one that asks. Raises NotFound."""
+        """Tokens of one device; None: of all but the one that asks.
+
+        Raises NotFound, ExpiredToken (the login that asks is revoked itself).
+        """
         command = account_calls.revoke(user_keys(user), device, asking)
-        await self._store.link_of(user).ask(command, account_calls.found)
+        await self._store.link_of(user).ask(command, account_calls.revoked)
 
     async def erase(self, user: UserId, asking: Place) -> None:
         """All that is kept of it. Raises NotFound."""
@@ -92,20 +98,13 @@ class AccountStore:
     async def devices(self, user: UserId) -> list[Device]:
         """Those that may come in without a password, or are connected; who logged in last first."""
         keys, link = user_keys(user), self._store.link_of(user)
-        state: dict[bytes, bytes] = {}
-        cursor = b"0"
-        while True:  # in pages: the dedupe index of a busy user is long
-            cursor, fields = await link.ask(account_calls.devices_page(keys, cursor))
-            state.update(pairs(fields))
-            if cursor == b"0":
-                break
-        on, account = [await link.ask(command) for command in account_calls.on_and_account(keys)]
-        return account_calls.devices(state, on, pairs(account))
+        account = pairs(await link.ask(account_calls.account_fields(keys)))
+        return account_calls.devices(account, await link.ask(account_calls.device_fields(keys, account)))
 
     async def name_device(self, user: UserId, device: str, name: str) -> None:
         """Raises NotFound."""
         command = account_calls.name_device(user_keys(user), device, name)
-        await self._store.link_of(user).ask(command, account_calls.device_named)
+        await self._store.link_of(user).ask(command, account_calls.device_found)
 
     # -- profiles
 

@@ -54,10 +54,11 @@ def library() -> str:
 
 
 class Appended(msgspec.Struct, gc=False):
-    """Where an entry stands. `prev` is None for a repeat: the entry was there already."""
+    """Where an entry stands. `prev` is None for a repeat: the entry was there already, and says when it `expires`."""
 
     at: Position
     prev: Position | None
+    expires: int | None = None  # unix seconds
 
 
 class Listed(NamedTuple):
@@ -66,6 +67,13 @@ class Listed(NamedTuple):
     group: GroupId
     since: Position | None
     cursor: Position
+
+
+class Right(NamedTuple):
+    """By what a session comes in: the generations of its token, or the hash of its password, checked a while ago."""
+
+    generations: str | None = None
+    password_hash: str | None = None
 
 
 class Attached(NamedTuple):
@@ -113,18 +121,25 @@ def append_both(to: UserKeys, own: UserKeys, dedupe: bytes, content: bytes, orig
 
 
 def appended(reply: list[Any]) -> Appended | ImError:
-    """The errors are NotFound, Blocked and NotAllowed (takes messages of contacts only)."""
+    """The errors are NotFound (also of a deleted message), Blocked and NotAllowed (takes messages of contacts only)."""
     if len(reply) == 2:
         return Appended(reply[0], reply[1])
     match reply[0]:
         case b"not-found":
             return NotFound("to: there is no such user")
+        case b"deleted":
+            return deleted()
         case b"blocked":
             return Blocked("to: takes no messages from you")
         case b"shut":
             return NotAllowed("to: takes messages from contacts only")
         case at:
-            return Appended(at, None)
+            return Appended(at, None, *reply[2:])
+
+
+def deleted() -> NotFound:
+    """What it would change is there no more."""
+    return NotFound("of: there is no such message, or not any more")
 
 
 def read(keys: UserKeys, after: Position, count: int) -> Packed:
@@ -137,7 +152,13 @@ def read_back(keys: UserKeys, before: Position | None, count: int) -> Packed:
 
 
 def entries(reply: list[Any]) -> list[Entry]:
+    """What has expired and is still there included: see `trimming`."""
     return [Entry(at, fields[1], fields[3]) for at, fields in reply]
+
+
+def cut(keys: UserKeys) -> Packed:
+    """The reply: entries before there have left the log because of its bounds; None: none have."""
+    return pack(b"HGET", keys.state, b"cut")
 
 
 def logins(keys: UserKeys, device: str) -> Packed:
@@ -146,13 +167,19 @@ def logins(keys: UserKeys, device: str) -> Packed:
 
 
 def attach(
-    keys: UserKeys, hosting: Hosting, place: Place, generations: str | None, logins: bytes | None, now: float
+    keys: UserKeys,
+    hosting: Hosting,
+    place: Place,
+    right: Right,
+    logins: bytes | None,
+    now: float,
 ) -> Packed:
     """A login. `logins`: what the call of that name gave; `now`: unix seconds."""
     called_with = (keys.state, keys.account, hosting.key, keys.groups)
-    count, first = (logins or b"0 %d" % now).split(b" ")[:2]
-    then = b"%d %b %d" % (int(count) + 1, first, now)
-    return call(b"im_attach_2", called_with, place, generations or b"-", b"new", logins or b"0", then)
+    count = int((logins or b"0").split(b" ")[0])
+    then = b"%d %d" % (count + 1, now)
+    checked = () if right.password_hash is None else (right.password_hash,)
+    return call(b"im_attach_2", called_with, place, right.generations or b"-", b"new", logins or b"0", then, *checked)
 
 
 def attach_again(keys: UserKeys, hosting: Hosting, place: Place, generations: str) -> Packed:
@@ -214,7 +241,15 @@ TRIM_STEPS = 256  # entries looked at in one call: bounds how long it holds up t
 
 def trim(keys: UserKeys, now: float, bounds: Bounds) -> Packed:
     age, window = bounds.longest_age_seconds * 1000, bounds.dedupe_seconds * 1000
-    return call(b"im_trim_2", (keys.state, keys.log), int(now * 1000), bounds.most_entries, age, window, TRIM_STEPS)
+    return call(
+        b"im_trim_2",
+        (keys.state, keys.log, keys.expiring),
+        int(now * 1000),
+        bounds.most_entries,
+        age,
+        window,
+        TRIM_STEPS,
+    )
 
 
 def renew(keys: LeaseKeys, node: bytes, seconds: float, info: bytes = b"") -> Packed:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from imserver.errors import Conflict, Exists, ImError, NotAllowed, NotFound
 from imserver.model import START, GroupId, Position, UserId
 from imserver.protocol.groups import RULES, STANDINGS, is_hidden
-from imserver.store.calls import Appended, Packed, call, pack
+from imserver.store.calls import Appended, Packed, call, deleted, pack
 from imserver.store.partitions import GroupKeys, Hosting, UserKeys
 
 
@@ -82,12 +82,14 @@ def posted(reply: list[Any]) -> Appended | ImError:
     """The errors are NotFound and NotAllowed."""
     if len(reply) == 2 and reply[0] != b"refused":
         return Appended(reply[0], reply[1])
+    if reply[0] == b"deleted":
+        return deleted()
     if reply[0] == b"not-found" or (reply[0] == b"refused" and is_hidden(reply[1].decode())):
         return NotFound("to: there is no such group, or it is closed and you are no member")
     if reply[0] == b"refused":
         why = {"m": "only its owner and admins may post here", "b": "you are banned from this group"}
         return NotAllowed(f"to: {why.get(reply[1].decode(), 'join the group first')}")
-    return Appended(reply[0], None)
+    return Appended(reply[0], None, *reply[2:])
 
 
 def create(keys: GroupKeys, owner: str, token: str, content: bytes, fields: Mapping[str, str | int]) -> Packed:
@@ -104,7 +106,7 @@ def created(reply: list[Any]) -> Position | ImError:
 def change(keys: GroupKeys, what: Change) -> Packed:
     rule = RULES[what.action]
     arguments = (what.action, what.actor, what.target, rule.may, rule.done, what.content, *what.arguments)
-    return call(b"im_change_2", (keys.state, keys.log, keys.members), *arguments)
+    return call(b"im_change_2", (keys.state, keys.log, keys.members, keys.expiring), *arguments)
 
 
 def changed(reply: list[Any]) -> Changed | ImError:

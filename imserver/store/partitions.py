@@ -54,12 +54,16 @@ def slot_of_partition(partition: int) -> int:
     return crc_hqx(tags()[partition], 0) % SLOTS
 
 
+def _expiring(state: bytes) -> bytes:
+    return state.replace(b"}u:", b"}e:", 1)
+
+
 class UserKeys(NamedTuple):
     """The keys of one user, all in one slot.
 
     state    hash: `last` position, `on` (who is connected where), `c:<device>` cursors, `<user>/<device>/<id>` dedupe
     log      stream: the user's log
-    account  hash: password hash, creation time, disabled, token generations
+    account  hash: password hash, creation time, disabled, devices, token generations
     roster   hash: contacts and blocks; versions  sorted set: the version of each
     groups   hash: group -> where the membership began; cursors of the devices in the groups' logs
     packed   state and log, packed as arguments of a call: made with every message, the same for all
@@ -91,6 +95,11 @@ class UserKeys(NamedTuple):
         """Hash: messages that are to be said later."""
         return self.state.replace(b"}u:", b"}w:", 1)
 
+    @property
+    def expiring(self) -> bytes:
+        """Sorted set: when entries of the log expire."""
+        return _expiring(self.state)
+
 
 @lru_cache(maxsize=65536)
 def user_keys(user: str) -> UserKeys:
@@ -118,6 +127,11 @@ class GroupKeys(NamedTuple):
     log: bytes
     members: bytes
     packed: bytes
+
+    @property
+    def expiring(self) -> bytes:
+        """Sorted set: as a user's."""
+        return _expiring(self.state)
 
 
 @lru_cache(maxsize=16384)

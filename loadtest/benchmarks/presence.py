@@ -36,7 +36,7 @@ from imserver.session.identity import Identity
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
 from imserver.session.session import Session
-from imserver.store.calls import Bounds
+from imserver.store.calls import Bounds, Right
 from imserver.store.embedded import temporary_store
 from imserver.store.leases import describe_node
 from imserver.store.shards import find_shards
@@ -105,7 +105,7 @@ class Bench:
         session = connection._session
         session.enter()
         place = session.new_place(DeviceId("d"))
-        attached = await self.store.attach(user, DeviceId("d"), place, None)
+        attached = await self.store.attach(user, DeviceId("d"), place, Right("0.0"))
         session.welcome(Identity(user, DeviceId("d"), Place(place), "0.0"), START, attached.last, new_device=True)
         assert session.tail is not None
         session.tail.begin()

@@ -33,7 +33,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives, Playwright's loop runs in this thread, and no other asyncio can
 def chromium(require: Callable[[str], Path]) -> Iterator[Browser]:
     path = require("chromium")
     with sync_playwright() as playwright:

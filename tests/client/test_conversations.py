@@ -5,12 +5,16 @@ from functools import partial
 
 import anyio
 import imclient
+import msgspec
 import pytest
 from imclient.amendments import Deleted, Reacted
 from imclient.client import Client
-from imclient.conversations import Tally
+from imclient.conversations import Conversations, Tally
 from imclient.events import Truncated
 
+from imserver.errors import RateLimited
+from imserver.protocol import commands
+from imserver.protocol.commands import Command
 from imserver.protocol.pushes import Conversation as Listed
 from imserver.protocol.pushes import ConversationsPage, Mark
 from tests.client.program import Home, tcp_url, ws_url
@@ -219,6 +223,30 @@ def test_two_devices_and_the_partner_are_in_step(
                 assert (known.unread, known.pinned, known.is_archived) == (0, True, True)
 
     anyio.run(main, backend="trio")
+
+
+def test_a_list_that_is_asked_for_too_fast_is_read_on_later() -> None:
+    waits: list[float] = []
+    pages = [
+        ConversationsPage([Listed(partner="bob", at="5-0", unread=2)], 7, "5-0", more=True, full=True, next=9),
+        ConversationsPage([Listed(partner="#g", at="3-0")], 8, "0-0", full=True),
+    ]
+
+    async def ask(command: Command) -> msgspec.Raw:
+        assert isinstance(command, commands.Conversations)
+        if command.after == 9 and not waits:
+            raise RateLimited("too much at once", 0.5)
+        return msgspec.Raw(msgspec.json.encode(pages[command.after == 9]))
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def main() -> None:
+        known = await Conversations("alice", ask, sleep).refresh()
+        assert {partner: it.unread for partner, it in known.items()} == {"bob": 2, "#g": 0}
+
+    anyio.run(main, backend="trio")
+    assert waits == [0.5]
 
 
 def test_the_program_shows_what_is_unread_and_what_was_read(

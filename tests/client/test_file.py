@@ -219,3 +219,19 @@ def test_amendments_stand_in_the_page_of_their_time_and_what_is_deleted_is_gone(
     assert (page.messages, page.amendments) == (said[:1], [])
     assert [at for _, at in file.load().done] == ["1-0", "3-0", "4-0"]
     file.close()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_no_text_of_a_deleted_message_stays(path: Path, is_there: bool) -> None:
+    """Also where the file has an edit, and not the message: a device that came later."""
+    file = File(path, ACCOUNT)
+    gone, stays = message("1-0", "m"), message("2-0", "n")
+    common: dict[str, Any] = {"sender": "bob", "device": "d", "to": "alice", "stamp": 1, "body": "better"}
+    edits = [Edited(at=f"3-{n}", of=it.reference, id=f"e{n}", **common) for n, it in enumerate((gone, stays, gone))]
+    entries: list[Message | Edited] = [*([gone] if is_there else []), stays, *edits]
+    file.write([Kept(OWN_LOG, it.at, it) for it in entries], {}, {})
+    deleted = Deleted(at="4-0", of=gone.reference, sender="bob", device="d", to="alice", id="x", stamp=2)
+    file.write([Kept(OWN_LOG, deleted.at, deleted)], {OWN_LOG: "9-0"}, {})
+    page = file.history("bob", None, 10)
+    assert (page.messages, page.amendments) == ([stays], [edits[1], deleted])
+    file.close()

@@ -99,6 +99,7 @@ def test_a_disabled_account_is_told_so() -> None:
 
 def test_the_token_of_a_login_carries_what_the_account_has() -> None:
     node = ServerNode(world_of("alice"), "n1")
+    entered(node, "alice")
     node.store.world.database.revoke("alice", "pad")
     peer = Peer(node)
     heard = peer.ask("login", ref=1, token=token_for("alice", "pad", "0.1"), device="pad")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from imserver.model import Position
+from imserver.routing import conversations
 from imserver.routing.unread import MOST_ENTRIES
 from tests.model_store import World
 from tests.session.node import ServerNode
@@ -180,3 +181,41 @@ def test_only_what_is_in_doubt_is_looked_through(long: World, monkeypatch: pytes
     assert "more" not in found["carol"]
     assert pages == 1
     assert Position(found["carol"]["at"].encode()) == log[-1].at
+
+
+def test_all_of_many_groups_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversations, "MOST_LISTED", 5)
+    world = world_of("alice", "bob")
+    node = ServerNode(world, "n")
+    alice = entered(node, "alice")
+    say(world, "bob", "alice", "b1")
+    groups = {f"#g{number}" for number in range(17)}
+    for group in groups:
+        assert "ok" in alice.ask("group.create", name="g", group=group, ref=1)[-1]
+    for group in ("#g3", "#g14"):
+        assert "ok" in alice.ask("conversation.set", with_=group, pinned=True, ref=2)[-1]
+    listed: list[str] = []
+    after: int | None = 0
+    pages = 0
+    while after is not None:
+        page = alice.ask("conversations", after=after, ref=3)[-1]["ok"]
+        assert len(page["conversations"]) <= 2 * 5
+        assert page["full"]
+        listed += [line["with"] for line in page["conversations"]]
+        after = page.get("next")
+        assert page.get("more", False) is (after is not None)
+        pages += 1
+    assert sorted(listed) == sorted(groups | {"bob"})
+    assert pages == 3
+
+
+def test_typing_of_strangers_leaves_members_theirs() -> None:
+    world = world_of("alice", "bob", "mallory")
+    node = ServerNode(world, "n")
+    alice, bob, mallory = (entered(node, user) for user in ("alice", "bob", "mallory"))
+    assert "ok" in alice.ask("group.create", name="g", group="#g", members=["bob"], ref=1)[-1]
+    bob.hear()
+    for number in range(10):
+        mallory.ask("typing", to="#g", on=True, ref=number)
+    alice.ask("typing", to="#g", on=True, ref=2)
+    assert [(frame["from"], frame["to"]) for frame in bob.hear() if frame.get("ev") == "typing"] == [("alice", "#g")]

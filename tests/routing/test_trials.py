@@ -50,6 +50,23 @@ def test_an_address_that_tries_many_users_is_stopped_and_this_machine_is_not() -
     assert log_in(node, "alice", "secret") == ["ok 1", "synced"]
 
 
+def test_who_may_not_try_any_more_does_not_use_up_what_the_address_may() -> None:
+    """A client comes back again and again, and others are behind the same address."""
+    node = ServerNode(world(), "n1", wrong_passwords_per_hour=1, wrong_passwords_per_address_hour=3)
+    assert log_in(node, "alice", "guess", is_local=False) == ["err 1 bad-credentials"]
+    for _ in range(5):
+        assert log_in(node, "alice", "secret", is_local=False) == ["err 1 rate-limited"]
+    assert log_in(node, "bob", "secret", is_local=False) == ["ok 1", "synced"]
+
+
+def test_who_may_not_try_any_more_at_an_address_does_not_use_up_what_a_user_may() -> None:
+    node = ServerNode(world(), "n1", wrong_passwords_per_hour=2, wrong_passwords_per_address_hour=1)
+    assert log_in(node, "nobody", "guess", is_local=False) == ["err 1 bad-credentials"]
+    for _ in range(5):
+        assert log_in(node, "alice", "guess", is_local=False) == ["err 1 rate-limited"]
+    assert log_in(node, "alice", "secret") == ["ok 1", "synced"]
+
+
 @pytest.mark.parametrize("op", ["password", "account.delete"])
 def test_whoever_is_inside_has_no_more_guesses(op: str) -> None:
     node = ServerNode(world(), "n1", wrong_passwords_per_hour=2)

@@ -1,9 +1,13 @@
 """Two things at once, in the one order in which they hurt."""
 
+from typing import Any
+
 import pytest
 
-from imserver.model import Position, UserId
+from imserver.model import Place, Position, UserId
 from imserver.protocol.lifecycle import State
+from imserver.security.passwords import hash_now
+from imserver.store.account_calls import Login
 from tests.session.node import ServerNode, token_for
 from tests.session.peer import Peer, entered, events, world_of
 
@@ -13,10 +17,10 @@ def node() -> ServerNode:
     return ServerNode(world_of("alice", "bob", reaches_both=False), "n1")
 
 
-def begin_login(node: ServerNode) -> Peer:
+def begin_login(node: ServerNode, **right: str) -> Peer:
     """The login is with the store, which has not answered."""
     peer = Peer(node)
-    peer.say("login", ref="login", token=token_for("alice", "pad"), device="pad")
+    peer.say("login", ref="login", device="pad", **(right or {"token": token_for("alice", "pad")}))
     node.turn()
     node.store.tasks.run()
     link = node.store.links[0]
@@ -87,6 +91,35 @@ def test_a_session_revoked_while_the_link_is_away_must_go(node: ServerNode) -> N
     link.restore()
     node.settle()
     assert events(alice.hear())[-1:] == ["bye revoked"]
+
+
+@pytest.mark.parametrize("others", ["revoke", "keep"])
+def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(node: ServerNode, others: str) -> None:
+    database = node.store.world.database
+    phone, old = entered(node, "alice", "phone"), hash_now("old", memory_kib=8, rounds=1)
+    database.set_password("alice", "", old, None)
+    thief = begin_login(node, user="alice", password="old")
+    place = database.accounts["alice"].on["phone"]
+    database.set_password("alice", old, "new", Login(Place(place), "0.0") if others == "revoke" else None)
+    node.settle()
+    assert events(thief.hear()) == ["err login bad-credentials"]
+    assert (list(database.accounts["alice"].on), phone.hear()) == (["phone"], [])
+
+
+@pytest.mark.parametrize("whom", [{"others": True}, {"device": "phone"}])
+def test_a_session_that_is_revoked_while_it_revokes_others_changes_nothing(
+    node: ServerNode, whom: dict[str, Any]
+) -> None:
+    alice, phone = entered(node, "alice"), entered(node, "alice", "phone")
+    alice.say("device.revoke", ref=1, **whom)
+    node.turn()
+    node.store.tasks.run()
+    node.store.world.database.revoke("alice", "pad")
+    node.settle()
+    assert events(alice.hear()) == ["bye revoked"]
+    assert phone.hear() == []
+    assert events(Peer(node).log_in("alice")) == ["err login expired-token"]
+    assert events(Peer(node).log_in("alice", "phone")) == ["ok login", "synced"]
 
 
 def test_an_account_erased_while_the_link_is_away_closes_its_sessions(node: ServerNode) -> None:

@@ -83,7 +83,7 @@ HOSTING = Hosting(ALICE.partition, b"{zzz}")
         calls.read(ALICE, START, 1),
         calls.read_back(ALICE, None, 1),
         calls.logins(ALICE, "{000}"),
-        calls.attach(ALICE, HOSTING, Place(b"{000}"), None, None, 1.0),
+        calls.attach(ALICE, HOSTING, Place(b"{000}"), calls.Right("0.0"), None, 1.0),
         calls.detach(ALICE, HOSTING, Place(b"{000}"), None, 1.0),
         calls.ack(ALICE, "{000}", START),
         calls.trim(ALICE, 0, calls.Bounds(1, 1, 1)),

@@ -321,7 +321,9 @@ async def test_a_login_that_comes_late_does_not_push_out_a_newer_one(deployment:
         await registered(one, name)
         keys, link = user_keys(name), one.store.link_of(name)
         logins = await link.ask(calls.logins(keys, "laptop"))
-        late = calls.attach(keys, Hosting(keys.partition, b"one"), Place(b"laptop=one.1"), None, logins, 1.0)
+        late = calls.attach(
+            keys, Hosting(keys.partition, b"one"), Place(b"laptop=one.1"), calls.Right("0.0"), logins, 1.0
+        )
         await two.attach(name, "phone", b"two.1")  # another device is another matter
         await two.attach(name, "laptop", b"two.2")
         with pytest.raises(Late):
@@ -512,6 +514,44 @@ async def test_a_password_is_changed_where_it_is_still_the_old_one(deployment: D
 
 
 @trio_test
+async def test_whoever_has_checked_a_password_comes_in_while_the_account_has_it(
+    deployment: Deployment, name: str
+) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        old = f"hash of {name}"
+        await node.attach(name, "a", b"node.1", None, old)
+        await node.store.accounts.set_password(UserId(name), old, "new", None)
+        with pytest.raises(BadCredentials):
+            await node.attach(name, "b", b"node.2", None, old)
+        assert b"s:b" not in deployment.state(name)
+        await node.attach(name, "b", b"node.2", None, "new")
+
+
+@trio_test
+async def test_a_revoked_session_does_not_bring_itself_back(deployment: Deployment, name: str) -> None:
+    async with opened(deployment.url, "node") as node:
+        await registered(node, name)
+        accounts, user = node.store.accounts, UserId(name)
+        for device, place in (("a", b"node.1"), ("b", b"node.2")):
+            await node.attach(name, device, place)
+        revoked, other = Login(Place(b"a=node.1"), "0.0"), Login(Place(b"b=node.2"), "0.0")
+        await accounts.revoke(user, "a", other)
+        for whom in (None, "b"):
+            with pytest.raises(ExpiredToken):
+                await accounts.revoke(user, whom, revoked)
+        with pytest.raises(ExpiredToken):
+            await accounts.set_password(user, f"hash of {name}", "new", revoked)
+        assert await accounts.password_hash(user) == f"hash of {name}"
+        with pytest.raises(ExpiredToken):
+            await node.attach(name, "a", b"node.3", "0.0")
+        for _ in range(2):  # each is a repeat, too
+            await accounts.revoke(user, None, other)
+            await accounts.revoke(user, "a", revoked)
+        assert (await node.attach(name, "b", b"node.4", "0.0")).generations == "2.0"
+
+
+@trio_test
 async def test_devices_are_found_however_long_the_dedupe_index_is(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "node") as node:
         await registered(node, name)
@@ -523,11 +563,19 @@ async def test_devices_are_found_however_long_the_dedupe_index_is(deployment: De
         await node.detach(name, "b", b"node.1")
         await accounts.revoke(user, "c", Login(Place(b"a=node.1"), "0.0"))
         await node.detach(name, "c", b"node.1")
+        for _ in range(2):
+            await accounts.revoke(user, "c", Login(Place(b"a=node.1"), "0.0"))
         await accounts.name_device(user, "b", "the red one")
-        with pytest.raises(NotFound):
+        fields = deployment.oracle(name).hgetall(user_keys(name).account)
+        with pytest.raises(NotFound, match="device"):
             await accounts.name_device(user, "d", "none")
+        with pytest.raises(NotFound, match="device"):
+            await accounts.revoke(user, "d", Login(Place(b"a=node.1"), "0.0"))
+        assert deployment.oracle(name).hgetall(user_keys(name).account) == fields
+        deployment.oracle(name).config_resetstat()
         found = {device.device: device for device in await accounts.devices(user)}
         assert sorted(found) == ["a", "b"]
+        assert "cmdstat_hscan" not in deployment.oracle(name).info("commandstats")
         assert (found["a"].connected, found["a"].seen) == (True, None)
         assert (found["b"].connected, found["b"].name) == (False, "the red one")
         left = found["b"].seen
@@ -666,7 +714,7 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         calls.take_dead(leases, 1.0, 1.0),
         calls.append(keys, b"d", b"c", b"-"),
         calls.append_both(keys, keys, b"d", b"c", b"-"),
-        calls.attach(keys, hosting, Place(b"d=n.1"), None, None, 1.0),
+        calls.attach(keys, hosting, Place(b"d=n.1"), calls.Right("0.0"), None, 1.0),
         calls.detach(keys, hosting, Place(b"d=n.1"), None, 1.0),
         calls.ack(keys, "d", START),
         calls.trim(keys, 1.0, calls.Bounds(1, 1, 1)),
@@ -719,8 +767,8 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         assert parts[0] == b"FCALL"
         count = int(parts[2])
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
-        of_user = {*keys[1:7], keys.conversations, keys.changes, hosting.key, *leases}
-        of_group = {group.state, group.log, group.members, group_hosting.key}
+        of_user = {*keys[1:7], keys.conversations, keys.changes, keys.expiring, hosting.key, *leases}
+        of_group = {group.state, group.log, group.members, group.expiring, group_hosting.key}
         of_names = {
             name_calls.names_key("alice").key,
             tries_key("alice"),

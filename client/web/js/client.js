@@ -222,12 +222,23 @@ export class Client {
   async #pages(request, field, frames) {
     let [after, version] = [null, null];
     do {
-      const ok = await this.#session.ask(request(after));
+      const ok = await this.#patiently(request(after));
       frames.push(...(Array.isArray(ok[field]) ? ok[field] : []));
       version ??= ok.version ?? 0;
       after = ok.more === true ? ok.next : null;
     } while (after);
     return version;
+  }
+
+  /** A page that is asked for too soon behind the one before is asked for again when the server says. */
+  async #patiently(frame) {
+    try {
+      return await this.#session.ask(frame);
+    } catch (error) {
+      if (error.code !== "rate-limited" || !error.retry) throw error;
+      await new Promise((act) => setTimeout(act, error.retry * 1000));
+      return this.#patiently(frame);
+    }
   }
 
   #peopleChanged(change) {

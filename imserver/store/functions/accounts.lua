@@ -5,6 +5,7 @@
 --   invite          the code with which it was registered
 --   generation, generation:<device>   grow when tokens are revoked, all or those of a device
 --   spared          "device generations": tokens that are good although all were revoked: whoever did that has them
+--   first:<device>  when the device first logged in (unix seconds): these are the devices that there are
 --   d:<device>      what the user calls the device
 --   p:version, p:name, p:avatar, p:about   the profile; the version is there once anything else was
 
@@ -27,18 +28,34 @@ local function register(keys, args)
   return { 'ok' }
 end
 
+-- Anything is kept only of devices that have logged in: whoever invents names fills nothing.
+local NO_DEVICE = { 'no-device' }
+local function is_known(account, device)
+  return redis.call('HEXISTS', account, 'first:' .. device) == 1
+end
+
+-- Whether tokens of these generations let the device in.
+local function are_good(account, device, generations)
+  local known = redis.call('HMGET', account, 'generation', 'generation:' .. device, 'spared')
+  return generations == (known[1] or '0') .. '.' .. (known[2] or '0') or known[3] == device .. ' ' .. generations
+end
+
 -- revoke: tokens given out so far stop working and the sessions they opened are told to close.
 -- KEYS  1 state  2 account
 -- ARGV  1 device, or empty for all  2 place of the session that asks for it, which is not told, or empty
---       3 with all: the generations of that session's login, which stay good, or empty
--- Returns {'ok'} {'not-found'}.
+--       3 the generations of that session's login, or empty; with all, they stay good
+-- Returns {'ok'} {'not-found'} {'no-device'}; {'revoked'} where that session's own login is: it MUST NOT bring itself back. What concerns
+-- its own device alone it may say all the same: a repeat has revoked that login itself.
 local function revoke(keys, args)
   if redis.call('EXISTS', keys[2]) == 0 then return NOT_FOUND end
   local device, asking = args[1], args[2]
+  if device ~= '' and not is_known(keys[2], device) then return NO_DEVICE end
+  local own = device_at(asking)
+  if args[3] ~= '' and own ~= device and not are_good(keys[2], own, args[3]) then return { 'revoked' } end
   redis.call('HINCRBY', keys[2], device == '' and 'generation' or 'generation:' .. device, 1)
   local spared = redis.call('HGET', keys[2], 'spared')
   if device == '' and args[3] ~= '' then
-    redis.call('HSET', keys[2], 'spared', device_at(asking) .. ' ' .. args[3])
+    redis.call('HSET', keys[2], 'spared', own .. ' ' .. args[3])
   elseif spared and (device == '' or string.match(spared, '^[^ ]+') == device) then
     redis.call('HDEL', keys[2], 'spared')
   end
@@ -50,26 +67,26 @@ end
 
 -- set_password: where it is still what the caller has checked.
 -- KEYS  1 state  2 account   ARGV  1 hash of the old one  2 of the new one  3, 4 as 2, 3 of `revoke`; empty: revoke nothing
--- Returns {'ok'}, for a repeat as well; {'changed'} {'not-found'}.
--- Atomic: no token is given out for the old password behind the step that revokes them.
+-- Returns {'ok'}, for a repeat as well; {'changed'} {'not-found'} {'revoked'}.
+-- Atomic, and `attach` looks at the password again: no token is given out for the old one behind the step that revokes them.
 local function set_password(keys, args)
   local known = redis.call('HGET', keys[2], 'password')
   if not known then return NOT_FOUND end
   if known == args[2] then return { 'ok' } end
   if known ~= args[1] then return { 'changed' } end
-  redis.call('HSET', keys[2], 'password', args[2])
-  if args[3] ~= '' then revoke(keys, { '', args[3], args[4] }) end
-  return { 'ok' }
+  local answer = args[3] == '' and { 'ok' } or revoke(keys, { '', args[3], args[4] })
+  if answer[1] == 'ok' then redis.call('HSET', keys[2], 'password', args[2]) end
+  return answer
 end
 
 -- name_device: what the user calls it.
--- KEYS  1 state  2 account   ARGV  1 device  2 name, or empty   Returns {'ok'} {'not-found'}.
+-- KEYS  1 account   ARGV  1 device  2 name, or empty   Returns {'ok'} {'no-device'}.
 local function name_device(keys, args)
-  if redis.call('HEXISTS', keys[1], 's:' .. args[1]) == 0 then return NOT_FOUND end
+  if not is_known(keys[1], args[1]) then return NO_DEVICE end
   if args[2] == '' then
-    redis.call('HDEL', keys[2], 'd:' .. args[1])
+    redis.call('HDEL', keys[1], 'd:' .. args[1])
   else
-    redis.call('HSET', keys[2], 'd:' .. args[1], args[2])
+    redis.call('HSET', keys[1], 'd:' .. args[1], args[2])
   end
   return { 'ok' }
 end
@@ -109,13 +126,13 @@ end
 
 -- erase: the account and all that is kept of it are gone; its sessions are told to close.
 -- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left  7 conversations
---       8 their versions  9 waiting messages  10 what is due in the partition
+--       8 their versions  9 expiring  10 waiting messages  11 what is due in the partition
 -- ARGV  1 place of the session that asks for it, which is not told, or empty
 -- Returns {'ok'} {'not-found'}.
 local function erase(keys, args)
   local answer = revoke(keys, { '', args[1], '' })
-  forget_waiting(keys[1], keys[9], keys[10])
-  redis.call('DEL', unpack(keys, 1, 8))
+  forget_waiting(keys[1], keys[10], keys[11])
+  redis.call('DEL', unpack(keys, 1, 9))
   return answer
 end
 

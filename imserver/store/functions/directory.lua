@@ -27,12 +27,13 @@ end
 -- attach: a session enters the directory and learns where the log stands, in one step: an entry is either before the
 -- position returned here, or it is published to this session's node.
 -- KEYS  1 state  2 account  3 users hosted by the node  4 groups of the user
--- ARGV  1 place (device=node.session)  2 token's generations ("user.device"), or -
+-- ARGV  1 place (device=node.session)  2 token's generations ("user.device"), or - where it comes by password
 --       3 "new": replaces another session of this device   "again": after a lost link; is it still there?
 --       4 with "new": what is kept of the device's logins, as read just before, or 0  5 what is to be kept of them then,
---         without the generations
+--         without the generations; it ends with now (unix seconds)
+--       6 where it comes by password: the hash that was checked, a while ago
 -- Returns {'ok', last, cursor or false, generations, groups, owner of the bot or - or false: no bot};
--- or {'not-found'} {'disabled'} {'revoked'}; "new" also {'late'}, where
+-- or {'not-found'} {'disabled'} {'revoked'} {'changed'} (the account has another password now); "new" also {'late'}, where
 -- the device has logged in since it was asked for (a call that a network held back must not push out that session); "again"
 -- also {'replaced'}, and {'cleared'} where its node was taken for dead: it MUST NOT put itself back, since nobody would
 -- clear it any more.
@@ -44,11 +45,13 @@ local function attach(keys, args)
   if account[1] then return { 'disabled' } end
   local generations = (account[2] or '0') .. '.' .. (account[3] or '0')
   if args[2] ~= '-' and args[2] ~= generations and account[5] ~= device .. ' ' .. args[2] then return { 'revoked' } end
+  if args[6] and args[6] ~= redis.call('HGET', keys[2], 'password') then return { 'changed' } end
   local rest, former = without(state[2], device)
   if former ~= place then
     if args[3] == 'again' then return { former and 'replaced' or 'cleared' } end
     if args[4] ~= (state[4] or '0') then return { 'late' } end
     if former then expel(keys[1], former, 'replaced') end
+    if not state[4] then redis.call('HSET', keys[2], 'first:' .. device, string.match(args[5], '%d+$')) end
     rest[#rest + 1] = place
     redis.call('HSET', keys[1], 'on', table.concat(rest, ' '), 's:' .. device, args[5] .. ' ' .. generations)
     redis.call('SADD', keys[3], user_of(keys[1]))

@@ -12,11 +12,13 @@
 --   last                    position of the newest entry of the log; it exists exactly while the account does
 --   on                      places of the connected devices: "device=node.session device=node.session"
 --   c:<device>              cursor: the device has kept all entries up to there
---   s:<device>              "logins first last generations": how often the device has logged in, the first and the last time
---                           (unix seconds), and the generations of the token that it got the last time
+--   s:<device>              "logins last generations": how often the device has logged in, when it did last (unix seconds), and
+--                           the generations of the token that it got then; `first:` in the account is there as long
 --   l:<device>              when its connection ended last (unix seconds)
 --   low                     entries before this position have left the dedupe index
+--   cut                     entries before this position have left the log because of its bounds
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
+--   x:<user>/<device>/<id>  position of the deletion of this message; it leaves with the deletion's dedupe field
 --   guard                   there only where not everybody may write: "blocks", or "contacts" (nobody else may); then
 --   w:<user>                "-": may not write; "+", only with "contacts": may. Both follow from the roster (contacts.lua)
 --   told                    presence as contacts were told it (presence.lua); only of users with a roster
@@ -29,10 +31,12 @@
 -- Hosted users ({T}h:<node>, a set): the users of a partition with a place at the node, and those who had one and whose
 -- contacts have not been told yet that it is gone. It may have more; never fewer: a dead node is cleared by it.
 --
+-- Entries that expire ({T}e:<user>, a sorted set): log.lua, trim. It is there only where there are any.
+--
 -- An entry of the log: p = position of the entry before it, e = content.
 
-local NOT_FOUND, BLOCKED, SHUT = { 'not-found' }, { 'blocked' }, { 'shut' }
-local REFUSALS = { [NOT_FOUND] = true, [BLOCKED] = true, [SHUT] = true }
+local NOT_FOUND, BLOCKED, SHUT, DELETED = { 'not-found' }, { 'blocked' }, { 'shut' }, { 'deleted' }
+local REFUSALS = { [NOT_FOUND] = true, [BLOCKED] = true, [SHUT] = true, [DELETED] = true }
 
 local function newer(a, b)
   local am, ac = string.match(a, '^(%d+)-(%d+)$')
