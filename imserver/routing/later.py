@@ -30,6 +30,7 @@ from imserver.session.context import Context, Handlers
 from imserver.session.session import Session
 from imserver.store.later_calls import EVERYWHERE, Due, Saying
 from imserver.store.store import NOBODY
+from imserver.store.stored import expires_of
 
 log = get_logger("later")
 
@@ -140,8 +141,12 @@ class Later:
                 return False
             if begun.is_disabled:
                 raise NotAllowed("this account is disabled")
-            await self._append(due, begun.saying)
-            context.counters.messages_in += 1
+            expires = expires_of(begun.saying.content)
+            if (
+                expires is None or expires > now
+            ):  # else nobody would be given it, and no log may know any more that it was
+                await self._append(due, begun.saying)
+                context.counters.messages_in += 1
             if epochs != context.epochs:  # one of the logs may have lost it since
                 return False
             await self._store.end_saying(due)

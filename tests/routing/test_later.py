@@ -138,6 +138,18 @@ def test_to_a_group_with_mentions_and_to_oneself(node: ServerNode, world: World)
     assert world.database.groups.groups[GroupId("#tea")].mentioned.keys() == {"bob"}
 
 
+def test_it_vanishes_so_long_after_its_time_or_after_now(node: ServerNode, world: World) -> None:
+    alice, bob, start = entered(node, "alice"), entered(node, "bob"), now(world)
+    schedule(alice, "c1", 20, ttl=60)
+    schedule(alice, "c2", -9, ttl=60)
+    schedule(alice, "c3", 20, ttl=10)
+    look(node)
+    wait(world, 30)  # nobody has looked in time
+    look(node)
+    assert [(frame["id"], frame["expires"]) for frame in bob.hear()] == [("c2", start + 60), ("c1", start + 80)]
+    assert scheduled(alice) == []
+
+
 # -- cancelled
 
 
