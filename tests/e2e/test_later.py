@@ -13,9 +13,9 @@ from tests.e2e.client import Frame, TcpClient
 from tests.server import Server
 from tests.store.redis_process import wait_until
 
-SENDERS = [f"sender{number}" for number in range(8)]
-EACH = 40
-AHEAD_SECONDS = 2
+SENDERS = [f"sender{number}" for number in range(20)]
+EACH = 100
+AHEAD_SECONDS = 5
 SETTINGS: dict[str, Any] = {"rate_per_second": 100_000, "rate_burst": 100_000, "drain_seconds": 1}
 
 
