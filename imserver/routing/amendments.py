@@ -31,7 +31,7 @@ from imserver.protocol.amendments import RULES, check
 from imserver.protocol.commands import Delete, Edit, React
 from imserver.protocol.extras import Reference, check_reference
 from imserver.protocol.groups import MEMBERS
-from imserver.routing.messages import Messages, check_resent
+from imserver.routing.messages import Messages, Stamp, check_resent
 from imserver.session.context import Context, Handlers
 from imserver.session.cursor import is_newer
 from imserver.session.session import Session
@@ -128,18 +128,22 @@ class Amendments:
         content, own = amendment(head, user, session.device, to, message_id, stamp=0)
         sought = _sought(of, user, to, content[:own])
         found = await self._find(session, to if is_group(to) else user, sought, standing.oldest)
-        if found.at is None and found.own is None:
-            raise self._missing(found)
-        if found.at is not None:
+        stored = found.own
+        if stored is not None:
+            content, stamp = stored, head_of(stored).stamp
+        elif found.at is not None:
             now = self._context.wall()
             is_author = of.sender == user and is_newer(found.at, standing.since)
             self._check(action, found.at, now, is_author=is_author, standing=standing.group)
             stamp = max(int(now * 1000), found.stamp + 1)
             content, own = amendment(head, user, session.device, to, message_id, stamp=stamp, **what)
+        else:
+            raise self._missing(found)
         deletion = await self._deletion(session, to, sought, found) if action == "delete" else None
         appends = self._context.store.amendments.of(dedupe_of(of), deletion)
-        again = own if command.again or found.own is not None else 0
-        self._messages.append(session, command, to, found.own or content, again, appends)
+        again = own if command.again or stored is not None else 0
+        told = Stamp(stamp, is_stored=stored is not None)
+        self._messages.append(session, command, to, content, again, appends, stamp=told)
 
     def _missing(self, found: Search) -> NotFound | Unavailable:
         """What is not there may be sent again by somebody else, where a shard has lost it."""

@@ -13,6 +13,7 @@ done are, too. Dedupe makes this harmless for what was not lost, in either of th
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from imserver.errors import BadRequest, ImError, NotFound, Unavailable
 from imserver.model import (
@@ -29,7 +30,7 @@ from imserver.model import (
     parse_position,
 )
 from imserver.protocol.commands import Ack, Delete, Edit, Ping, React, Resend, Send
-from imserver.protocol.pushes import EMPTY, Sent
+from imserver.protocol.pushes import EMPTY, Amended, Sent
 from imserver.routing.returning import Returning, ReturningGroups
 from imserver.session.context import Context
 from imserver.session.cursor import is_newer
@@ -49,13 +50,21 @@ MENTION_COST = 1  # each is a field more to read and to write
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
 
 
+class Stamp(NamedTuple):
+    """Of an amendment. `is_stored`: it is what the stored entry has; else a repeat may find another one there."""
+
+    value: int
+    is_stored: bool
+
+
 class Sending:
     """One send on its way to the store; `on_stored` gets what became of it."""
 
-    __slots__ = ("_asked", "_command", "_session")
+    __slots__ = ("_asked", "_command", "_session", "_stamp")
 
-    def __init__(self, session: Session, command: Entering) -> None:
+    def __init__(self, session: Session, command: Entering, stamp: Stamp | None = None) -> None:
         self._session = session
+        self._stamp = stamp
         self._asked = session.asked
         self._command = command
         session.started_sending(command.id)
@@ -69,13 +78,20 @@ class Sending:
                 tail.give_instead(result)
             result = _OVERTAKEN
         if isinstance(result, Appended):
+            reply = Sent(command.id, result.at, result.prev)
+            if self._stamp is not None:
+                reply = self._amended(result, self._stamp)
             if tail is None:  # a group that this session does not follow yet, or any more
-                session.reply(command.ref, Sent(command.id, result.at, result.prev))
+                session.reply(command.ref, reply)
             else:
-                tail.answer(result.at, result.prev, command.ref, command.id)
+                tail.answer(command.ref, reply)
         else:
             session.fail(command.ref, result)
         session.finished_sending(command.id)
+
+    def _amended(self, result: Appended, stamp: Stamp) -> Amended:
+        is_known = stamp.is_stored or result.prev is not None
+        return Amended(self._command.id, result.at, result.prev, stamp.value if is_known else None)
 
 
 def given_of(session: Session, group: GroupId, upto: Position, field: str = "log") -> Position:
@@ -112,8 +128,9 @@ class SendingInSteps(Sending):
         dedupe: bytes,
         content: bytes,
         again: int,
+        stamp: Stamp | None,
     ) -> None:
-        super().__init__(session, command)
+        super().__init__(session, command, stamp)
         self._epochs = session.context.epochs
         self._append = append
         self._dedupe = dedupe
@@ -147,6 +164,7 @@ class SendingInSteps(Sending):
             self.on_stored(NotFound("of: there is no such message, or not any more"))
         else:
             self._content = found[0].content
+            self._stamp = Stamp(head_of(self._content).stamp, is_stored=True)
             self._record_content()
 
     def _record_content(self) -> None:
@@ -192,10 +210,12 @@ class Messages:
         again: int,
         appends: Appends,
         mentions: Sequence[str] = (),
+        stamp: Stamp | None = None,
     ) -> None:
         """Into the logs concerned; the reply comes in the entry's place. Raises Unavailable, RateLimited.
 
         `again`: so many bytes of the content tell it from all others, where it may be stored already.
+        `stamp`: of an amendment.
         """
         store, identity = self._context.store, session.identity
         assert identity is not None
@@ -206,13 +226,14 @@ class Messages:
         user, place, dedupe = identity.user, identity.place, identity.sender.dedupe(command.id)
         if to[0] == "#":
             command.to = to
-            appends.group(to, user, dedupe, content, place, Sending(session, command).on_stored, again, mentions)
+            then = Sending(session, command, stamp).on_stored
+            appends.group(to, user, dedupe, content, place, then, again, mentions)
         elif to == user:
-            appends.one(user, dedupe, content, place, Sending(session, command).on_stored, again)
+            appends.one(user, dedupe, content, place, Sending(session, command, stamp).on_stored, again)
         elif store.reaches_both:
-            appends.both(to, user, dedupe, content, place, Sending(session, command).on_stored, again)
+            appends.both(to, user, dedupe, content, place, Sending(session, command, stamp).on_stored, again)
         else:
-            SendingInSteps(session, command, appends.one, dedupe, content, again).deliver(to)
+            SendingInSteps(session, command, appends.one, dedupe, content, again, stamp).deliver(to)
         if store.saturated:
             store.hold_while_saturated(session)
 
