@@ -4,6 +4,7 @@ A line with `ev` is an entry, as clients get it: of the user's own log, or, with
 The others have a `kind`. Logs are read a page at a time.
 """
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from imserver.store import account_calls, calls, circle_calls, conversation_call
 from imserver.store.answers import pairs
 from imserver.store.partitions import UserKeys, user_keys
 from imserver.store.stored import head_of
+from imserver.store.trimming import hide_expired
 
 if TYPE_CHECKING:
     from imserver.admin import Admin
@@ -92,6 +94,7 @@ _OF_THE_LIST = ord("=")
 def _log(admin: "Admin", keys: UserKeys) -> Iterator[Entry]:
     after = START
     while page := calls.entries(_ask(admin, keys, calls.read(keys, Position(after), PAGE_ENTRIES))):
+        hide_expired(page, time.time())
         yield from page
         after = page[-1].at
 

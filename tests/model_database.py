@@ -17,8 +17,9 @@ from imserver.store.amending import Deletion
 from imserver.store.calls import OWES, Appended, Attached, Bounds, Dead, Late, Replaced, Right, deleted
 from imserver.store.circle_calls import Record
 from imserver.store.moderation_calls import Report
-from imserver.store.stored import dedupe_of, head_of
+from imserver.store.stored import dedupe_of, expires_of, head_of, with_expires
 from imserver.store.tries import Allowance
+from imserver.store.trimming import hide_expired
 from tests.model_groups import GroupDatabase
 
 
@@ -45,6 +46,7 @@ class Account:
     log: list[Entry] = field(default_factory=list)
     seen: dict[bytes, Position] = field(default_factory=dict)  # dedupe field -> position
     low: Position = START  # entries up to here have left `seen`
+    cut: Position | None = None  # entries before it have left the log because of its bounds
     on: dict[str, bytes] = field(default_factory=dict)  # device -> place
     cursors: dict[str, Position] = field(default_factory=dict)
     logins: dict[str, int] = field(default_factory=dict)
@@ -250,17 +252,23 @@ class Database:
         if account is None:
             return NotFound("to: there is no such user")
         if dedupe in account.seen:
-            return Appended(account.seen[dedupe], None)
+            return self._repeated(account, account.seen[dedupe], content)
         refused = self.rosters.refusal(user, dedupe, content) if self.rosters is not None and origin == b"-" else None
         if refused is not None:
             return refused  # type: ignore[no-any-return]
         forgotten = [entry for entry in account.log if not newer(entry.at, account.low)] if again else []
         for entry in reversed(forgotten):
             if entry.content[:again] == content[:again]:
-                return Appended(entry.at, None)
+                return self._repeated(account, entry.at, content)
         entry = self.put(user, content, origin)
         account.seen[dedupe] = entry.at
         return Appended(entry.at, entry.prev)
+
+    @staticmethod
+    def _repeated(account: Account, at: Position, content: bytes) -> Appended:
+        """It vanishes when the first one does."""
+        kept = next((entry.content for entry in account.log if entry.at == at), content)
+        return Appended(at, None, expires_of(content) and expires_of(kept))
 
     def put(self, user: str, content: bytes, origin: bytes = b"-") -> Entry:
         """One more entry."""
@@ -278,6 +286,8 @@ class Database:
         self, to: str, own: str, dedupe: bytes, content: bytes, origin: bytes, again: int = 0
     ) -> Appended | ImError:
         received = self.append(to, dedupe, content, b"-", again)
+        if isinstance(received, Appended) and received.expires is not None:
+            content = with_expires(content, received.expires)
         return received if isinstance(received, ImError) else self.append(own, dedupe, content, origin, again)
 
     def append_amendment(
@@ -309,6 +319,14 @@ class Database:
     def read_back(self, user: str, before: Position | None, count: int) -> list[Entry]:
         return [entry for entry in reversed(self._log(user)) if before is None or newer(before, entry.at)][:count]
 
+    def readable(self, page: list[Entry]) -> list[Entry]:
+        """As a worker gives it to a reader."""
+        hide_expired(page, self.milliseconds / 1000)
+        return page
+
+    def cut(self, user: str) -> Position | None:
+        return self.accounts[user].cut if user in self.accounts else None
+
     def _log(self, user: str) -> list[Entry]:
         return self.accounts[user].log if user in self.accounts else []
 
@@ -334,7 +352,16 @@ class Database:
             is_old = position_order(entry.at)[0] < now_milliseconds - age or not newer(entry.at, surplus_end)
             return not is_old or newer(entry.at, account.low)
 
-        account.log = [entry for entry in account.log if stays(entry)]
+        cut_off = [entry.at for entry in account.log if not stays(entry)]
+        if cut_off:
+            milliseconds, counter = position_order(cut_off[-1])
+            account.cut = Position(b"%d-%d" % (milliseconds, counter + 1))
+
+        def has_expired(entry: Entry) -> bool:
+            expires = expires_of(entry.content)
+            return expires is not None and expires <= now_milliseconds // 1000 and not newer(entry.at, account.low)
+
+        account.log = [entry for entry in account.log if stays(entry) and not has_expired(entry)]
         return passed
 
     def say_typing(self, to: str, sender: str, is_on: bool) -> None:

@@ -355,15 +355,22 @@ class NodeStore:
         self._call("append_both", to, run, then, also=own)
 
     def read(self, user: UserId, after: Position, count: int, then: Then) -> None:
-        self._call("read", user, lambda database: database.read(user, after, count), then, writes=False)
+        self._call(
+            "read", user, lambda database: database.readable(database.read(user, after, count)), then, writes=False
+        )
+
+    def cut_of(self, user: str, then: Then) -> None:
+        self._call("cut", user, lambda database: database.cut(user), then, writes=False)
 
     async def read_on(self, user: UserId, after: Position, count: int) -> list[Entry]:
-        found: list[Entry] = await self._ask("read", user, lambda database: database.read(user, after, count))
+        found: list[Entry] = await self._ask(
+            "read", user, lambda database: database.readable(database.read(user, after, count))
+        )
         return found
 
     async def read_back(self, user: UserId, before: Position | None, count: int) -> list[Entry]:
         found: list[Entry] = await self._ask(
-            "read_back", user, lambda database: database.read_back(user, before, count)
+            "read_back", user, lambda database: database.readable(database.read_back(user, before, count))
         )
         return found
 

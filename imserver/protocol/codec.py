@@ -157,12 +157,17 @@ def checked_body(body: msgspec.Raw) -> msgspec.Raw:
 
 def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
     if type(content) is Sent:  # with every message
+        if content.expires is not None:
+            return b'%b,"expires":%d}}' % (
+                encode_reply(ref, Sent(content.id, content.at, content.prev))[:-2],
+                content.expires,
+            )
         if content.prev is None:
             return b'{"re":%b,"ok":{"id":%b,"at":"%b"}}' % (_encode(ref), _encode(content.id), content.at)
         fields = (_encode(ref), _encode(content.id), content.at, content.prev)
         return b'{"re":%b,"ok":{"id":%b,"at":"%b","prev":"%b"}}' % fields
     if type(content) is Amended:
-        plain = encode_reply(ref, Sent(content.id, content.at, content.prev))
+        plain = encode_reply(ref, Sent(content.id, content.at, content.prev, content.expires))
         return plain if content.stamp is None else b'%b,"stamp":%d}}' % (plain[:-2], content.stamp)
     if type(content) is Page:
         content = _PageOnTheWire(_raw(content.messages), content.more, content.next, _raw(content.amendments))
@@ -182,7 +187,7 @@ def encode_entry(entry: Entry) -> bytes:
     """The push of an entry. The store keeps this push without `at` and `prev`: they are put behind `ev`."""
     if entry.encoded is None:
         content = entry.content
-        behind_ev = content.index(b",")
+        behind_ev = content.find(b",")  # -1, before the brace, where there is nothing else
         entry.encoded = b'%b,"at":"%b","prev":"%b"%b' % (content[:behind_ev], entry.at, entry.prev, content[behind_ev:])
     return entry.encoded
 

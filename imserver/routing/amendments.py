@@ -31,12 +31,12 @@ from imserver.protocol.amendments import RULES, check
 from imserver.protocol.commands import Delete, Edit, React
 from imserver.protocol.extras import Reference, check_reference
 from imserver.protocol.groups import MEMBERS
-from imserver.routing.messages import Messages, Stamp, check_resent
+from imserver.routing.messages import Messages, Told, check_resent
 from imserver.session.context import Context, Handlers
 from imserver.session.cursor import is_newer
 from imserver.session.session import Session
 from imserver.store.amending import Deletion, Gone
-from imserver.store.stored import amendment, amendment_head, dedupe_of, head_of, message_head
+from imserver.store.stored import amendment, amendment_head, dedupe_of, expires_of, head_of, message_head
 
 PAGE_ENTRIES = 100  # read from the store at a time: mostly it is among these
 MOST_ENTRIES = 4000  # looked through for one message
@@ -60,6 +60,7 @@ class Search:
         self.seen = START  # the newest entry
         self.at: Position | None = None  # where the message stands
         self.own: bytes | None = None  # this very amendment, as it is stored
+        self.expires: int | None = None  # when that one vanishes (unix seconds)
         self.is_deleted = False
         self.edits: list[tuple[Position, bytes]] = []  # with their dedupe fields
         self.stamp = 0  # of the newest amendment
@@ -83,6 +84,7 @@ class Search:
             if ev == "edit":
                 self.edits.append((entry.at, f"{head.sender}/{head.device}/{head.id}".encode()))
             return True
+        self.expires = expires_of(content)
         return False
 
     def gone(self) -> Gone:
@@ -128,6 +130,7 @@ class Amendments:
         content, own = amendment(head, user, session.device, to, message_id, stamp=0)
         sought = _sought(of, user, to, content[:own])
         found = await self._find(session, to if is_group(to) else user, sought, standing.oldest)
+        expires = found.expires if action == "edit" else None  # it vanishes with its message
         stored = found.own
         if stored is not None:
             content, stamp = stored, head_of(stored).stamp
@@ -136,14 +139,16 @@ class Amendments:
             is_author = of.sender == user and is_newer(found.at, standing.since)
             self._check(action, found.at, now, is_author=is_author, standing=standing.group)
             stamp = max(int(now * 1000), found.stamp + 1)
+            if expires is not None:
+                what["expires"] = expires  # the last of it
             content, own = amendment(head, user, session.device, to, message_id, stamp=stamp, **what)
         else:
             raise self._missing(found)
         deletion = await self._deletion(session, to, sought, found) if action == "delete" else None
         appends = self._context.store.amendments.of(dedupe_of(of), deletion)
         again = own if command.again or stored is not None else 0
-        told = Stamp(stamp, is_stored=stored is not None)
-        self._messages.append(session, command, to, content, again, appends, stamp=told)
+        told = Told(expires, stamp, is_stored=stored is not None)
+        self._messages.append(session, command, to, content, again, appends, told=told)
 
     def _missing(self, found: Search) -> NotFound | Unavailable:
         """What is not there may be sent again by somebody else, where a shard has lost it."""

@@ -41,7 +41,7 @@ from imserver.store.amending import Appends
 from imserver.store.calls import Appended
 from imserver.store.redis_link import RedisLink
 from imserver.store.store import NOBODY
-from imserver.store.stored import head_of, with_extras
+from imserver.store.stored import head_of, is_removed, with_expires, with_extras
 
 Append = Callable[..., None]  # `Store.append`, or what does more
 Entering = Send | Edit | Delete | React  # the commands that become entries of logs
@@ -50,21 +50,32 @@ MENTION_COST = 1  # each is a field more to read and to write
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
 
 
-class Stamp(NamedTuple):
-    """Of an amendment. `is_stored`: it is what the stored entry has; else a repeat may find another one there."""
+class Told(NamedTuple):
+    """What the answer says of an entry beside its place."""
 
-    value: int
-    is_stored: bool
+    expires: int | None = None  # when it vanishes (unix seconds)
+    stamp: int | None = None  # an amendment's
+    is_stored: bool = False  # the stamp is the stored entry's; else a repeat may find another one there
+
+    def answer(self, message_id: str, result: Appended) -> Sent:
+        expires = result.expires or self.expires
+        if self.stamp is None:
+            return Sent(message_id, result.at, result.prev, expires)
+        is_known = self.is_stored or result.prev is not None
+        return Amended(message_id, result.at, result.prev, expires, self.stamp if is_known else None)
+
+
+_PLAIN = Told()
 
 
 class Sending:
     """One send on its way to the store; `on_stored` gets what became of it."""
 
-    __slots__ = ("_asked", "_command", "_session", "_stamp")
+    __slots__ = ("_asked", "_command", "_session", "_told")
 
-    def __init__(self, session: Session, command: Entering, stamp: Stamp | None = None) -> None:
+    def __init__(self, session: Session, command: Entering, told: Told = _PLAIN) -> None:
         self._session = session
-        self._stamp = stamp
+        self._told = told
         self._asked = session.asked
         self._command = command
         session.started_sending(command.id)
@@ -78,9 +89,7 @@ class Sending:
                 tail.give_instead(result)
             result = _OVERTAKEN
         if isinstance(result, Appended):
-            reply = Sent(command.id, result.at, result.prev)
-            if self._stamp is not None:
-                reply = self._amended(result, self._stamp)
+            reply = self._told.answer(command.id, result)
             if tail is None:  # a group that this session does not follow yet, or any more
                 session.reply(command.ref, reply)
             else:
@@ -88,10 +97,6 @@ class Sending:
         else:
             session.fail(command.ref, result)
         session.finished_sending(command.id)
-
-    def _amended(self, result: Appended, stamp: Stamp) -> Amended:
-        is_known = stamp.is_stored or result.prev is not None
-        return Amended(self._command.id, result.at, result.prev, stamp.value if is_known else None)
 
 
 def given_of(session: Session, group: GroupId, upto: Position, field: str = "log") -> Position:
@@ -128,9 +133,9 @@ class SendingInSteps(Sending):
         dedupe: bytes,
         content: bytes,
         again: int,
-        stamp: Stamp | None,
+        told: Told,
     ) -> None:
-        super().__init__(session, command, stamp)
+        super().__init__(session, command, told)
         self._epochs = session.context.epochs
         self._append = append
         self._dedupe = dedupe
@@ -147,7 +152,11 @@ class SendingInSteps(Sending):
             result = _OVERTAKEN
         if isinstance(result, ImError):
             self.on_stored(result)
-        elif result.prev is None and not isinstance(self._command, Send):
+            return
+        if result.expires is not None:  # half done before: it vanishes here when it does there
+            self._told = self._told._replace(expires=result.expires)
+            self._content = with_expires(self._content, result.expires)
+        if result.prev is None and not isinstance(self._command, Send):
             # An amendment's stamp is of the attempt that was stored, and both logs MUST have the same.
             store, to = self._session.context.store, parse_address(self._command.to)
             store.read(to, before(result.at), 1, partial(self._record_stored, result.at))
@@ -160,11 +169,11 @@ class SendingInSteps(Sending):
             self.on_stored(found)
         elif self._epochs != self._session.context.epochs:
             self.on_stored(_OVERTAKEN)
-        elif not found or found[0].at != at:
+        elif not found or found[0].at != at or is_removed(found[0].content):
             self.on_stored(NotFound("of: there is no such message, or not any more"))
         else:
             self._content = found[0].content
-            self._stamp = Stamp(head_of(self._content).stamp, is_stored=True)
+            self._told = self._told._replace(stamp=head_of(self._content).stamp, is_stored=True)
             self._record_content()
 
     def _record_content(self) -> None:
@@ -191,15 +200,20 @@ class Messages:
         to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
         again = 0
         mentions: Sequence[str] = ()
+        told = _PLAIN
         content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
         if command.again:
             again = len(content) - len(bytes(command.body)) - 1
         if command.has_extras:
-            content = with_extras(content, command.checked_extras())
+            extras = command.checked_extras()
+            if command.ttl is not None:
+                extras["expires"] = expires = int(self._context.wall()) + command.ttl  # the last of them
+                told = Told(expires)
+            content = with_extras(content, extras)
             if command.mentions:
                 _charge_mentions(session, command.mentions, to_group=to[0] == "#")
                 mentions = command.mentions
-        self.append(session, command, to, content, again, self.appends, mentions)
+        self.append(session, command, to, content, again, self.appends, mentions, told)
 
     def append(
         self,
@@ -210,12 +224,11 @@ class Messages:
         again: int,
         appends: Appends,
         mentions: Sequence[str] = (),
-        stamp: Stamp | None = None,
+        told: Told = _PLAIN,
     ) -> None:
         """Into the logs concerned; the reply comes in the entry's place. Raises Unavailable, RateLimited.
 
         `again`: so many bytes of the content tell it from all others, where it may be stored already.
-        `stamp`: of an amendment.
         """
         store, identity = self._context.store, session.identity
         assert identity is not None
@@ -226,14 +239,14 @@ class Messages:
         user, place, dedupe = identity.user, identity.place, identity.sender.dedupe(command.id)
         if to[0] == "#":
             command.to = to
-            then = Sending(session, command, stamp).on_stored
+            then = Sending(session, command, told).on_stored
             appends.group(to, user, dedupe, content, place, then, again, mentions)
         elif to == user:
-            appends.one(user, dedupe, content, place, Sending(session, command, stamp).on_stored, again)
+            appends.one(user, dedupe, content, place, Sending(session, command, told).on_stored, again)
         elif store.reaches_both:
-            appends.both(to, user, dedupe, content, place, Sending(session, command, stamp).on_stored, again)
+            appends.both(to, user, dedupe, content, place, Sending(session, command, told).on_stored, again)
         else:
-            SendingInSteps(session, command, appends.one, dedupe, content, again, stamp).deliver(to)
+            SendingInSteps(session, command, appends.one, dedupe, content, again, told).deliver(to)
         if store.saturated:
             store.hold_while_saturated(session)
 

@@ -212,7 +212,7 @@ class Tail:
             return
         if page:
             if self._may_be_cut and is_newer(page[0].prev, self.position):
-                self._look_for_older(page[0])
+                self._ask_about_hole(page[0].prev, page[0].at)
                 return
             if self.position == START:
                 self.position = page[0].prev  # a new device begins with the oldest that is kept
@@ -227,35 +227,35 @@ class Tail:
 
     def _go_on(self, *, is_end: bool) -> None:
         """Behind a page. Who takes nothing of it is not read the next one."""
-        if is_end:
+        end = self._end
+        if is_end and end is not None and self._may_be_cut and is_newer(end, self.position):
+            # Left untold, it would show with the next entry only, and that may take days.
+            self._ask_about_hole(end, end)
+        elif is_end:
             self._caught_up()
         elif self._session.channel.is_blocked:
             self.overflow()
         else:
             self._read()
 
-    def _look_for_older(self, oldest: Entry) -> None:
-        """Each entry names the one before it, so a hole shows: entries were deleted, or the log was cut.
-
-        If it still has older ones it was not cut there. (One whose very oldest were deleted is as good as cut.)
-        """
+    def _ask_about_hole(self, upto: Position, rest: Position) -> None:
+        """Nothing is kept between the position and `upto`: removed, or cut off with all before `rest`."""
         self._page = 1
-        store = self._session.context.store
-        store.read(self.log, START, 1, partial(self._on_oldest, self.position, oldest))
+        self._session.context.store.cut_of(self.log, partial(self._on_cut, self.position, upto, rest))
 
-    def _on_oldest(self, position: Position, behind_hole: Entry, kept: list[Entry] | ImError) -> None:
+    def _on_cut(self, position: Position, upto: Position, rest: Position, cut: Position | ImError | None) -> None:
         self._page = 0
         if self._session.is_closed or self.state is TailState.ENDED:
             return
-        if isinstance(kept, ImError):
+        if isinstance(cut, ImError):
             self._session.cannot_read(self)
             return
         if position == self.position:  # the log has not gone back meanwhile
-            if kept and is_newer(behind_hole.at, kept[0].at):
-                self._tell_removed(behind_hole.prev)
+            if cut is None or not is_newer(cut, position):
+                self._tell_removed(upto)
             else:
-                self._tell_truncated(behind_hole.at)
-                self.position = behind_hole.prev
+                self._tell_truncated(rest)
+                self.position = upto
         if self.state is TailState.CATCHING_UP:
             self._read()
 
@@ -296,21 +296,12 @@ class Tail:
         self._answers = None
         end, self._end = self._end, None
         if end is not None and is_newer(end, self.position):
-            self._skip_to(end)
+            self.position = end  # of an empty log, to a new device
         self._may_be_cut = True  # also where a new device found an empty log: from now on it has a past
         self._session.caught_up(self)
 
-    def _skip_to(self, end: Position) -> None:
-        """What is between was stored and heard of, but the log has been read and nothing up to there is kept any more.
-
-        Left untold, it would show with the next entry only, and that may take days.
-        """
-        if self._may_be_cut:
-            self._tell_truncated(end)
-        self.position = end
-
     def _tell_removed(self, upto: Position) -> None:
-        """What stands between was deleted."""
+        """What stood between was deleted, or has vanished."""
         log = self.log if is_group(self.log) else None
         self._session.push(RemovedPush(upto.decode(), self.position.decode(), log))
         self.position = upto

@@ -68,7 +68,7 @@ def revoked(reply: list[Any]) -> ImError | None:
 def erase(keys: UserKeys, asking: Place | None = None) -> Packed:
     """`asking`: this session is not told."""
     of_user = (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups)
-    return call(b"im_erase_2", (*of_user, keys.conversations, keys.changes), asking or b"")
+    return call(b"im_erase_2", (*of_user, keys.conversations, keys.changes, keys.expiring), asking or b"")
 
 
 def found(reply: list[Any]) -> ImError | None:

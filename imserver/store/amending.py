@@ -78,7 +78,7 @@ class _Amending:
     ) -> None:
         what = What(self._message, self._deletion, dedupe, content, origin, again)
         self._call(to, append_both(to, own, what), then, calls.appended)
-        self._store.trim_now_and_then(user_keys(own))
+        self._store.trimming.now_and_then(user_keys(own))
 
     def post(
         self,
@@ -97,7 +97,7 @@ class _Amending:
 
     def _call(self, owner: str, command: Packed, then: Then, parse: Callable[[Any], Any]) -> None:
         self._store.link_of(owner).call(command, then, parse)
-        self._store.trim_now_and_then(user_keys(owner))
+        self._store.trimming.now_and_then(user_keys(owner))
 
 
 def append(user: str, what: What) -> Packed:

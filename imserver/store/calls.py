@@ -53,10 +53,11 @@ def library() -> str:
 
 
 class Appended(msgspec.Struct, gc=False):
-    """Where an entry stands. `prev` is None for a repeat: the entry was there already."""
+    """Where an entry stands. `prev` is None for a repeat: the entry was there already, and says when it `expires`."""
 
     at: Position
     prev: Position | None
+    expires: int | None = None  # unix seconds
 
 
 class Listed(NamedTuple):
@@ -132,7 +133,7 @@ def appended(reply: list[Any]) -> Appended | ImError:
         case b"shut":
             return NotAllowed("to: takes messages from contacts only")
         case at:
-            return Appended(at, None)
+            return Appended(at, None, *reply[2:])
 
 
 def deleted() -> NotFound:
@@ -150,7 +151,13 @@ def read_back(keys: UserKeys, before: Position | None, count: int) -> Packed:
 
 
 def entries(reply: list[Any]) -> list[Entry]:
+    """What has expired and is still there included: see `trimming`."""
     return [Entry(at, fields[1], fields[3]) for at, fields in reply]
+
+
+def cut(keys: UserKeys) -> Packed:
+    """The reply: entries before there have left the log because of its bounds; None: none have."""
+    return pack(b"HGET", keys.state, b"cut")
 
 
 def logins(keys: UserKeys, device: str) -> Packed:
@@ -233,7 +240,15 @@ TRIM_STEPS = 256  # entries looked at in one call: bounds how long it holds up t
 
 def trim(keys: UserKeys, now: float, bounds: Bounds) -> Packed:
     age, window = bounds.longest_age_seconds * 1000, bounds.dedupe_seconds * 1000
-    return call(b"im_trim_2", (keys.state, keys.log), int(now * 1000), bounds.most_entries, age, window, TRIM_STEPS)
+    return call(
+        b"im_trim_2",
+        (keys.state, keys.log, keys.expiring),
+        int(now * 1000),
+        bounds.most_entries,
+        age,
+        window,
+        TRIM_STEPS,
+    )
 
 
 def renew(keys: LeaseKeys, node: bytes, seconds: float, info: bytes = b"") -> Packed:

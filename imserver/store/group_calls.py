@@ -89,7 +89,7 @@ def posted(reply: list[Any]) -> Appended | ImError:
     if reply[0] == b"refused":
         why = {"m": "only its owner and admins may post here", "b": "you are banned from this group"}
         return NotAllowed(f"to: {why.get(reply[1].decode(), 'join the group first')}")
-    return Appended(reply[0], None)
+    return Appended(reply[0], None, *reply[2:])
 
 
 def create(keys: GroupKeys, owner: str, token: str, content: bytes, fields: Mapping[str, str | int]) -> Packed:
@@ -106,7 +106,7 @@ def created(reply: list[Any]) -> Position | ImError:
 def change(keys: GroupKeys, what: Change) -> Packed:
     rule = RULES[what.action]
     arguments = (what.action, what.actor, what.target, rule.may, rule.done, what.content, *what.arguments)
-    return call(b"im_change_2", (keys.state, keys.log, keys.members), *arguments)
+    return call(b"im_change_2", (keys.state, keys.log, keys.members, keys.expiring), *arguments)
 
 
 def changed(reply: list[Any]) -> Changed | ImError:

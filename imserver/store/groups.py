@@ -64,7 +64,7 @@ class GroupStore:
         """
         command = group_calls.post(group_keys(group), dedupe, content, origin, sender.encode(), again, mentions)
         self._call(group, command, then, group_calls.posted)
-        self._store.trim_now_and_then(user_keys(group))
+        self._store.trimming.now_and_then(user_keys(group))
 
     async def create(
         self, group: GroupId, owner: UserId, token: str, content: bytes, fields: dict[str, str | int]

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from imserver.errors import ImError
 from imserver.model import Entry, Position
 from imserver.store import calls
+from imserver.store.calls import Packed
 from imserver.store.partitions import UserKeys
+from imserver.store.trimming import Trimming
 
 if TYPE_CHECKING:
     from imserver.store.redis_link import RedisLink
@@ -33,9 +35,10 @@ class _Read(NamedTuple):
 
 
 class PageReads:
-    def __init__(self, by_partition: Sequence["RedisLink"]) -> None:
+    def __init__(self, by_partition: Sequence["RedisLink"], trimming: Trimming) -> None:
         """`by_partition` may change; a read goes to the link that has its partition when its turn has come."""
         self._by_partition = by_partition
+        self._trimming = trimming
         self._under_way: dict[RedisLink, int] = {}
         self._waiting: dict[RedisLink, deque[_Read]] = {}
 
@@ -46,13 +49,18 @@ class PageReads:
         else:
             self._waiting.setdefault(link, deque()).append(read)
 
+    async def read_now(self, keys: UserKeys, command: Packed) -> list[Entry]:
+        """For a task that reads a log: a page of its own, not in line. Raises ServiceError."""
+        page = calls.entries(await self._by_partition[keys.partition].ask(command))
+        return self._trimming.readable(keys, page)
+
     def _begin(self, counted: "RedisLink", read: _Read) -> None:
         self._under_way[counted] = self._under_way.get(counted, 0) + 1
         link = self._by_partition[read.keys.partition]
         command = calls.read(read.keys, read.after, read.most)
-        link.call(command, partial(self._on_page, counted, read.then), calls.entries)
+        link.call(command, partial(self._on_page, counted, read), calls.entries)
 
-    def _on_page(self, counted: "RedisLink", then: OnPage, page: list[Entry] | ImError) -> None:
+    def _on_page(self, counted: "RedisLink", read: _Read, page: list[Entry] | ImError) -> None:
         left = self._under_way[counted] = self._under_way[counted] - 1
         waiting = self._waiting.get(counted)
         if waiting:
@@ -62,4 +70,6 @@ class PageReads:
         elif not left:
             del self._under_way[counted]
             self._waiting.pop(counted, None)
-        then(page)
+        if not isinstance(page, ImError):
+            self._trimming.readable(read.keys, page)
+        read.then(page)

@@ -54,6 +54,10 @@ def slot_of_partition(partition: int) -> int:
     return crc_hqx(tags()[partition], 0) % SLOTS
 
 
+def _expiring(state: bytes) -> bytes:
+    return state.replace(b"}u:", b"}e:", 1)
+
+
 class UserKeys(NamedTuple):
     """The keys of one user, all in one slot.
 
@@ -86,6 +90,11 @@ class UserKeys(NamedTuple):
         """Sorted set: the version of each conversation."""
         return self.state.replace(b"}u:", b"}d:", 1)
 
+    @property
+    def expiring(self) -> bytes:
+        """Sorted set: when entries of the log expire."""
+        return _expiring(self.state)
+
 
 @lru_cache(maxsize=65536)
 def user_keys(user: str) -> UserKeys:
@@ -113,6 +122,11 @@ class GroupKeys(NamedTuple):
     log: bytes
     members: bytes
     packed: bytes
+
+    @property
+    def expiring(self) -> bytes:
+        """Sorted set: as a user's."""
+        return _expiring(self.state)
 
 
 @lru_cache(maxsize=16384)

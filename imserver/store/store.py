@@ -29,14 +29,12 @@ from imserver.store.partitions import Hosting, UserKeys, partition_of, user_keys
 from imserver.store.redis_link import RedisLink, Then
 from imserver.store.shards import Shard
 from imserver.store.store_roles import Holdable, Listener, PresenceListener, StoreOptions
+from imserver.store.trimming import Trimming
 
 log = get_logger("store")
 
 _ENTRY = ord("e")
 NOBODY = b"-"  # the origin of an entry whose reply stands on no session
-# Appending calls of one worker between two trims, of whatever log the last one was to. Odd: in a cluster a message
-# takes two of them, and an even number would always meet the same side.
-_TRIM_EVERY = 61
 _SILENT_SECONDS = 1.0  # longer than a Redis that is well takes
 _UNPROVEN_PROBES = 5  # a subscription that lost so many probes in a row is made anew
 
@@ -66,7 +64,6 @@ class Store:
         # Whether one call can concern two users: a cluster takes no call that concerns two slots.
         self.reaches_both = not any(shard.clustered for shard in shards)
         self._next_probe = 0.0
-        self._until_trim = _TRIM_EVERY
         self._departures = Departures()
         self._spawn = spawn
         self._links = Links(
@@ -93,7 +90,8 @@ class Store:
         )
         self.links, self._leases = self._links.all, self._links.leases
         self._by_partition = self._links.by_partition
-        self._pages = PageReads(self._by_partition)
+        self.trimming = Trimming(self._by_partition, options.bounds)
+        self._pages = PageReads(self._by_partition, self.trimming)
         self.circle = Circle(self)
         self.amendments = AmendmentStore(self)
         self.accounts = AccountStore(self)
@@ -158,7 +156,7 @@ class Store:
         keys = user_keys(user)
         link = self._by_partition[keys.partition]
         link.call(calls.append(keys, dedupe, content, origin, again), then, calls.appended)
-        self.trim_now_and_then(keys)
+        self.trimming.now_and_then(keys)
 
     def append_both(
         self,
@@ -177,16 +175,7 @@ class Store:
         keys, own_keys = user_keys(to), user_keys(own)
         link = self._by_partition[keys.partition]
         link.call(calls.append_both(keys, own_keys, dedupe, content, origin, again), then, calls.appended)
-        self.trim_now_and_then(keys, own_keys)
-
-    def trim_now_and_then(self, *appended_to: UserKeys) -> None:
-        """After an append to the logs of these."""
-        self._until_trim -= 1
-        if self._until_trim:
-            return
-        self._until_trim = _TRIM_EVERY
-        for keys in appended_to:
-            self._by_partition[keys.partition].call(calls.trim(keys, time.time(), self._options.bounds), ignore)
+        self.trimming.now_and_then(keys, own_keys)
 
     def read(self, log: str, after: Position, count: int, then: Callable[[list[Entry] | ImError], None]) -> None:
         """At most `count` entries of the log of a user or a group behind `after`, oldest first."""
@@ -194,13 +183,15 @@ class Store:
 
     async def read_on(self, log: str, after: Position, count: int) -> list[Entry]:
         """As `read`, for a task."""
-        keys = user_keys(log)
-        return calls.entries(await self._by_partition[keys.partition].ask(calls.read(keys, after, count)))
+        return await self._pages.read_now(user_keys(log), calls.read(user_keys(log), after, count))
 
     async def read_back(self, log: str, before: Position | None, count: int) -> list[Entry]:
         """At most `count` entries before `before` (None: the end), newest first."""
-        keys = user_keys(log)
-        return calls.entries(await self._by_partition[keys.partition].ask(calls.read_back(keys, before, count)))
+        return await self._pages.read_now(user_keys(log), calls.read_back(user_keys(log), before, count))
+
+    def cut_of(self, log: str, then: Callable[[Position | ImError | None], None]) -> None:
+        """`then` gets the position before which entries have left because of the log's bounds; None: none have."""
+        self.link_of(log).call(calls.cut(user_keys(log)), then)
 
     def ack(self, user: UserId, device: str, upto: Position, then: Callable[[object], None] | None = None) -> None:
         """The device has kept everything up to there."""

@@ -1,5 +1,7 @@
 """Messages as a log keeps them: the native push without `at` and `prev`, which belong to the place in a log."""
 
+import re
+
 import msgspec
 
 from imserver.model import DeviceId, UserId, is_group
@@ -40,6 +42,39 @@ class Sender:
 def with_extras(content: bytes, extras: dict[str, object]) -> bytes:
     """They stand behind the body."""
     return b"%b,%b" % (content[:-1], _encode(extras)[1:])
+
+
+# What vanishes says when at its very end, behind the body and all extras. Neither a body nor an extra can look so:
+# the last brace is the entry's own, and what stands before it there ends with a quotation mark, a brace or a bracket.
+_EXPIRES = re.compile(rb',"expires":([0-9]+)\}\Z')
+_EXPIRES_MOST = 32  # bytes
+
+
+def expires_of(content: bytes) -> int | None:
+    """When an entry vanishes (unix seconds); None: never."""
+    if not 48 <= content[-2] <= 57:  # no digit: asked of every entry that is read
+        return None
+    found = _EXPIRES.search(content, max(0, len(content) - _EXPIRES_MOST))
+    return None if found is None else int(found[1])
+
+
+def with_expires(content: bytes, expires: int) -> bytes:
+    """In place of what it says."""
+    return _EXPIRES.sub(b',"expires":%d}' % expires, content)
+
+
+def removed(content: bytes) -> bytes:
+    """What is given in its place: the push `removed`, without `at` and `prev`."""
+    log = head_of(content).log
+    return _REMOVED + (b"}" if log is None else b',"log":%b}' % _encode(log))
+
+
+def is_removed(content: bytes) -> bool:
+    """It is what `removed` has made of another."""
+    return content.startswith(_REMOVED)
+
+
+_REMOVED = b'{"ev":"removed"'
 
 
 _BEHIND_EV = len(b'{"ev":"msg"')
@@ -105,6 +140,7 @@ def own_event(group: str, change: str, at: bytes, **fields: object) -> bytes:
 
 class Head(msgspec.Struct):
     ev: str
+    log: str | None = None
     sender: str | None = msgspec.field(name="from", default=None)
     device: str | None = None
     to: str | None = None

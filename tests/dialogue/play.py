@@ -37,6 +37,8 @@ class Stage(Protocol):
     def cut_log(self, user: str, entries: int) -> None:
         """Only the newest entries are kept."""
 
+    def pass_time(self, seconds: int) -> None: ...
+
 
 _plays = itertools.count(1)
 
@@ -152,6 +154,9 @@ class Play:
 
     def _do_cut(self, user: str, entries: int) -> None:
         self._stage.cut_log(self._stage_names[user], entries)
+
+    def _do_pass(self, _: str, seconds: int) -> None:
+        self._stage.pass_time(seconds)
 
     # -- frames
 

@@ -15,6 +15,7 @@
     alice disconnects                       without a word
     alice is disconnected                   the server has ended the connection
     the log of bob keeps 2 entries          what is older is cut, now
+    60 seconds pass                         for the server
 
 In a frame `"$first"` stands for a value: the first time it is received it is noted, from then on it means that value.
 """
@@ -42,6 +43,7 @@ _SENTENCES = [
     (re.compile(r"the names (?P<argument>.+)"), "names"),
     (re.compile(r"(?P<actor>\w+) and (?P<argument>\w+) are contacts"), "befriend"),
     (re.compile(r"the log of (?P<actor>\w+) keeps (?P<argument>\d+) entr(?:y|ies)"), "cut"),
+    (re.compile(r"(?P<argument>\d+) seconds pass"), "pass"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) connects"), "connect"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) logs in"), "log_in"),
     (re.compile(r"(?P<actor>\w+(?:'s \w+)?) comes back"), "come_back"),
@@ -80,7 +82,7 @@ def _argument(verb: str, text: str | None) -> Any:
         return None
     if verb in ("users", "bots", "names"):
         return [name.strip() for name in text.split(",")]
-    if verb == "cut":
+    if verb in ("cut", "pass"):
         return int(text)
     return json.loads(text) if verb in ("send", "receive", "receive_all") else text
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import pytest
 import redis
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -56,6 +57,10 @@ class MemoryStage:
     def cut_log(self, user: str, entries: int) -> None:
         self._settle()
         self._world.database.trim(user, FAR_FUTURE * 1000, Bounds(entries, NOTHING, NOTHING))
+
+    def pass_time(self, seconds: int) -> None:
+        self._settle()
+        self._world.database.milliseconds += seconds * 1000
 
 
 class MemoryLine:
@@ -108,7 +113,10 @@ class ServerStage:
         keys = user_keys(user)
         with redis.Redis.from_url(self._server.run["redis"]) as store:
             arguments = (FAR_FUTURE * 1000, entries, NOTHING * 1000, NOTHING * 1000, 256)
-            store.fcall("im_trim_2", 2, keys.state, keys.log, *map(str, arguments))
+            store.fcall("im_trim_2", 3, keys.state, keys.log, keys.expiring, *map(str, arguments))
+
+    def pass_time(self, seconds: int) -> None:
+        pytest.skip("no test waits for a clock")
 
 
 class TcpLine:

@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from imserver.errors import BadRequest
+from imserver.model import DeviceId, UserId
 from imserver.protocol import codec
 from imserver.protocol.commands import Send
 from imserver.protocol.pushes import MessagePush
-from imserver.store.stored import head_of, with_extras
+from imserver.store.stored import Sender, expires_of, head_of, with_expires, with_extras
 
 REFERENCE = {"from": "ann", "device": "laptop", "id": "c 1"}
 FILE = {"name": "a.txt", "type": "text/plain", "size": 0}
@@ -85,3 +86,31 @@ def test_a_plain_message_has_none() -> None:
     command = codec.decode_command(b'{"op":"send","id":"c","to":"ben","body":"x"}')
     assert isinstance(command, Send)
     assert not command.has_extras
+
+
+@pytest.mark.parametrize("ttl", [5, 90 * 86_400])
+def test_a_message_may_vanish_between_5_seconds_and_90_days(ttl: int) -> None:
+    command = sent("ttl", ttl)
+    assert command.has_extras
+    assert command.ttl == ttl
+
+
+@pytest.mark.parametrize("ttl", [4, 90 * 86_400 + 1, 0, -5, 5.5, "60", True])
+def test_and_no_other_time(ttl: Any) -> None:
+    with pytest.raises(BadRequest, match=r"\$\.ttl"):
+        sent("ttl", ttl)
+
+
+def content(body: Any, **extras: Any) -> bytes:
+    said = Sender(UserId("ann"), DeviceId("d")).content("ben", "c1", msgspec.Raw(msgspec.json.encode(body)))
+    return with_extras(said, extras) if extras else said
+
+
+def test_what_vanishes_says_when_and_nothing_else_can_look_so() -> None:
+    assert expires_of(content("x", expires=1_800_000_000)) == 1_800_000_000
+    assert expires_of(content("x", mentions=["ann"], expires=7)) == 7
+    assert expires_of(with_expires(content("x", expires=7), 12_345)) == 12_345
+    for fake in ("", '","expires":7', ',"expires":7}', {"expires": 7}, {"a": {"b": 1, "expires": 7}}, {"n": 7}):
+        assert expires_of(content(fake)) is None
+        assert expires_of(content(fake, location={"lat": 1, "expires": 7})) is None
+        assert expires_of(content(fake, expires=8)) == 8

@@ -6,6 +6,7 @@ import pytest
 
 from imserver.routing.messages import AGAIN_COST
 from imserver.store.calls import Bounds
+from imserver.store.stored import expires_of
 from tests.model_store import World
 from tests.session.node import ServerNode
 from tests.session.peer import Peer, entered, events, world_of
@@ -83,6 +84,19 @@ def test_a_repeat_completes_what_a_dead_worker_left_half_done(node: ServerNode) 
     again = entered(other, "alice")
     assert events(again.ask("send", ref=1, id="c1", to="bob", body="x")) == ["ok 1"]
     assert logs(world) == {"alice": ["c1"], "bob": ["c1"]}
+
+
+def test_what_is_half_done_vanishes_from_both_logs_at_the_same_time(node: ServerNode) -> None:
+    world, alice = node.store.world, entered(node, "alice")
+    alice.say("send", ref=1, id="c1", to="bob", body="x", ttl=60)
+    node.turn()
+    step(node)
+    world.kill_node("n1", done=0)
+    world.database.milliseconds += 10_000
+    again = entered(ServerNode(world, "n2"), "alice")
+    [answer] = again.ask("send", ref=1, id="c1", to="bob", body="x", ttl=60)
+    stored = {expires_of(entry.content) for account in world.database.accounts.values() for entry in account.log}
+    assert stored == {answer["ok"]["expires"]} == {61}
 
 
 def test_a_link_that_comes_back_answers_what_it_was_asked(node: ServerNode) -> None:

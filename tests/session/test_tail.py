@@ -76,6 +76,40 @@ def test_a_slow_reader_is_told() -> None:
     assert "msg c9" not in told
 
 
+@pytest.mark.parametrize("ids", [("c1",), ("c1", "c2", "c3"), ("c2",), ("c3",), ("c2", "c3")])
+def test_what_has_vanished_was_not_cut_off(node: ServerNode, ids: tuple[str, ...]) -> None:
+    """Wherever it stood in the log, and whether it has left the store or not, a device that was away hears the same."""
+    alice = entered(node, "alice")
+    for id in ("c1", "c2", "c3"):
+        alice.ask("send", id=id, to="bob", body="x", ttl=60 if id in ids else 90_000)
+    database = node.store.world.database
+    database.milliseconds += 60_000
+    before = since_the_beginning(node)
+    database.trim("bob", database.milliseconds, Bounds(1000, 90_000, 10))
+    assert len(database.accounts["bob"].log) == 3 - len(ids)
+    after = since_the_beginning(node)
+    assert [told for told in before if told != "removed"] == [told for told in after if told != "removed"]
+    assert (
+        set(before)
+        == set(after)
+        == {"ok login", "removed", *(f"msg {id}" for id in {"c1", "c2", "c3"} - {*ids}), "synced"}
+    )
+
+
+def since_the_beginning(node: ServerNode) -> list[str]:
+    """Every entry names the one before it."""
+    bob = Peer(node)
+    bob.say("login", ref="login", token=token_for("bob", "pad"), device="pad", since="0-0")
+    node.settle()
+    heard, at = bob.hear(), "0-0"
+    for entry in heard:
+        if "prev" in entry:
+            assert entry["prev"] == at
+            at = entry["at"]
+    assert at == heard[-1]["at"]
+    return events(heard)
+
+
 def test_a_client_that_takes_nothing_is_read_a_page_or_two_and_when_it_takes_something_all() -> None:
     """What is kept for it would be much more than the socket takes."""
     node = ServerNode(world_of("alice", "bob"), "n1", page_entries=4, rate_burst=100_000)

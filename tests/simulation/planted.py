@@ -74,21 +74,33 @@ def own_log_first(self: SendingInSteps, to: str) -> None:
     self._append(to, self._dedupe, self._content, b"-", lambda result: None)
 
 
-def go_on_behind_a_hole(self: Tail, oldest: Entry) -> None:
-    self.position = oldest.prev
+def go_on_behind_a_hole(self: Tail, upto: Position, rest: Position) -> None:
+    self.position = upto
     self._read()
+
+
+ask_about_hole = Tail._ask_about_hole
+
+
+def go_on_where_all_is_cut_off(self: Tail, upto: Position, rest: Position) -> None:
+    ask = go_on_behind_a_hole if upto == rest else ask_about_hole
+    ask(self, upto, rest)
 
 
 def do_nothing(*_: object) -> None:
     """What should happen here does not."""
 
 
-def answer_over_a_gap(self: Tail, at: Position, prev: Position | None, ref: Ref, message_id: str) -> None:
+def answer_over_a_gap(
+    self: Tail, at: Position, prev: Position | None, ref: Ref, message_id: str, expires: int | None = None
+) -> None:
     self.position = max(at, self.position, key=position_order)
     self._session.reply(ref, Sent(message_id, at))
 
 
-def answer_at_once(self: Tail, at: Position, prev: Position | None, ref: Ref, message_id: str) -> None:
+def answer_at_once(
+    self: Tail, at: Position, prev: Position | None, ref: Ref, message_id: str, expires: int | None = None
+) -> None:
     """The reply does not wait for older entries."""
     if prev == self.position and self.state is TailState.LIVE:
         self.position = at
@@ -216,8 +228,8 @@ MUTATIONS: dict[str, Patch] = {
     "own entries are pushed to the sender": (Tail, "offer", offer_to_all),
     "the sender's own log comes first": (SendingInSteps, "deliver", own_log_then_recipients),
     "a repeat at another node is taken for new": (NodeStore, "append", dedupe_by_node),
-    "what was cut off is not told": (Tail, "_look_for_older", go_on_behind_a_hole),
-    "what was cut off to the end is not told": (Tail, "_skip_to", do_nothing),
+    "what was cut off is not told": (Tail, "_ask_about_hole", go_on_behind_a_hole),
+    "what was cut off to the end is not told": (Tail, "_ask_about_hole", go_on_where_all_is_cut_off),
     "what was sent counts as kept": (Session, "_end", sent_is_kept),
     "a session starts at the log's end": (accounts, "_start", resume_at_the_end),
     "a late detach takes the newer session along": (Database, "detach", detach_whoever_is_there),

@@ -21,10 +21,11 @@ from imserver.store.partitions import partition_of, user_keys
 from imserver.store.shards import Shard, find_shards
 from imserver.store.store import NOBODY, Store
 from imserver.store.store_roles import StoreOptions
-from imserver.store.stored import Sender
+from imserver.store.stored import Sender, with_extras
 from imserver.wire.reactor import Reactor
 
 WIDE = Bounds(most_entries=10_000, longest_age_seconds=86_400, dedupe_seconds=600)
+OUT_OF_INDEX = Bounds(most_entries=10_000, longest_age_seconds=86_400, dedupe_seconds=0)  # a trim that keeps all
 PATIENCE_SECONDS = 20.0
 DEFAULTS: dict[str, Any] = {
     "bounds": WIDE,
@@ -47,6 +48,11 @@ def message(
 ) -> Said:
     who = Sender(UserId(sender), DeviceId(device), is_bot=is_bot)
     return Said(who.dedupe(message_id), who.content(to, message_id, msgspec.Raw(body.encode())))
+
+
+def vanishing(what: Said, expires: int) -> Said:
+    """`expires`: unix seconds."""
+    return Said(what.dedupe, with_extras(what.content, {"expires": expires}))
 
 
 def at(device: str, place: bytes) -> Place:

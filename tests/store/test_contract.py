@@ -767,8 +767,8 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         assert parts[0] == b"FCALL"
         count = int(parts[2])
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
-        of_user = {*keys[1:7], keys.conversations, keys.changes, hosting.key, *leases}
-        of_group = {group.state, group.log, group.members, group_hosting.key}
+        of_user = {*keys[1:7], keys.conversations, keys.changes, keys.expiring, hosting.key, *leases}
+        of_group = {group.state, group.log, group.members, group.expiring, group_hosting.key}
         of_names = {
             name_calls.names_key("alice").key,
             tries_key("alice"),

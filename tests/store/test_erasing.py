@@ -1,6 +1,8 @@
 """A user who has everything is erased: no key, field, member or entry has the name, but for what others hold."""
 
 import re
+import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,10 +16,11 @@ from imserver.store.erasing import erasing
 from imserver.store.group_calls import Change
 from imserver.store.moderation_calls import Report, allowance_of_reports
 from imserver.store.partitions import user_keys
+from imserver.store.store import NOBODY
 from imserver.store.stored import group_event, own_event
 from imserver.store.tries import Allowance
 from tests.store.deployment import Deployment
-from tests.store.node import Node, message, opened
+from tests.store.node import OUT_OF_INDEX, Node, answer, message, opened, vanishing
 from tests.store.test_circle import STAMP, WANTED, befriend
 
 FAR = 9_000_000_000  # unix seconds
@@ -71,6 +74,8 @@ async def with_everything(node: Node, user: UserId, other: UserId) -> None:
     await circle.relate(user, UserId(f"{other}.2"), WANTED, STAMP + 4)
     await circle.describe(user, other, "O", ["work"], 5)
     said = await node.say(user, "m1")
+    await node.append(user, vanishing(message(user, user, "m2"), FAR))
+    await node.trim(user, OUT_OF_INDEX, now=time.time() + 1)
     await circle.privacy(user, "contacts", "nobody")
     await accounts.tries.spend(Allowance(user, 5))
     await node.append(other, message(user, other, "m1"))
@@ -82,6 +87,9 @@ async def with_everything(node: Node, user: UserId, other: UserId) -> None:
         created = group_event(group, "created", user=owner)
         at = await groups.create(group, owner, "t", created, {"name": "G", "open": 1})
         await groups.enlist(owner, group, at, "joined", own_event(group, "joined", at))
+        vanishes = vanishing(message(owner, group, "m1"), FAR)
+        await answer(partial(groups.post, group, owner, vanishes.dedupe, vanishes.content, NOBODY))
+        await node.trim(group, OUT_OF_INDEX, now=time.time() + 1)
     for group, action, actor, what in ((shared, "join", user, "joined"), (closed, "invite", other, "invited")):
         content = group_event(group, what, user=user)
         changed = await groups.change(group, Change(action, actor, user, content, (9,)))
@@ -94,7 +102,7 @@ async def test_erasing_leaves_nothing_but_what_others_hold(deployment: Deploymen
         user, other = UserId(f"erased.{name}"), UserId(f"other.{name}")
         await with_everything(node, user, other)
         own = {key[5:7] for key in places_of(deployment, user) if not OF_OTHERS.match(key)}
-        assert own >= {b"u:", b"l:", b"a:", b"k:", b"v:", b"g:", b"c:", b"d:", b"i:", b"h:", b"t:", b"j:", b"re"}
+        assert own >= {b"u:", b"l:", b"a:", b"k:", b"v:", b"g:", b"c:", b"d:", b"i:", b"h:", b"t:", b"j:", b"re", b"e:"}
         await node.store.accounts.erase(user, Place(b"laptop=node.1"))
         await node.detach(user, "laptop", b"node.1")  # the session goes last, and says so
         left = places_of(deployment, user)

@@ -22,6 +22,8 @@ from imserver.protocol.pushes.messages import Page, Sent
 # With every message the decoder checks only types; the rest is checked where it is parsed.
 MessageId = Annotated[str, Meta(extra_json_schema=MESSAGE_ID)]
 Recipient = Annotated[str, Meta(extra_json_schema=ADDRESS)]
+# Seconds: shorter, and nobody would have read it; longer than logs keep anything by default.
+Lifetime = Annotated[int, Meta(ge=5, le=90 * 86_400)]
 Body = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["string", "object"]})]
 
 
@@ -29,6 +31,7 @@ class Send(Command, tag="send"):
     """`again`: sent before, with unknown outcome; it is looked for in the log, too, however long ago that was.
 
     `reply`: what it answers. `forwarded`: whose words these are. `mentions`: members of the group. More: `extras`.
+    `ttl`: after so many seconds it vanishes.
     """
 
     id: MessageId
@@ -41,11 +44,20 @@ class Send(Command, tag="send"):
     location: Location | None = None
     encrypted: Encrypted | None = None
     mentions: Mentions | None = None
+    ttl: Lifetime | None = None
 
     @property
     def has_extras(self) -> bool:
         """Asked of every message; a struct is true."""
-        return bool(self.reply or self.forwarded or self.attachment or self.location or self.encrypted or self.mentions)
+        return bool(
+            self.reply
+            or self.forwarded
+            or self.attachment
+            or self.location
+            or self.encrypted
+            or self.mentions
+            or self.ttl
+        )
 
     def checked_extras(self) -> dict[str, object]:
         """Those that are there. Raises BadRequest."""

@@ -29,6 +29,7 @@ class EditPush(Push, tag="edit", kw_only=True):
     body: Any
     log: str | None = None
     bot: bool = False  # its sender is one
+    expires: int | None = None  # as of the message
 
 
 class DeletePush(Push, tag="delete", kw_only=True):
@@ -63,7 +64,7 @@ class ReactionPush(Push, tag="reaction", kw_only=True):
 
 
 class RemovedPush(Push, tag="removed"):
-    """In place of entries of the log up to `at` that are deleted."""
+    """In place of entries of the log up to `at` that are deleted, or have vanished."""
 
     at: str
     prev: str

@@ -12,12 +12,13 @@ from imserver.protocol.pushes.base import Push
 class Sent(msgspec.Struct, gc=False):
     """The `ok` of `send`: stored for recipient and sender; `at` in the sender's own log (or the group's).
 
-    `prev`: the position before it there; None for a repeat.
+    `prev`: the position before it there; None for a repeat. `expires`: when it vanishes (unix seconds).
     """
 
     id: str
     at: Position
     prev: Position | None = None
+    expires: int | None = None
 
 
 class Page(msgspec.Struct, omit_defaults=True):
@@ -50,6 +51,7 @@ class MessagePush(Push, tag="msg", kw_only=True):
     location: Location | None = None
     encrypted: Encrypted | None = None
     mentions: Mentions | None = None
+    expires: int | None = None  # unix seconds: then it vanishes
 
 
 class TypingPush(Push, tag="typing", kw_only=True):

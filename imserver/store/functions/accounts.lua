@@ -126,7 +126,7 @@ end
 
 -- erase: the account and all that is kept of it are gone; its sessions are told to close.
 -- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left  7 conversations
---       8 their versions
+--       8 their versions  9 expiring
 -- ARGV  1 place of the session that asks for it, which is not told, or empty
 -- Returns {'ok'} {'not-found'}.
 local function erase(keys, args)

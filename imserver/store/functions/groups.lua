@@ -118,7 +118,7 @@ local function remove_member(keys, target, was)
   if not string.find('oam', was, 1, true) then return end
   redis.call('HDEL', keys[3], target, '@' .. target)
   if redis.call('HINCRBY', keys[1], 'members', -1) == 0 then
-    redis.call('DEL', keys[1], keys[2], keys[3]) -- nobody is left: the group is no more
+    redis.call('DEL', unpack(keys)) -- nobody is left: the group is no more
   elseif was == 'o' then
     local user, from = successor(keys[3])
     redis.call('HSET', keys[3], user, 'o ' .. from)
@@ -175,7 +175,7 @@ function DO.set(keys, _, _, _, args)
 end
 
 -- change: of members, roles or settings, where the rule allows it, with its entry in the group's log.
--- KEYS  1 state  2 log  3 members
+-- KEYS  1 state  2 log  3 members  4 expiring: all that there is of the group
 -- ARGV  1 action  2 actor  3 target  4, 5 rule: what may be done, what counts as done  6 content of the entry
 --       7 role: the letter; set: field  value  ...; join, add: most members
 -- Returns {'ok', position of the entry}; {'done', position}: as if it had been done at that position (of a member: where the

@@ -16,6 +16,7 @@
 --                           the generations of the token that it got then; `first:` in the account is there as long
 --   l:<device>              when its connection ended last (unix seconds)
 --   low                     entries before this position have left the dedupe index
+--   cut                     entries before this position have left the log because of its bounds
 --   <user>/<device>/<id>    dedupe: position of the entry with this sender, device and client message id
 --   x:<user>/<device>/<id>  position of the deletion of this message; it leaves with the deletion's dedupe field
 --   guard                   there only where not everybody may write: "blocks", or "contacts" (nobody else may); then
@@ -29,6 +30,8 @@
 --
 -- Hosted users ({T}h:<node>, a set): the users of a partition with a place at the node, and those who had one and whose
 -- contacts have not been told yet that it is gone. It may have more; never fewer: a dead node is cleared by it.
+--
+-- Entries that expire ({T}e:<user>, a sorted set): log.lua, trim. It is there only where there are any.
 --
 -- An entry of the log: p = position of the entry before it, e = content.
 
