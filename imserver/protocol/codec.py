@@ -24,6 +24,7 @@ from imserver.protocol.commands import (
     React,
     Ref,
     Report,
+    Schedule,
     Send,
     SetPresence,
 )
@@ -90,7 +91,7 @@ def decode_command(frame: bytes) -> Command:
     except RecursionError:
         raise BadFrame("not a JSON object: nested too deeply") from None
     kind = type(command)
-    if type(command) is Send or type(command) is Edit:
+    if type(command) is Send or type(command) is Edit or type(command) is Schedule:
         command.body = checked_body(command.body)
     elif kind in _TEXTS:
         for field in _TEXTS[kind]:

@@ -120,6 +120,29 @@ def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: boo
     session.charge(MENTION_COST * len(mentions))
 
 
+# To whom, content and `again` as of `Messages.append`, whom it mentions, when it vanishes.
+Said = tuple[Address, bytes, int, Sequence[str], int | None]
+
+
+def said_by(session: Session, command: Send, at: float | None = None) -> Said:
+    """What a command says at that time (unix seconds; None: now). Raises BadRequest, RateLimited."""
+    identity = session.identity
+    assert identity is not None
+    to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
+    content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
+    again = len(content) - len(bytes(command.body)) - 1 if command.again else 0
+    if not command.has_extras:
+        return to, content, again, (), None
+    extras, expires = command.checked_extras(), None
+    if command.ttl is not None:
+        said_at = session.context.wall() if at is None else at
+        extras["expires"] = expires = int(said_at) + command.ttl  # the last of them
+    content = with_extras(content, extras)
+    if command.mentions:
+        _charge_mentions(session, command.mentions, to_group=to[0] == "#")
+    return to, content, again, command.mentions or (), expires
+
+
 class SendingInSteps(Sending):
     """The same where no call reaches both logs."""
 
@@ -195,24 +218,8 @@ class Messages:
     # -- commands
 
     def send(self, session: Session, command: Send) -> None:
-        identity = session.identity
-        assert identity is not None
-        to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
-        again = 0
-        mentions: Sequence[str] = ()
-        told = _PLAIN
-        content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
-        if command.again:
-            again = len(content) - len(bytes(command.body)) - 1
-        if command.has_extras:
-            extras = command.checked_extras()
-            if command.ttl is not None:
-                extras["expires"] = expires = int(self._context.wall()) + command.ttl  # the last of them
-                told = Told(expires)
-            content = with_extras(content, extras)
-            if command.mentions:
-                _charge_mentions(session, command.mentions, to_group=to[0] == "#")
-                mentions = command.mentions
+        to, content, again, mentions, expires = said_by(session, command)
+        told = _PLAIN if expires is None else Told(expires)
         self.append(session, command, to, content, again, self.appends, mentions, told)
 
     def append(

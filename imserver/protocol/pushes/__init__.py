@@ -58,6 +58,7 @@ from imserver.protocol.pushes.groups import (
     MemberPage,
     NewGroup,
 )
+from imserver.protocol.pushes.later import ScheduledAt, ScheduledList, ScheduledMessage
 from imserver.protocol.pushes.messages import (
     MessagePush,
     Page,
@@ -114,6 +115,9 @@ __all__ = [
     "RemovedPush",
     "Reply",
     "ResendPush",
+    "ScheduledAt",
+    "ScheduledList",
+    "ScheduledMessage",
     "Sent",
     "Shared",
     "Synced",

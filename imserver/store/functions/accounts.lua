@@ -126,12 +126,13 @@ end
 
 -- erase: the account and all that is kept of it are gone; its sessions are told to close.
 -- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left  7 conversations
---       8 their versions  9 expiring
+--       8 their versions  9 expiring  10 waiting messages  11 what is due in the partition
 -- ARGV  1 place of the session that asks for it, which is not told, or empty
 -- Returns {'ok'} {'not-found'}.
 local function erase(keys, args)
   local answer = revoke(keys, { '', args[1], '' })
-  redis.call('DEL', unpack(keys))
+  forget_waiting(keys[1], keys[10], keys[11])
+  redis.call('DEL', unpack(keys, 1, 9))
   return answer
 end
 
