@@ -87,6 +87,11 @@ class Search:
         self.expires = expires_of(content)
         return False
 
+    @property
+    def is_lost(self) -> bool:
+        """Neither is the message there nor anything that tells what became of it."""
+        return self.at is None and self.own is None and not self.is_deleted
+
     def gone(self) -> Gone:
         """What leaves the log with a deletion."""
         return Gone(self.seen, self.at, self.edits)
@@ -152,9 +157,13 @@ class Amendments:
 
     def _missing(self, found: Search) -> NotFound | Unavailable:
         """What is not there may be sent again by somebody else, where a shard has lost it."""
-        if not found.is_deleted and self._context.store.may_have_lost(self._context.clock.now):
+        if not found.is_deleted and self._may_have_lost:
             return Unavailable("of: the store may have lost this message; send again with the same id")
         return NotFound("of: there is no such message, or not any more")
+
+    @property
+    def _may_have_lost(self) -> bool:
+        return self._context.store.may_have_lost(self._context.clock.now)
 
     async def _standing(self, user: UserId, to: Address) -> Standing:
         """Raises NotFound."""
@@ -176,7 +185,10 @@ class Amendments:
         user = session.user
         gone: dict[str, Gone] = {to if is_group(to) else user: found.gone()}
         if not is_group(to) and to != user:
-            gone[to] = (await self._find(session, to, sought, START)).gone()
+            there = await self._find(session, to, sought, START)
+            if there.is_lost and self._may_have_lost:
+                raise self._missing(there)
+            gone[to] = there.gone()
         return Deletion(sought.amendments["edit"], gone)
 
     async def _find(self, session: Session, log: str, sought: Sought, oldest: Position) -> Search:
