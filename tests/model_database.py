@@ -186,7 +186,7 @@ class Database:
         account = self.accounts.get(user)
         if account is None:
             return NotFound("there is no such user")
-        if device is not None and device not in account.logins:
+        if device is not None and asking is not None and device not in account.logins:
             return NotFound(NO_DEVICE)
         place, generations = (b"", "") if asking is None else asking
         own = device_at(place)

@@ -63,8 +63,15 @@ def amendment_of(push: AmendmentPush) -> AnyAmendment:
     return kind(**{**fields, "log": push.log or ""})
 
 
-def amended(command: Edit | Delete | React, user: str, device: str, at: str, log: str) -> AnyAmendment:
-    """What stands at `at` once the server has said yes. It does not tell the stamp, which is of about that time."""
+def stamp_of(at: str, stamp: int | None) -> int:
+    """`stamp`: as the server said it. None: it is old, or did not find what it has; it was of about that time."""
+    return int(at.partition("-")[0]) if stamp is None else stamp
+
+
+def amended(
+    command: Edit | Delete | React, user: str, device: str, at: str, log: str, stamp: int | None
+) -> AnyAmendment:
+    """What stands at `at` once the server has said yes, and, mostly, with which stamp."""
     common: dict[str, Any] = {
         "at": at,
         "of": command.of,
@@ -72,7 +79,7 @@ def amended(command: Edit | Delete | React, user: str, device: str, at: str, log
         "device": device,
         "to": command.to,
         "id": command.id,
-        "stamp": int(at.partition("-")[0]),
+        "stamp": stamp_of(at, stamp),
         "log": log,
     }
     match command:

@@ -21,10 +21,11 @@ MOST_REPEAT_SECONDS = 10.0  # of a message that is refused again and again, unle
 
 
 class _Stored(msgspec.Struct):
-    """The `ok` of a send. `prev` is told by newer servers, and not for a repeat."""
+    """The `ok` of a send. `prev` is told by newer servers, and not for a repeat. `stamp`: of what changes a message."""
 
     at: str
     prev: str | None = None
+    stamp: int | None = None
 
 
 class Confirming:
@@ -70,14 +71,14 @@ class Confirming:
         if self._journal.is_on:
             self._journal.add(Kept(log, stored.at, self._entry(item.command(), log, stored)))
         self._reader.replied(log, stored.at, stored.prev)
-        return [] if item.is_confirmed else [Sent(id, item.to, stored.at)]
+        return [] if item.is_confirmed else [Sent(id, item.to, stored.at, stored.stamp)]
 
     def _entry(self, said: Command, log: str, stored: _Stored) -> Message | AnyAmendment:
         """As it stands in the log."""
         who = self._identity
         if not isinstance(said, Send):
             assert isinstance(said, Edit | Delete | React)
-            return amended(said, who.user, who.device, stored.at, log)
+            return amended(said, who.user, who.device, stored.at, log, stored.stamp)
         return Message(
             at=stored.at,
             sender=who.user,
@@ -95,11 +96,14 @@ class Confirming:
             mentions=said.mentions,
         )
 
-    def show_sent(self, id: str, at: str, now: float) -> list[Event]:
-        """An own message came from the log: so it is stored, unless the recipient's log has lost it since."""
+    def show_sent(self, id: str, at: str, now: float, stamp: int | None = None) -> list[Event]:
+        """An own message came from the log: so it is stored, unless the recipient's log has lost it since.
+
+        `stamp`: of what changes a message.
+        """
         is_news = self._outbox.confirm(id)
         item = self._outbox.find(id) if self._outbox.is_in_doubt else self._outbox.answered(id, now)
-        return [Sent(id, item.to, at)] if is_news and item is not None else []
+        return [Sent(id, item.to, at, stamp)] if is_news and item is not None else []
 
     def _fail(self, id: str, error: ImError) -> list[Event]:
         item = self._outbox.remove(id)

@@ -68,11 +68,15 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """A message is stored for its recipient and its sender; `at` in the sender's own log (or the group's)."""
+    """A message is stored for its recipient and its sender; `at` in the sender's own log (or the group's).
+
+    `stamp`: of an edit, a deletion or a reaction, where the server has told it.
+    """
 
     id: str
     to: str
     at: str
+    stamp: int | None = None
 
     @property
     def sent_at(self) -> datetime:

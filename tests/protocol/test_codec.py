@@ -70,6 +70,7 @@ from imserver.protocol.commands import (
 )
 from imserver.protocol.extras import Reference
 from imserver.protocol.pushes import (
+    Amended,
     Bye,
     MessagePush,
     Page,
@@ -331,6 +332,11 @@ def test_replies_and_pushes() -> None:
             codec.encode_reply(3, Sent("c1", Position(b"2-0"), Position(b"1-0"))),
             Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"2-0","prev":"1-0"}')),
         ),
+        (
+            codec.encode_reply(3, Amended("c1", Position(b"2-0"), Position(b"1-0"), stamp=7)),
+            Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"2-0","prev":"1-0","stamp":7}')),
+        ),
+        (codec.encode_reply(3, Amended("c1", Position(b"2-0"))), Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"2-0"}'))),
         (codec.encode_push(Regressed("1-0")), Regressed("1-0")),
         (codec.encode_push(ResendPush(60)), ResendPush(60)),
         (

@@ -8,7 +8,7 @@ from imserver.protocol.pushes.account import (
     ProfileShown,
     ProfileVersion,
 )
-from imserver.protocol.pushes.amendments import DeletePush, EditPush, ReactionPush, RemovedPush
+from imserver.protocol.pushes.amendments import Amended, DeletePush, EditPush, ReactionPush, RemovedPush
 from imserver.protocol.pushes.base import (
     EMPTY,
     Empty,
@@ -68,6 +68,7 @@ from imserver.protocol.pushes.messages import (
 
 __all__ = [
     "EMPTY",
+    "Amended",
     "AnyPush",
     "Arrangement",
     "BlockedList",
