@@ -40,6 +40,7 @@ class Edited(Amendment, frozen=True, kw_only=True, tag="edit"):
     """The message says `body` now."""
 
     body: Any  # a str, or a dict
+    expires: int | None = None  # as of the message
 
 
 class Deleted(Amendment, frozen=True, kw_only=True, tag="delete"):
@@ -63,7 +64,9 @@ def amendment_of(push: AmendmentPush) -> AnyAmendment:
     return kind(**{**fields, "log": push.log or ""})
 
 
-def amended(command: Edit | Delete | React, user: str, device: str, at: str, log: str) -> AnyAmendment:
+def amended(
+    command: Edit | Delete | React, user: str, device: str, at: str, log: str, expires: int | None
+) -> AnyAmendment:
     """What stands at `at` once the server has said yes. It does not tell the stamp, which is of about that time."""
     common: dict[str, Any] = {
         "at": at,
@@ -77,7 +80,7 @@ def amended(command: Edit | Delete | React, user: str, device: str, at: str, log
     }
     match command:
         case Edit():
-            return Edited(**common, body=msgspec.json.decode(command.body))
+            return Edited(**common, body=msgspec.json.decode(command.body), expires=expires)
         case Delete():
             return Deleted(**common)
         case React():

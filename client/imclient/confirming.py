@@ -25,6 +25,7 @@ class _Stored(msgspec.Struct):
 
     at: str
     prev: str | None = None
+    expires: int | None = None
 
 
 class Confirming:
@@ -70,14 +71,14 @@ class Confirming:
         if self._journal.is_on:
             self._journal.add(Kept(log, stored.at, self._entry(item.command(), log, stored)))
         self._reader.replied(log, stored.at, stored.prev)
-        return [] if item.is_confirmed else [Sent(id, item.to, stored.at)]
+        return [] if item.is_confirmed else [Sent(id, item.to, stored.at, stored.expires)]
 
     def _entry(self, said: Command, log: str, stored: _Stored) -> Message | AnyAmendment:
         """As it stands in the log."""
         who = self._identity
         if not isinstance(said, Send):
             assert isinstance(said, Edit | Delete | React)
-            return amended(said, who.user, who.device, stored.at, log)
+            return amended(said, who.user, who.device, stored.at, log, stored.expires)
         return Message(
             at=stored.at,
             sender=who.user,
@@ -93,13 +94,14 @@ class Confirming:
             location=said.location,
             encrypted=said.encrypted,
             mentions=said.mentions,
+            expires=stored.expires,
         )
 
-    def show_sent(self, id: str, at: str, now: float) -> list[Event]:
+    def show_sent(self, id: str, at: str, now: float, expires: int | None = None) -> list[Event]:
         """An own message came from the log: so it is stored, unless the recipient's log has lost it since."""
         is_news = self._outbox.confirm(id)
         item = self._outbox.find(id) if self._outbox.is_in_doubt else self._outbox.answered(id, now)
-        return [Sent(id, item.to, at)] if is_news and item is not None else []
+        return [Sent(id, item.to, at, expires)] if is_news and item is not None else []
 
     def _fail(self, id: str, error: ImError) -> list[Event]:
         item = self._outbox.remove(id)

@@ -36,6 +36,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     location: Location | None = None
     encrypted: Encrypted | None = None
     mentions: list[str] | None = None  # members of the group that are addressed
+    expires: int | None = None  # unix seconds, by the server's clock: then it vanishes, and MUST be shown no more
 
     @property
     def reference(self) -> Reference:
@@ -68,11 +69,15 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """A message is stored for its recipient and its sender; `at` in the sender's own log (or the group's)."""
+    """A message is stored for its recipient and its sender; `at` in the sender's own log (or the group's).
+
+    `expires`: when it vanishes (unix seconds, by the server's clock).
+    """
 
     id: str
     to: str
     at: str
+    expires: int | None = None
 
     @property
     def sent_at(self) -> datetime:
