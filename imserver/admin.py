@@ -315,7 +315,7 @@ class Admin:
         return found
 
     def token_revoke(self, user: str, device: str | None) -> None:
-        """All tokens of the user, or of one device that has logged in; their sessions are closed. Raises NotFound."""
+        """All tokens of the user, or of one device, also one that has not come yet. Raises NotFound."""
         name = parse_user(user)
         keys = user_keys(name)
         device_id = None if device is None else parse_device(device)

@@ -239,10 +239,7 @@ def nonempty_lines(file: TextIO | None) -> Iterator[str]:
 @click.option("--device", help="only this device's tokens")
 @store_options
 def token_revoke(user: str, device: str | None, **options: Any) -> None:
-    """Make a user's tokens invalid and close the sessions that used them.
-
-    What was minted for a device that has never logged in is revoked together with all others: leave out --device.
-    """
+    """Make a user's tokens invalid and close the sessions that used them."""
     with opened(options) as admin:
         admin.token_revoke(user, device)
 

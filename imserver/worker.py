@@ -10,7 +10,7 @@ The nursery tree:
     |   |-- reactor        all sockets: clients, listeners, the links
     |   |-- link (each shard)   connects, and connects again
     |   |-- watch          of a cluster: who holds what now
-    |   |-- every_second   time-outs, cursors to store, probes, leases
+    |   |-- every_second   time-outs, cursors to store, probes, leases, what is due
     |   |-- watch_lag      how late tasks have their turn
     |   `-- rare commands  one short-lived task each
     `-- drain              once asked to: no new clients, finish, say bye, then cancel `serving`
@@ -38,6 +38,7 @@ from imserver.protocol.framing import LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.protocol.overload import level_of
 from imserver.routing.accounts import Accounts
+from imserver.routing.later import Later
 from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
 from imserver.routing.presence import Presence
@@ -127,7 +128,9 @@ class Worker:
         self.messages = Messages(self.context)
         self.context.attendance = self.presence = Presence(self.context)
         self.context.marking = self.marks = Marks(self.context)
-        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence, self.marks))
+        self.later = Later(self.context)
+        parts = (self.accounts, self.messages, self.presence, self.marks, self.later)
+        self.context.handlers.update(handlers(self.context, *parts))
         self.store.listen(self.messages, self.presence)
         self.store.conversations.listen(self.marks)
         self.site = Site(web_folder(), self.why_not_ready)
@@ -220,6 +223,7 @@ class Worker:
                 self._store_cursors()
                 self.presence.tick(self.reactor.now)
                 self.marks.tick()
+                self.later.tick()
             if self.reactor.now >= next_keys:
                 next_keys = self.reactor.now + KEYS_SECONDS
                 self._spawn(self._quietly, self.accounts.load_keys)

@@ -21,6 +21,7 @@ from imserver.store.stored import dedupe_of, expires_of, head_of, with_expires
 from imserver.store.tries import Allowance
 from imserver.store.trimming import hide_expired
 from tests.model_groups import GroupDatabase
+from tests.model_later import Delays
 
 
 class Published(NamedTuple):
@@ -63,11 +64,14 @@ class Account:
     profile_version: int = 0
     roster: Any = None  # tests/model_circle.py
     conversations: Any = None  # tests/model_conversations.py
+    waiting: dict[str, Any] = field(default_factory=dict)  # "device/id" -> tests/model_later.py
+    waiting_number: int = 0  # of the newest of these
 
     def copy(self) -> "Account":
         """As it is now."""
         other = copy(self)
         other.log, other.seen, other.on = list(self.log), dict(self.seen), dict(self.on)
+        other.waiting = dict(self.waiting)
         other.cursors, other.logins = dict(self.cursors), dict(self.logins)
         other.device_generation, other.tokens = dict(self.device_generation), dict(self.tokens)
         other.left, other.device_names, other.profile = dict(self.left), dict(self.device_names), dict(self.profile)
@@ -124,6 +128,7 @@ class Database:
         self.milliseconds = 1000
         self.publish = self._publish = publish
         self.groups = GroupDatabase(self)
+        self.delays = Delays(self)
         self.rosters: Any = None  # tests/model_circle.py
         self.conversations: Any = None  # tests/model_conversations.py
 
@@ -181,7 +186,7 @@ class Database:
         account = self.accounts.get(user)
         if account is None:
             return NotFound("there is no such user")
-        if device is not None and device not in account.logins:
+        if device is not None and asking is not None and device not in account.logins:
             return NotFound(NO_DEVICE)
         place, generations = (b"", "") if asking is None else asking
         own = device_at(place)

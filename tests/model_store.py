@@ -31,6 +31,7 @@ from tests.model_circle import NodeCircle, Rosters
 from tests.model_conversations import Conversations, NodeConversations
 from tests.model_database import Account, Database, Published
 from tests.model_groups import GroupDatabase
+from tests.model_later import NodeLater
 from tests.model_tasks import Question, Tasks
 
 Then = Callable[[Any], None]
@@ -267,6 +268,7 @@ class NodeStore:
         self.accounts = NodeAccounts(self)
         self.amendments = NodeAmendments(self)
         self.conversations = NodeConversations(self)
+        self.later = NodeLater(self)
 
     def listen(self, listener: Listener, presence: PresenceListener | None = None) -> None:
         self.listener, self.presence = listener, presence

@@ -13,9 +13,9 @@ The path of a message that is sent:
 
 Around it: `address` (URLs), `events`, `amendments` and `errors` (what an application gets), `said` (pushes made
 events), `answers`, `thread` (messages with their amendments), `people` (contacts and presence), `groups`, `account`,
-`conversations` (marks, unread messages), `profile` (what is remembered on disk), `connecting` (`connect` and
-`register`), and the program: `cli`, `running`, `chat`, `chat_amendments`, `chat_people`, `chat_groups`, `chat_marks`,
-`chat_conversations`, `console`, `text`, `slots`.
+`later` (messages that wait), `conversations` (marks, unread messages), `profile` (what is remembered on disk),
+`connecting` (`connect` and `register`), and the program: `cli`, `running`, `chat`, `chat_amendments`, `chat_people`,
+`chat_groups`, `chat_marks`, `chat_conversations`, `chat_later`, `console`, `text`, `slots`.
 
 The rule of imports: address, amendments, answers, backoff, confirming, conversations, core, cursor, entries, errors,
 events, handshake, journal, keepalive, outbox, people, reader, said, stages and thread import neither anyio nor sockets;
@@ -52,6 +52,7 @@ from imclient.file import LocalConversation
 from imclient.groups import Groups
 from imclient.inbox import Inbox
 from imclient.keeping import Local
+from imclient.later import Later, Waiting
 from imclient.people import People
 from imclient.profile import Profile
 from imclient.stages import State
@@ -105,6 +106,7 @@ __all__ = [
     "Groups",
     "ImError",
     "Inbox",
+    "Later",
     "Line",
     "Local",
     "LocalConversation",
@@ -138,6 +140,7 @@ __all__ = [
     "Truncated",
     "Typing",
     "Unavailable",
+    "Waiting",
     "Welcomed",
     "connect",
     "register",

@@ -64,10 +64,21 @@ def amendment_of(push: AmendmentPush) -> AnyAmendment:
     return kind(**{**fields, "log": push.log or ""})
 
 
+def stamp_of(at: str, stamp: int | None) -> int:
+    """`stamp`: as the server said it. None: it is old, or did not find what it has; it was of about that time."""
+    return int(at.partition("-")[0]) if stamp is None else stamp
+
+
 def amended(
-    command: Edit | Delete | React, user: str, device: str, at: str, log: str, expires: int | None
+    command: Edit | Delete | React,
+    user: str,
+    device: str,
+    at: str,
+    log: str,
+    stamp: int | None,
+    expires: int | None = None,
 ) -> AnyAmendment:
-    """What stands at `at` once the server has said yes. It does not tell the stamp, which is of about that time."""
+    """What stands at `at` once the server has said yes, and, mostly, with which stamp."""
     common: dict[str, Any] = {
         "at": at,
         "of": command.of,
@@ -75,7 +86,7 @@ def amended(
         "device": device,
         "to": command.to,
         "id": command.id,
-        "stamp": int(at.partition("-")[0]),
+        "stamp": stamp_of(at, stamp),
         "log": log,
     }
     match command:

@@ -19,6 +19,8 @@ from imclient.chat_conversations import HELP as CONVERSATION_HELP
 from imclient.chat_conversations import ConversationCommands
 from imclient.chat_groups import HELP as GROUP_HELP
 from imclient.chat_groups import GroupCommands, told
+from imclient.chat_later import HELP as LATER_HELP
+from imclient.chat_later import LaterCommands
 from imclient.chat_marks import Marks
 from imclient.chat_people import HELP as PEOPLE_HELP
 from imclient.chat_people import PeopleCommands
@@ -104,6 +106,7 @@ class Chat:
             "/help": self._help,
             **GroupCommands(client, lambda: self.partner, self._open, self._note).table(),
             **ConversationCommands(client, self._note).table(),
+            **LaterCommands(client, lambda: self.partner, self._note).table(),
             **self._people.commands,
             **self._amendments.table(),
         }
@@ -327,7 +330,8 @@ class Chat:
             await self._console.show(self._transcript.line(self._amendments.shown(message), partner))
 
     async def _help(self, _: str) -> None:
-        await self._console.show(f"{HELP}\n{CONVERSATION_HELP}\n{AMENDMENT_HELP}\n{PEOPLE_HELP}\n{GROUP_HELP}")
+        helps = (HELP, CONVERSATION_HELP, AMENDMENT_HELP, LATER_HELP, PEOPLE_HELP, GROUP_HELP)
+        await self._console.show("\n".join(helps))
 
     # -- what is not a message
 

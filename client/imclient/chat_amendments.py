@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted
+from imclient.amendments import AnyAmendment, Deleted, Edited, Reacted, stamp_of
 from imclient.client import Client
 from imclient.events import Message, Page, Sent
 from imclient.text import body_text
@@ -98,7 +98,7 @@ class AmendmentCommands:
 
     def _own(self, message: Message, sent: Sent) -> dict[str, Any]:
         """Own amendments are confirmed, and not given: this is what they have in common."""
-        who, stamp = self._client, int(sent.at.partition("-")[0])
+        who, stamp = self._client, stamp_of(sent.at, sent.stamp)
         fields = {"at": sent.at, "sender": who.user, "device": who.device, "to": sent.to, "id": sent.id, "stamp": stamp}
         return {**fields, "of": message.reference, "log": message.log}
 

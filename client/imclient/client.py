@@ -38,6 +38,7 @@ from imclient.groups import Groups
 from imclient.inbox import Answer, Inbox
 from imclient.journal import Journal
 from imclient.keeping import Keeper, Local
+from imclient.later import Later
 from imclient.outbox import Extras
 from imclient.people import People
 from imclient.stages import State
@@ -69,6 +70,7 @@ class Client:
         self.people = People(self._ask, Journal() if keeper is None else keeper.journal)
         self.conversations = Conversations(self.user, self._ask, anyio.sleep)
         self.account = Account(self._ask)
+        self.later = Later(self._ask)
         if keeper is not None:
             keeper.start(replica, self._on_kept)
             self.people.restore(keeper.saved.contacts)

@@ -21,10 +21,11 @@ MOST_REPEAT_SECONDS = 10.0  # of a message that is refused again and again, unle
 
 
 class _Stored(msgspec.Struct):
-    """The `ok` of a send. `prev` is told by newer servers, and not for a repeat."""
+    """The `ok` of a send. `prev` is told by newer servers, and not for a repeat. `stamp`: of what changes a message."""
 
     at: str
     prev: str | None = None
+    stamp: int | None = None
     expires: int | None = None
 
 
@@ -71,14 +72,14 @@ class Confirming:
         if self._journal.is_on:
             self._journal.add(Kept(log, stored.at, self._entry(item.command(), log, stored)))
         self._reader.replied(log, stored.at, stored.prev)
-        return [] if item.is_confirmed else [Sent(id, item.to, stored.at, stored.expires)]
+        return [] if item.is_confirmed else [Sent(id, item.to, stored.at, stored.stamp, stored.expires)]
 
     def _entry(self, said: Command, log: str, stored: _Stored) -> Message | AnyAmendment:
         """As it stands in the log."""
         who = self._identity
         if not isinstance(said, Send):
             assert isinstance(said, Edit | Delete | React)
-            return amended(said, who.user, who.device, stored.at, log, stored.expires)
+            return amended(said, who.user, who.device, stored.at, log, stored.stamp, stored.expires)
         return Message(
             at=stored.at,
             sender=who.user,
@@ -97,11 +98,16 @@ class Confirming:
             expires=stored.expires,
         )
 
-    def show_sent(self, id: str, at: str, now: float, expires: int | None = None) -> list[Event]:
-        """An own message came from the log: so it is stored, unless the recipient's log has lost it since."""
+    def show_sent(
+        self, id: str, at: str, now: float, stamp: int | None = None, expires: int | None = None
+    ) -> list[Event]:
+        """An own message came from the log: so it is stored, unless the recipient's log has lost it since.
+
+        `stamp`: of what changes a message. `expires`: when it vanishes.
+        """
         is_news = self._outbox.confirm(id)
         item = self._outbox.find(id) if self._outbox.is_in_doubt else self._outbox.answered(id, now)
-        return [Sent(id, item.to, at, expires)] if is_news and item is not None else []
+        return [Sent(id, item.to, at, stamp, expires)] if is_news and item is not None else []
 
     def _fail(self, id: str, error: ImError) -> list[Event]:
         item = self._outbox.remove(id)

@@ -71,12 +71,14 @@ class Page(msgspec.Struct, frozen=True):
 class Sent(msgspec.Struct, frozen=True):
     """A message is stored for its recipient and its sender; `at` in the sender's own log (or the group's).
 
+    `stamp`: of an edit, a deletion or a reaction, where the server has told it.
     `expires`: when it vanishes (unix seconds, by the server's clock).
     """
 
     id: str
     to: str
     at: str
+    stamp: int | None = None
     expires: int | None = None
 
     @property

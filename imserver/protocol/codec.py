@@ -24,11 +24,13 @@ from imserver.protocol.commands import (
     React,
     Ref,
     Report,
+    Schedule,
     Send,
     SetPresence,
 )
 from imserver.protocol.pushes import (
     EMPTY,
+    Amended,
     AnyPush,
     Bye,
     ErrorPush,
@@ -89,7 +91,7 @@ def decode_command(frame: bytes) -> Command:
     except RecursionError:
         raise BadFrame("not a JSON object: nested too deeply") from None
     kind = type(command)
-    if type(command) is Send or type(command) is Edit:
+    if type(command) is Send or type(command) is Edit or type(command) is Schedule:
         command.body = checked_body(command.body)
     elif kind in _TEXTS:
         for field in _TEXTS[kind]:
@@ -165,6 +167,9 @@ def encode_reply(ref: Ref, content: msgspec.Struct = EMPTY) -> bytes:
             return b'{"re":%b,"ok":{"id":%b,"at":"%b"}}' % (_encode(ref), _encode(content.id), content.at)
         fields = (_encode(ref), _encode(content.id), content.at, content.prev)
         return b'{"re":%b,"ok":{"id":%b,"at":"%b","prev":"%b"}}' % fields
+    if type(content) is Amended:
+        plain = encode_reply(ref, Sent(content.id, content.at, content.prev, content.expires))
+        return plain if content.stamp is None else b'%b,"stamp":%d}}' % (plain[:-2], content.stamp)
     if type(content) is Page:
         content = _PageOnTheWire(_raw(content.messages), content.more, content.next, _raw(content.amendments))
     if type(content) is LogPage:

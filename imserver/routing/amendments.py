@@ -31,7 +31,7 @@ from imserver.protocol.amendments import RULES, check
 from imserver.protocol.commands import Delete, Edit, React
 from imserver.protocol.extras import Reference, check_reference
 from imserver.protocol.groups import MEMBERS
-from imserver.routing.messages import Messages, check_resent
+from imserver.routing.messages import Messages, Told, check_resent
 from imserver.session.context import Context, Handlers
 from imserver.session.cursor import is_newer
 from imserver.session.session import Session
@@ -87,6 +87,11 @@ class Search:
         self.expires = expires_of(content)
         return False
 
+    @property
+    def is_lost(self) -> bool:
+        """Neither is the message there nor anything that tells what became of it."""
+        return self.at is None and self.own is None and not self.is_deleted
+
     def gone(self) -> Gone:
         """What leaves the log with a deletion."""
         return Gone(self.seen, self.at, self.edits)
@@ -130,10 +135,11 @@ class Amendments:
         content, own = amendment(head, user, session.device, to, message_id, stamp=0)
         sought = _sought(of, user, to, content[:own])
         found = await self._find(session, to if is_group(to) else user, sought, standing.oldest)
-        if found.at is None and found.own is None:
-            raise self._missing(found)
         expires = found.expires if action == "edit" else None  # it vanishes with its message
-        if found.at is not None:
+        stored = found.own
+        if stored is not None:
+            content, stamp = stored, head_of(stored).stamp
+        elif found.at is not None:
             now = self._context.wall()
             is_author = of.sender == user and is_newer(found.at, standing.since)
             self._check(action, found.at, now, is_author=is_author, standing=standing.group)
@@ -141,16 +147,23 @@ class Amendments:
             if expires is not None:
                 what["expires"] = expires  # the last of it
             content, own = amendment(head, user, session.device, to, message_id, stamp=stamp, **what)
+        else:
+            raise self._missing(found)
         deletion = await self._deletion(session, to, sought, found) if action == "delete" else None
         appends = self._context.store.amendments.of(dedupe_of(of), deletion)
-        again = own if command.again or found.own is not None else 0
-        self._messages.append(session, command, to, found.own or content, again, appends, expires=expires)
+        again = own if command.again or stored is not None else 0
+        told = Told(expires, stamp, is_stored=stored is not None)
+        self._messages.append(session, command, to, content, again, appends, told=told)
 
     def _missing(self, found: Search) -> NotFound | Unavailable:
         """What is not there may be sent again by somebody else, where a shard has lost it."""
-        if not found.is_deleted and self._context.store.may_have_lost(self._context.clock.now):
+        if not found.is_deleted and self._may_have_lost:
             return Unavailable("of: the store may have lost this message; send again with the same id")
         return NotFound("of: there is no such message, or not any more")
+
+    @property
+    def _may_have_lost(self) -> bool:
+        return self._context.store.may_have_lost(self._context.clock.now)
 
     async def _standing(self, user: UserId, to: Address) -> Standing:
         """Raises NotFound."""
@@ -172,7 +185,10 @@ class Amendments:
         user = session.user
         gone: dict[str, Gone] = {to if is_group(to) else user: found.gone()}
         if not is_group(to) and to != user:
-            gone[to] = (await self._find(session, to, sought, START)).gone()
+            there = await self._find(session, to, sought, START)
+            if there.is_lost and self._may_have_lost:
+                raise self._missing(there)
+            gone[to] = there.gone()
         return Deletion(sought.amendments["edit"], gone)
 
     async def _find(self, session: Session, log: str, sought: Sought, oldest: Position) -> Search:

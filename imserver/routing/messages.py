@@ -13,6 +13,7 @@ done are, too. Dedupe makes this harmless for what was not lost, in either of th
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from imserver.errors import BadRequest, ImError, NotFound, Unavailable
 from imserver.model import (
@@ -29,7 +30,7 @@ from imserver.model import (
     parse_position,
 )
 from imserver.protocol.commands import Ack, Delete, Edit, Ping, React, Resend, Send
-from imserver.protocol.pushes import EMPTY, Sent
+from imserver.protocol.pushes import EMPTY, Amended, Sent
 from imserver.routing.returning import Returning, ReturningGroups
 from imserver.session.context import Context
 from imserver.session.cursor import is_newer
@@ -49,15 +50,32 @@ MENTION_COST = 1  # each is a field more to read and to write
 AGAIN_COST = 20  # in units of a send: looking through a log takes the store as long
 
 
+class Told(NamedTuple):
+    """What the answer says of an entry beside its place."""
+
+    expires: int | None = None  # when it vanishes (unix seconds)
+    stamp: int | None = None  # an amendment's
+    is_stored: bool = False  # the stamp is the stored entry's; else a repeat may find another one there
+
+    def answer(self, message_id: str, result: Appended) -> Sent:
+        expires = result.expires or self.expires
+        if self.stamp is None:
+            return Sent(message_id, result.at, result.prev, expires)
+        is_known = self.is_stored or result.prev is not None
+        return Amended(message_id, result.at, result.prev, expires, self.stamp if is_known else None)
+
+
+_PLAIN = Told()
+
+
 class Sending:
     """One send on its way to the store; `on_stored` gets what became of it."""
 
-    __slots__ = ("_asked", "_command", "_expires", "_session")
+    __slots__ = ("_asked", "_command", "_session", "_told")
 
-    def __init__(self, session: Session, command: Entering, expires: int | None = None) -> None:
-        """`expires`: when the entry vanishes (unix seconds)."""
+    def __init__(self, session: Session, command: Entering, told: Told = _PLAIN) -> None:
         self._session = session
-        self._expires = expires
+        self._told = told
         self._asked = session.asked
         self._command = command
         session.started_sending(command.id)
@@ -71,11 +89,11 @@ class Sending:
                 tail.give_instead(result)
             result = _OVERTAKEN
         if isinstance(result, Appended):
-            expires = result.expires or self._expires
+            reply = self._told.answer(command.id, result)
             if tail is None:  # a group that this session does not follow yet, or any more
-                session.reply(command.ref, Sent(command.id, result.at, result.prev, expires))
+                session.reply(command.ref, reply)
             else:
-                tail.answer(result.at, result.prev, command.ref, command.id, expires)
+                tail.answer(command.ref, reply)
         else:
             session.fail(command.ref, result)
         session.finished_sending(command.id)
@@ -102,6 +120,29 @@ def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: boo
     session.charge(MENTION_COST * len(mentions))
 
 
+# To whom, content and `again` as of `Messages.append`, whom it mentions, when it vanishes.
+Said = tuple[Address, bytes, int, Sequence[str], int | None]
+
+
+def said_by(session: Session, command: Send, at: float | None = None) -> Said:
+    """What a command says at that time (unix seconds; None: now). Raises BadRequest, RateLimited."""
+    identity = session.identity
+    assert identity is not None
+    to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
+    content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
+    again = len(content) - len(bytes(command.body)) - 1 if command.again else 0
+    if not command.has_extras:
+        return to, content, again, (), None
+    extras, expires = command.checked_extras(), None
+    if command.ttl is not None:
+        said_at = session.context.wall() if at is None else at
+        extras["expires"] = expires = int(said_at) + command.ttl  # the last of them
+    content = with_extras(content, extras)
+    if command.mentions:
+        _charge_mentions(session, command.mentions, to_group=to[0] == "#")
+    return to, content, again, command.mentions or (), expires
+
+
 class SendingInSteps(Sending):
     """The same where no call reaches both logs."""
 
@@ -115,9 +156,9 @@ class SendingInSteps(Sending):
         dedupe: bytes,
         content: bytes,
         again: int,
-        expires: int | None,
+        told: Told,
     ) -> None:
-        super().__init__(session, command, expires)
+        super().__init__(session, command, told)
         self._epochs = session.context.epochs
         self._append = append
         self._dedupe = dedupe
@@ -136,7 +177,7 @@ class SendingInSteps(Sending):
             self.on_stored(result)
             return
         if result.expires is not None:  # half done before: it vanishes here when it does there
-            self._expires = result.expires
+            self._told = self._told._replace(expires=result.expires)
             self._content = with_expires(self._content, result.expires)
         if result.prev is None and not isinstance(self._command, Send):
             # An amendment's stamp is of the attempt that was stored, and both logs MUST have the same.
@@ -155,6 +196,7 @@ class SendingInSteps(Sending):
             self.on_stored(NotFound("of: there is no such message, or not any more"))
         else:
             self._content = found[0].content
+            self._told = self._told._replace(stamp=head_of(self._content).stamp, is_stored=True)
             self._record_content()
 
     def _record_content(self) -> None:
@@ -176,24 +218,9 @@ class Messages:
     # -- commands
 
     def send(self, session: Session, command: Send) -> None:
-        identity = session.identity
-        assert identity is not None
-        to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
-        again = 0
-        mentions: Sequence[str] = ()
-        expires = None
-        content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
-        if command.again:
-            again = len(content) - len(bytes(command.body)) - 1
-        if command.has_extras:
-            extras = command.checked_extras()
-            if command.ttl is not None:
-                extras["expires"] = expires = int(self._context.wall()) + command.ttl  # the last of them
-            content = with_extras(content, extras)
-            if command.mentions:
-                _charge_mentions(session, command.mentions, to_group=to[0] == "#")
-                mentions = command.mentions
-        self.append(session, command, to, content, again, self.appends, mentions, expires)
+        to, content, again, mentions, expires = said_by(session, command)
+        told = _PLAIN if expires is None else Told(expires)
+        self.append(session, command, to, content, again, self.appends, mentions, told)
 
     def append(
         self,
@@ -204,12 +231,11 @@ class Messages:
         again: int,
         appends: Appends,
         mentions: Sequence[str] = (),
-        expires: int | None = None,
+        told: Told = _PLAIN,
     ) -> None:
         """Into the logs concerned; the reply comes in the entry's place. Raises Unavailable, RateLimited.
 
         `again`: so many bytes of the content tell it from all others, where it may be stored already.
-        `expires`: when it vanishes, as the content says; for the reply.
         """
         store, identity = self._context.store, session.identity
         assert identity is not None
@@ -220,14 +246,14 @@ class Messages:
         user, place, dedupe = identity.user, identity.place, identity.sender.dedupe(command.id)
         if to[0] == "#":
             command.to = to
-            then = Sending(session, command, expires).on_stored
+            then = Sending(session, command, told).on_stored
             appends.group(to, user, dedupe, content, place, then, again, mentions)
         elif to == user:
-            appends.one(user, dedupe, content, place, Sending(session, command, expires).on_stored, again)
+            appends.one(user, dedupe, content, place, Sending(session, command, told).on_stored, again)
         elif store.reaches_both:
-            appends.both(to, user, dedupe, content, place, Sending(session, command, expires).on_stored, again)
+            appends.both(to, user, dedupe, content, place, Sending(session, command, told).on_stored, again)
         else:
-            SendingInSteps(session, command, appends.one, dedupe, content, again, expires).deliver(to)
+            SendingInSteps(session, command, appends.one, dedupe, content, again, told).deliver(to)
         if store.saturated:
             store.hold_while_saturated(session)
 

@@ -7,6 +7,7 @@ from imserver.routing.contacts import ContactLists
 from imserver.routing.conversations import ConversationLists, conversation_handlers
 from imserver.routing.groups import Groups, group_handlers
 from imserver.routing.history import Histories
+from imserver.routing.later import Later, later_handlers
 from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
 from imserver.routing.own_account import OwnAccount, own_account_handlers
@@ -16,7 +17,9 @@ from imserver.routing.search import Search, search_handlers
 from imserver.session.context import Context, Handlers
 
 
-def handlers(context: Context, accounts: Accounts, messages: Messages, presence: Presence, marks: Marks) -> Handlers:
+def handlers(
+    context: Context, accounts: Accounts, messages: Messages, presence: Presence, marks: Marks, later: Later
+) -> Handlers:
     contacts, histories = ContactLists(context, presence), Histories(context)
     return {
         commands.Register: accounts.register,
@@ -40,6 +43,7 @@ def handlers(context: Context, accounts: Accounts, messages: Messages, presence:
         commands.Typing: presence.typing.say,
         **group_handlers(Groups(context)),
         **amendment_handlers(Amendments(context, messages)),
+        **later_handlers(later),
         **conversation_handlers(marks, ConversationLists(context)),
         **report_handlers(Reports(context)),
         **search_handlers(Search(context)),

@@ -73,15 +73,13 @@ class Tail:
             self._session.context.counters.gaps += 1
             self.catch_up()
 
-    def answer(
-        self, at: Position, prev: Position | None, ref: Ref, message_id: str, expires: int | None = None
-    ) -> None:
+    def answer(self, ref: Ref, reply: Sent) -> None:
         """The reply to an own send: it stands for the entry at `at`, and goes out in that entry's place.
 
         Never before older entries: a client may take the position in the reply for its cursor, and everything before it
-        for received. `prev` is None for a repeat.
+        for received. `prev` of it is None for a repeat.
         """
-        session, reply = self._session, Sent(message_id, at, prev, expires)
+        session, at, prev = self._session, reply.at, reply.prev
         if prev == self.position and self.state is _LIVE:
             self.position = at
         else:

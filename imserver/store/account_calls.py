@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from imserver.errors import Conflict, Exists, ExpiredToken, ImError, NotFound
 from imserver.model import Place
 from imserver.store.calls import Packed, call, pack
-from imserver.store.partitions import UserKeys
+from imserver.store.partitions import UserKeys, due_key
 
 NO_OWNER = "-"
 
@@ -68,7 +68,8 @@ def revoked(reply: list[Any]) -> ImError | None:
 def erase(keys: UserKeys, asking: Place | None = None) -> Packed:
     """`asking`: this session is not told."""
     of_user = (keys.state, keys.account, keys.log, keys.roster, keys.versions, keys.groups)
-    return call(b"im_erase_2", (*of_user, keys.conversations, keys.changes, keys.expiring), asking or b"")
+    more = (keys.conversations, keys.changes, keys.expiring, keys.waiting, due_key(keys.partition))
+    return call(b"im_erase_2", of_user + more, asking or b"")
 
 
 def found(reply: list[Any]) -> ImError | None:

@@ -20,6 +20,7 @@ _LIBRARY = (
     "head",
     "log",
     "directory",
+    "later",
     "accounts",
     "names",
     "leases",

@@ -91,6 +91,11 @@ class UserKeys(NamedTuple):
         return self.state.replace(b"}u:", b"}d:", 1)
 
     @property
+    def waiting(self) -> bytes:
+        """Hash: messages that are to be said later."""
+        return self.state.replace(b"}u:", b"}w:", 1)
+
+    @property
     def expiring(self) -> bytes:
         """Sorted set: when entries of the log expire."""
         return _expiring(self.state)
@@ -141,6 +146,11 @@ def group_keys(group: str) -> GroupKeys:
 def channel_prefix(partition: int) -> bytes:
     """Of the channels on which entries of a partition are published: a node's id completes it."""
     return b"{%b}n:" % tags()[partition]
+
+
+def due_key(partition: int) -> bytes:
+    """Sorted set: when each waiting message of the partition is due."""
+    return b"{%b}due" % tags()[partition]
 
 
 class Hosting(NamedTuple):

@@ -21,6 +21,7 @@ from imserver.store.conversations import ConversationStore
 from imserver.store.departures import Departures
 from imserver.store.epochs import IN_DOUBT_SECONDS
 from imserver.store.groups import GroupStore
+from imserver.store.later import LaterStore
 from imserver.store.leases import Lease, NodeInfo
 from imserver.store.link_roles import LinkReactor
 from imserver.store.links import Links
@@ -95,6 +96,7 @@ class Store:
         self.circle = Circle(self)
         self.amendments = AmendmentStore(self)
         self.accounts = AccountStore(self)
+        self.later = LaterStore(self, self._by_partition)
         self.conversations = ConversationStore(self)
         seeds = [shard.url for shard in shards if shard.clustered]
         self._watch = ClusterWatch(seeds, on_map=self._on_map, are_up=self._are_up) if seeds else None

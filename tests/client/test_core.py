@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 from imclient import events
+from imclient.amendments import amended
 from imclient.core import Replica
 from imclient.errors import ConnectionLost, SessionEnded
 from imclient.events import Answered, Ended, Event, Message, Reconnect, Regressed, Synced, Welcomed
@@ -17,7 +18,7 @@ from imserver.model import DeviceId, Position, UserId
 from imserver.protocol import codec
 from imserver.protocol.commands import Ack, Edit, History, Login, Logout, Ping, React, Send
 from imserver.protocol.extras import Reference
-from imserver.protocol.pushes import EditPush, Sent
+from imserver.protocol.pushes import Amended, EditPush, Sent
 from tests.client.dialogue import Device
 from tests.client.model_server import ModelServer, order
 
@@ -697,8 +698,22 @@ def test_an_edit_whose_reply_is_lost_is_confirmed_by_the_log(alice: Device) -> N
     push = EditPush(
         at="1-0", prev="0-0", of=MESSAGE, sender="alice", device="laptop", to="bob", id=id, stamp=1, body="x"
     )
-    assert receive(alice, codec.encode_push(push)) == [events.Sent(id, "bob", "1-0")]
+    assert receive(alice, codec.encode_push(push)) == [events.Sent(id, "bob", "1-0", stamp=1)]
     assert alice.replica.unsent == 0
+
+
+def test_of_an_own_edit_the_server_says_the_stamp(alice: Device) -> None:
+    alice.settle()
+    id = edit(alice.replica, "x")
+    alice.replica.take_frames(0.0)
+    reply = codec.encode_reply(id, Amended(id, Position(b"9-0"), Position(b"0-0"), stamp=7))
+    assert receive(alice, reply) == [events.Sent(id, "bob", "9-0", stamp=7)]
+
+
+@pytest.mark.parametrize(("told", "stamp"), [(7, 7), (None, 9)])
+def test_an_own_reaction_is_kept_with_the_stamp_that_is_told(told: int | None, stamp: int) -> None:
+    command = React(id="c", to="bob", of=MESSAGE, emoji="+")
+    assert amended(command, "alice", "laptop", "9-0", "", told).stamp == stamp
 
 
 def test_an_edit_with_unknown_outcome_is_repeated_and_says_so() -> None:

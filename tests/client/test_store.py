@@ -252,6 +252,8 @@ def test_what_was_changed_is_in_the_file_as_well(
             assert isinstance(edited, imclient.Edited)
             assert (edited.of.id, edited.body) == (kept.id, "won")
             assert isinstance(deleted, imclient.Deleted)
+            told = (await me.history(bob)).amendments
+            assert [(it.id, it.stamp) for it in told] == [(it.id, it.stamp) for it in (edited, deleted)]
 
     anyio.run(main, backend=loop)
 

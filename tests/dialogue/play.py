@@ -9,6 +9,7 @@ from tests.dialogue.script import Step, device_of
 
 ANYTHING = "..."
 PASSWORD = "secret"
+DAY_SECONDS = 86400
 
 
 class Line(Protocol):
@@ -31,6 +32,9 @@ class Stage(Protocol):
 
     def open(self) -> Line: ...
 
+    def now(self) -> int:
+        """Unix seconds, by the clock of the server."""
+
     def add_bot(self, name: str, device: str) -> str:
         """A token for its device."""
 
@@ -52,7 +56,7 @@ class Play:
         self._watch = watch
         self._number = next(_plays)
         self._lines: dict[str, Line] = {}
-        self._noted: dict[str, Any] = {}
+        self._noted: dict[str, Any] = {"$tomorrow": stage.now() + DAY_SECONDS}
         self._stage_names: dict[str, str] = {}
         self._tokens: dict[str, str] = {}  # of bots
         self._shown: dict[tuple[str, str], Any] = {}  # actor, user -> the presence that was received last

@@ -18,6 +18,7 @@
     60 seconds pass                         for the server
 
 In a frame `"$first"` stands for a value: the first time it is received it is noted, from then on it means that value.
+`"$tomorrow"` is a time a day from now.
 """
 
 import json

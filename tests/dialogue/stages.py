@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -45,8 +46,17 @@ class MemoryStage:
         framing = WebSocketFraming(_MOST, ConnectionType.CLIENT) if self._websocket else LineFraming(_MOST)
         return MemoryLine(self._nodes[0].open(websocket=self._websocket), framing, self._settle)
 
+    def now(self) -> int:
+        return self._world.database.milliseconds // 1000
+
     def _settle(self) -> None:
-        """Everything that can move does, until nothing can."""
+        """Everything that can move does, until nothing can; and so again after what is done once a second."""
+        self._move()
+        for node in self._nodes:
+            node.later.tick()
+            self._move()
+
+    def _move(self) -> None:
         while any(node.move() for node in self._nodes):
             pass
 
@@ -104,6 +114,9 @@ class ServerStage:
 
     def open(self) -> Line:
         return self._line(self._server)
+
+    def now(self) -> int:
+        return int(time.time())
 
     def add_bot(self, name: str, device: str) -> str:
         self._server.cli("bot", "add", name)

@@ -59,14 +59,18 @@ from imserver.protocol.commands import (
     Report,
     ReportedMessage,
     Resend,
+    Schedule,
+    Scheduled,
     Search,
     Send,
     SetPresence,
     Typing,
     Unblock,
+    Unschedule,
 )
 from imserver.protocol.extras import Reference
 from imserver.protocol.pushes import (
+    Amended,
     Bye,
     MessagePush,
     Page,
@@ -103,6 +107,12 @@ TABLE: list[tuple[Command, bytes]] = [
         React(id="e3", to="bob", of=Reference("ann", "d", "c1"), emoji="+"),
         b'{"op":"react","id":"e3","to":"bob","of":{"from":"ann","device":"d","id":"c1"},"emoji":"+"}',
     ),
+    (
+        Schedule(id="s1", to="bob", body=msgspec.Raw(b'"tea?"'), when=1795479860, mentions=["bob"]),
+        b'{"op":"schedule","id":"s1","to":"bob","body":"tea?","mentions":["bob"],"when":1795479860}',
+    ),
+    (Scheduled(ref=1), b'{"op":"scheduled","ref":1}'),
+    (Unschedule(id="s1", device="d"), b'{"op":"unschedule","id":"s1","device":"d"}'),
     (Login(device="d", token="t", resend=True), b'{"op":"login","device":"d","token":"t","resend":true}'),
     (Resend(), b'{"op":"resend"}'),
     (Ack(upto="1-0", log="#g"), b'{"op":"ack","upto":"1-0","log":"#g"}'),
@@ -322,6 +332,11 @@ def test_replies_and_pushes() -> None:
             codec.encode_reply(3, Sent("c1", Position(b"2-0"), Position(b"1-0"))),
             Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"2-0","prev":"1-0"}')),
         ),
+        (
+            codec.encode_reply(3, Amended("c1", Position(b"2-0"), Position(b"1-0"), stamp=7)),
+            Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"2-0","prev":"1-0","stamp":7}')),
+        ),
+        (codec.encode_reply(3, Amended("c1", Position(b"2-0"))), Reply(3, ok=msgspec.Raw(b'{"id":"c1","at":"2-0"}'))),
         (codec.encode_push(Regressed("1-0")), Regressed("1-0")),
         (codec.encode_push(ResendPush(60)), ResendPush(60)),
         (

@@ -24,7 +24,7 @@ def test_what_is_shed_when() -> None:
     assert by_level[Level.LOGINS] == {"Login", "Register", "Password", "AccountDelete"}
     assert {"History", "Contacts", "ContactAdd", "GroupCreate", "GroupsList"} <= by_level[Level.HISTORY]
     never = {schema.__name__ for schema in COMMANDS} - {schema.__name__ for schema in shed}
-    assert never == {"Send", "Resend", "Ack", "Block", "DeviceRevoke", "Ping", "Logout"}
+    assert never == {"Send", "Resend", "Ack", "Block", "DeviceRevoke", "Ping", "Logout", "Unschedule"}
 
 
 @pytest.mark.parametrize("measure", ["calls", "oldest", "lag"])

@@ -51,9 +51,9 @@ def forget(world: World, *users: str) -> None:
 # -- the store fails over
 
 
-def fail_over(node: ServerNode) -> None:
+def fail_over(node: ServerNode, shard: int = 0) -> None:
     """What was written since `replicated` is lost."""
-    link = node.store.links[0]
+    link = node.store.links[shard]
     link.cut()
     node.store.world.fail_over(link.shard, lost=1000)
     for _ in range(2):
@@ -105,6 +105,28 @@ def test_what_is_deleted_is_not_waited_for() -> None:
     bob.ask("delete", id="d", to="alice", of=OF_BOB)
     alice.hear()
     assert events(alice.ask("react", ref=2, id="r", to="bob", of=OF_BOB, emoji="+")) == ["err 2 not-found"]
+
+
+def test_a_deletion_waits_for_the_message_that_another_device_sends_again() -> None:
+    """Else what is deleted would come into the recipient's log behind its deletion, and stay."""
+    world = world_of("alice", "bob", shards=2)
+    world.remember_writes()
+    node = ServerNode(world, "n1")
+    pad, phone = Peer(node), Peer(node)
+    pad.log_in("alice", resend=True)
+    phone.log_in("alice", "phone", resend=True)
+    world.replicated(world.shard_of("bob"))
+    pad.ask("send", id="m", to="bob", body="secret")
+    phone.ask("delete", id="d", to="bob", of=OF_ALICE)
+    assert (ids(world, "alice"), ids(world, "bob")) == (["d"], ["d"])
+    fail_over(node, world.shard_of("bob"))
+    assert (ids(world, "alice"), ids(world, "bob")) == (["d"], [])
+    for peer in (pad, phone):
+        peer.ask("resend")
+    assert answer(phone, "delete", id="d", to="bob", of=OF_ALICE, again=True)["err"]["code"] == "unavailable"
+    assert "ok" in answer(pad, "send", id="m", to="bob", body="secret", again=True)
+    assert "ok" in answer(phone, "delete", id="d", to="bob", of=OF_ALICE, again=True)
+    assert (ids(world, "alice"), ids(world, "bob")) == (["d"], ["d"])
 
 
 # -- a deletion and an edit at the same time

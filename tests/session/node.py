@@ -13,6 +13,7 @@ from imserver.observe.metrics import Counters
 from imserver.protocol.framing import Framing, LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
 from imserver.routing.accounts import Accounts
+from imserver.routing.later import Later
 from imserver.routing.marks import Marks
 from imserver.routing.messages import Messages
 from imserver.routing.presence import Presence
@@ -78,7 +79,9 @@ class ServerNode:
         self.messages = Messages(self.context)
         self.context.attendance = self.presence = Presence(self.context)
         self.context.marking = self.marks = Marks(self.context)
-        self.context.handlers.update(handlers(self.context, self.accounts, self.messages, self.presence, self.marks))
+        self.later = Later(self.context)
+        parts = (self.accounts, self.messages, self.presence, self.marks, self.later)
+        self.context.handlers.update(handlers(self.context, *parts))
         self.store.listen(self.messages, self.presence)
         self.store.conversations.listen(self.marks)
         self.store.tasks.spawn(self.accounts.load_keys)
@@ -117,6 +120,7 @@ class ServerNode:
                 self._store_cursors()
                 self.presence.tick(self.reactor.now)
                 self.marks.tick()
+                self.later.tick()
 
     def _store_cursors(self) -> None:
         dirty, self.context.cursors = self.context.cursors, {}

@@ -91,22 +91,18 @@ def do_nothing(*_: object) -> None:
     """What should happen here does not."""
 
 
-def answer_over_a_gap(
-    self: Tail, at: Position, prev: Position | None, ref: Ref, message_id: str, expires: int | None = None
-) -> None:
-    self.position = max(at, self.position, key=position_order)
-    self._session.reply(ref, Sent(message_id, at))
+def answer_over_a_gap(self: Tail, ref: Ref, reply: Sent) -> None:
+    self.position = max(reply.at, self.position, key=position_order)
+    self._session.reply(ref, Sent(reply.id, reply.at))
 
 
-def answer_at_once(
-    self: Tail, at: Position, prev: Position | None, ref: Ref, message_id: str, expires: int | None = None
-) -> None:
+def answer_at_once(self: Tail, ref: Ref, reply: Sent) -> None:
     """The reply does not wait for older entries."""
-    if prev == self.position and self.state is TailState.LIVE:
-        self.position = at
-    elif is_newer(at, self.position):
+    if reply.prev == self.position and self.state is TailState.LIVE:
+        self.position = reply.at
+    elif is_newer(reply.at, self.position):
         self.catch_up()
-    self._session.reply(ref, Sent(message_id, at))
+    self._session.reply(ref, Sent(reply.id, reply.at))
 
 
 def forward_in_any_state(self: Tail, entry: Entry, *, is_own: bool) -> None:

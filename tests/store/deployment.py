@@ -24,7 +24,9 @@ class Deployment:
 
     def oracle(self, user: str) -> "redis.Redis":
         """The client of the instance that holds the user."""
-        partition = user_keys(user).partition
+        return self.oracle_of_partition(user_keys(user).partition)
+
+    def oracle_of_partition(self, partition: int) -> "redis.Redis":
         return next(
             client for client, shard in zip(self.clients, self.shards, strict=True) if partition in shard.partitions
         )

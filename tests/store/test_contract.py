@@ -24,7 +24,7 @@ from imserver.store.account_calls import Login, Profile
 from imserver.store.calls import Appended, Attached, Late, Replaced
 from imserver.store.group_calls import Change
 from imserver.store.moderation_calls import Report
-from imserver.store.partitions import Hosting, deployment_key, group_keys, lease_keys, user_keys
+from imserver.store.partitions import Hosting, deployment_key, due_key, group_keys, lease_keys, user_keys
 from imserver.store.tries import Allowance, forget, forgive, tries_key, try_once
 from tests.store.deployment import Deployment
 from tests.store.node import Node, message, neighbours, opened
@@ -767,7 +767,8 @@ def test_every_function_declares_its_keys(deployment: Deployment) -> None:
         assert parts[0] == b"FCALL"
         count = int(parts[2])
         declared, arguments = parts[3 : 3 + count], parts[3 + count :]
-        of_user = {*keys[1:7], keys.conversations, keys.changes, keys.expiring, hosting.key, *leases}
+        of_partition = {hosting.key, due_key(keys.partition), *leases}
+        of_user = {*keys[1:7], keys.conversations, keys.changes, keys.expiring, keys.waiting, *of_partition}
         of_group = {group.state, group.log, group.members, group.expiring, group_hosting.key}
         of_names = {
             name_calls.names_key("alice").key,

@@ -12,6 +12,7 @@
 
 import { comparePositions, laterPosition, timeOf } from "./protocol.js";
 import { mergeRecords } from "./record.js";
+import { isForReading } from "./timeline.js";
 
 const VERSION = 1;
 const STORES = ["messages", "records", "cursors", "outbox"];
@@ -108,7 +109,7 @@ export class Replica {
 
   async #countUnread(read, partner, upto) {
     let unread = 0;
-    await walkBack(read, behind(partner, upto), (message) => (unread += Number(message.from !== this.#me)) < MOST_UNREAD);
+    await walkBack(read, behind(partner, upto), (message) => (unread += Number(isForReading(message, this.#me))) < MOST_UNREAD);
     return unread;
   }
 }

@@ -9,7 +9,7 @@ import { nameOf, Waiting } from "./amendments.js";
 import { Keeping } from "./keeping.js";
 import { OWN_LOG, comparePositions, isGroup, laterPosition, partnerOf } from "./protocol.js";
 import { mergeRecords, newRecord } from "./record.js";
-import { insert, put, remove } from "./timeline.js";
+import { insert, isForReading, put, remove } from "./timeline.js";
 
 export const PAGE_MESSAGES = 50;
 
@@ -109,6 +109,7 @@ export class Store {
     this.#keeping.message(now);
     if (conversation.messages.some(({ at }) => at === now.at)) put(conversation.messages, now);
     if (conversation.last?.at === now.at) conversation.last = now;
+    if (now.deleted && !message.deleted && conversation.unread > 0) await this.#recount(conversation);
     this.#onChange();
   }
 
@@ -261,7 +262,7 @@ export class Store {
     const latest = !conversation.last || comparePositions(message.at, conversation.last.at) > 0;
     if (latest) conversation.last = message;
     if (message.from === this.#me) this.#read(conversation, message.at);
-    else if (!isRead(conversation, message)) conversation.unread += 1;
+    else if (isForReading(message, this.#me) && !isRead(conversation, message)) conversation.unread += 1;
     if (message.from !== this.#me) conversation.typingUntil = 0;
     this.#keeping.record(conversation.record);
   }

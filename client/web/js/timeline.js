@@ -42,7 +42,12 @@ export function pageOf(messages, { from, before, limit }) {
   return messages.slice(Math.max(start, end - limit), Math.max(start, end));
 }
 
+/** Whether a message waits to be read by `me`, if it stands behind what was read: nobody reads what is deleted. */
+export function isForReading(message, me) {
+  return message.from !== me && !message.deleted;
+}
+
 /** How many messages of others stand after `upto` (null: all do). */
 export function countUnread(messages, upto, me) {
-  return messages.filter((message) => message.from !== me && (!upto || comparePositions(message.at, upto) > 0)).length;
+  return messages.filter((message) => isForReading(message, me) && (!upto || comparePositions(message.at, upto) > 0)).length;
 }

@@ -10,6 +10,7 @@ from imserver.protocol.commands import (
     conversations,
     entering,
     groups,
+    later,
     messages,
     moderation,
 )
@@ -65,6 +66,7 @@ from imserver.protocol.commands.groups import (
     GroupsList,
     GroupUnban,
 )
+from imserver.protocol.commands.later import Schedule, Scheduled, Unschedule
 from imserver.protocol.commands.messages import (
     Ack,
     History,
@@ -129,12 +131,15 @@ __all__ = [
     "ReportedMessage",
     "Resend",
     "Row",
+    "Schedule",
+    "Scheduled",
     "Search",
     "Send",
     "SetPresence",
     "Typing",
     "Unblock",
+    "Unschedule",
 ]
 
-AREAS = (entering, messages, amendments, conversations, contacts, groups, account, moderation)
+AREAS = (entering, messages, amendments, later, conversations, contacts, groups, account, moderation)
 COMMANDS: dict[type[Command], Row] = {row.schema: row for area in AREAS for row in area.ROWS}

@@ -8,7 +8,7 @@ from imserver.protocol.commands.base import INSIDE, Address, Command, Row
 from imserver.protocol.commands.messages import Body, MessageId
 from imserver.protocol.extras import Reference
 from imserver.protocol.overload import Level
-from imserver.protocol.pushes.messages import Sent
+from imserver.protocol.pushes.amendments import Amended
 
 
 class Edit(Command, tag="edit"):
@@ -42,7 +42,7 @@ class React(Command, tag="react"):
 
 ROWS = (
     #   schema  states  hot    cost  shed           ok
-    Row(Edit,   INSIDE, False, 10,   Level.HISTORY, Sent),
-    Row(Delete, INSIDE, False, 10,   Level.HISTORY, Sent),
-    Row(React,  INSIDE, False, 10,   Level.HISTORY, Sent),
+    Row(Edit,   INSIDE, False, 10,   Level.HISTORY, Amended),
+    Row(Delete, INSIDE, False, 10,   Level.HISTORY, Amended),
+    Row(React,  INSIDE, False, 10,   Level.HISTORY, Amended),
 )  # fmt: skip

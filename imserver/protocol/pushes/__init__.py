@@ -8,7 +8,7 @@ from imserver.protocol.pushes.account import (
     ProfileShown,
     ProfileVersion,
 )
-from imserver.protocol.pushes.amendments import DeletePush, EditPush, ReactionPush, RemovedPush
+from imserver.protocol.pushes.amendments import Amended, DeletePush, EditPush, ReactionPush, RemovedPush
 from imserver.protocol.pushes.base import (
     EMPTY,
     Empty,
@@ -58,6 +58,7 @@ from imserver.protocol.pushes.groups import (
     MemberPage,
     NewGroup,
 )
+from imserver.protocol.pushes.later import ScheduledAt, ScheduledList, ScheduledMessage
 from imserver.protocol.pushes.messages import (
     MessagePush,
     Page,
@@ -67,6 +68,7 @@ from imserver.protocol.pushes.messages import (
 
 __all__ = [
     "EMPTY",
+    "Amended",
     "AnyPush",
     "Arrangement",
     "BlockedList",
@@ -113,6 +115,9 @@ __all__ = [
     "RemovedPush",
     "Reply",
     "ResendPush",
+    "ScheduledAt",
+    "ScheduledList",
+    "ScheduledMessage",
     "Sent",
     "Shared",
     "Synced",

@@ -6,6 +6,13 @@ import msgspec
 
 from imserver.protocol.extras import Reference
 from imserver.protocol.pushes.base import Push
+from imserver.protocol.pushes.messages import Sent
+
+
+class Amended(Sent, gc=False):
+    """The `ok` of `edit`, `delete` and `react`. `stamp`: the entry's; None: of a repeat, whose entry was not found."""
+
+    stamp: int | None = None
 
 
 class EditPush(Push, tag="edit", kw_only=True):

@@ -49,7 +49,8 @@ end
 local function revoke(keys, args)
   if redis.call('EXISTS', keys[2]) == 0 then return NOT_FOUND end
   local device, asking = args[1], args[2]
-  if device ~= '' and not is_known(keys[2], device) then return NO_DEVICE end
+  -- An operator may have minted a token for a device that has not come yet; a user may not invent devices.
+  if device ~= '' and asking ~= '' and not is_known(keys[2], device) then return NO_DEVICE end
   local own = device_at(asking)
   if args[3] ~= '' and own ~= device and not are_good(keys[2], own, args[3]) then return { 'revoked' } end
   redis.call('HINCRBY', keys[2], device == '' and 'generation' or 'generation:' .. device, 1)
@@ -126,12 +127,13 @@ end
 
 -- erase: the account and all that is kept of it are gone; its sessions are told to close.
 -- KEYS  1 state  2 account  3 log  4 roster  5 versions  6 groups, all of which the user MUST have left  7 conversations
---       8 their versions  9 expiring
+--       8 their versions  9 expiring  10 waiting messages  11 what is due in the partition
 -- ARGV  1 place of the session that asks for it, which is not told, or empty
 -- Returns {'ok'} {'not-found'}.
 local function erase(keys, args)
   local answer = revoke(keys, { '', args[1], '' })
-  redis.call('DEL', unpack(keys))
+  forget_waiting(keys[1], keys[10], keys[11])
+  redis.call('DEL', unpack(keys, 1, 9))
   return answer
 end
 

@@ -110,3 +110,17 @@ test("a page of history has what was changed in it, and behind it", async () => 
   const [row] = texts(store);
   assert.deepEqual([row.text, row.reactions], ["three", "+"]);
 });
+
+test("a deleted message is not unread any more, whenever one hears of it", async () => {
+  const store = new Store({ me: "alice", replica: new MemoryReplica("alice"), onChange: () => {}, onKept: () => {}, onBroken: () => {} });
+  await store.load();
+  store.useDevice("web");
+  store.message(message("1-0"));
+  store.message(message("2-0"));
+  assert.equal(store.unread, 2);
+  await store.amended(about("delete", 3));
+  assert.equal(store.unread, 1);
+  await store.amended(about("delete", 5, { of: { from: "bob", device: "pad", id: "m4-0" } }));
+  store.message(message("4-0"));
+  assert.equal(store.unread, 1);
+});

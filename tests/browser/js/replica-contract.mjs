@@ -43,6 +43,8 @@ export async function contract(open) {
   same([last.at, unread], [ats[4], 2], "the last message, and how many of others are unread");
 
   same([await replica.unread("bob", ats[1]), await replica.unread("bob", null)], [2, 4], "unread behind a position, or all");
+  await replica.write(batch({ messages: [{ ...message(ats[2]), deleted: true }] }));
+  same([await replica.unread("bob", ats[1]), await replica.unread("bob", null)], [1, 3], "what is deleted is not unread");
   const found = await replica.find("bob", (each) => each.at === ats[2]);
   same([found?.at, await replica.find("bob", () => false)], [ats[2], null], "a message by what it is");
 
