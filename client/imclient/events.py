@@ -36,6 +36,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     location: Location | None = None
     encrypted: Encrypted | None = None
     mentions: list[str] | None = None  # members of the group that are addressed
+    scheduled: int | None = None  # for when it was (unix seconds): the server has said it
 
     @property
     def reference(self) -> Reference:

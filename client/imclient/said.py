@@ -43,6 +43,7 @@ def message_of(push: MessagePush) -> Message:
         location=push.location,
         encrypted=push.encrypted,
         mentions=push.mentions,
+        scheduled=push.scheduled,
     )
 
 
