@@ -37,6 +37,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     encrypted: Encrypted | None = None
     mentions: list[str] | None = None  # members of the group that are addressed
     expires: int | None = None  # unix seconds, by the server's clock: then it vanishes, and MUST be shown no more
+    scheduled: int | None = None  # for when it was (unix seconds): the server has said it
 
     @property
     def reference(self) -> Reference:

@@ -44,6 +44,7 @@ def message_of(push: MessagePush) -> Message:
         encrypted=push.encrypted,
         mentions=push.mentions,
         expires=push.expires,
+        scheduled=push.scheduled,
     )
 
 
