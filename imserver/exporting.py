@@ -13,7 +13,7 @@ import msgspec
 from imserver.model import START, Entry, Position, UserId, parse_user
 from imserver.protocol.codec import encode_entry
 from imserver.protocol.contacts import state_of
-from imserver.store import account_calls, calls, circle_calls, conversation_calls, group_calls
+from imserver.store import account_calls, calls, circle_calls, conversation_calls, group_calls, later_calls
 from imserver.store.answers import pairs
 from imserver.store.partitions import UserKeys, user_keys
 from imserver.store.stored import head_of
@@ -49,6 +49,7 @@ def _lines(admin: "Admin", user: UserId, created: int, *, is_disabled: bool, own
         yield _line("group", group=group, since=None if since is None else since.decode())
     for group, at in invitations.items():
         yield _line("invitation", group=group, at=at.decode())
+    yield from _waiting(admin, keys)
     yield from map(encode_entry, _log(admin, keys))
     for group in groups:
         said = (entry for entry in _log(admin, user_keys(group)) if head_of(entry.content).sender == user)
@@ -89,6 +90,12 @@ def _conversations(admin: "Admin", keys: UserKeys) -> Iterator[bytes]:
 
 
 _OF_THE_LIST = ord("=")
+
+
+def _waiting(admin: "Admin", keys: UserKeys) -> Iterator[bytes]:
+    for one in later_calls.all_waiting(_ask(admin, keys, later_calls.waiting(keys))):
+        failed = None if one.failed is None else one.failed[0]
+        yield _line("waiting", when=one.when, message=msgspec.Raw(one.content), failed=failed)
 
 
 def _log(admin: "Admin", keys: UserKeys) -> Iterator[Entry]:

@@ -13,7 +13,7 @@ from imserver.admin import Admin, open_admin
 from imserver.errors import NotFound
 from imserver.exporting import export
 from imserver.model import DeviceId, GroupId, Place, UserId
-from imserver.store import account_calls, calls, circle_calls, conversation_calls, group_calls
+from imserver.store import account_calls, calls, circle_calls, conversation_calls, group_calls, later_calls
 from imserver.store.embedded import temporary_store
 from imserver.store.partitions import Hosting, group_keys, user_keys
 from imserver.store.stored import Sender, group_event
@@ -61,6 +61,9 @@ def test_everything_is_there(admin: Admin, url: str, tmp_path: Path) -> None:
         circle_calls.relate(keys, "ben", "11--", 1),
         circle_calls.describe(keys, "ben", "Benny", ["work"], 2),
         group_calls.enlist(keys, GroupId("#tea"), at, "joined", b'{"ev":"group","group":"#tea","change":"joined"}'),
+        later_calls.schedule(
+            keys, "laptop", "s1", 7_000, later_calls.Saying("ben", 9, [], b'{"ev":"msg","body":"soon"}')
+        ),
         message("ben", "ann", 1),
     )
     read = replies[-1][0]
@@ -81,6 +84,7 @@ def test_everything_is_there(admin: Admin, url: str, tmp_path: Path) -> None:
     )
     assert (kinds["conversation"]["with"], kinds["conversation"]["read"]) == ("ben", read.decode())
     assert (kinds["group"]["group"], kinds["group"]["since"]) == ("#tea", at.decode())
+    assert kinds["waiting"] == {"kind": "waiting", "when": 7_000, "message": {"ev": "msg", "body": "soon"}}
     assert kinds["privacy"]["write"] == "everyone"
     entries = [line for line in lines if "ev" in line]
     assert [entry["ev"] for entry in entries] == ["contact", "contact", "group", "msg", "msg"]
