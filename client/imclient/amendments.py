@@ -40,6 +40,7 @@ class Edited(Amendment, frozen=True, kw_only=True, tag="edit"):
     """The message says `body` now."""
 
     body: Any  # a str, or a dict
+    expires: int | None = None  # as of the message
 
 
 class Deleted(Amendment, frozen=True, kw_only=True, tag="delete"):
@@ -69,7 +70,13 @@ def stamp_of(at: str, stamp: int | None) -> int:
 
 
 def amended(
-    command: Edit | Delete | React, user: str, device: str, at: str, log: str, stamp: int | None
+    command: Edit | Delete | React,
+    user: str,
+    device: str,
+    at: str,
+    log: str,
+    stamp: int | None,
+    expires: int | None = None,
 ) -> AnyAmendment:
     """What stands at `at` once the server has said yes, and, mostly, with which stamp."""
     common: dict[str, Any] = {
@@ -84,7 +91,7 @@ def amended(
     }
     match command:
         case Edit():
-            return Edited(**common, body=msgspec.json.decode(command.body))
+            return Edited(**common, body=msgspec.json.decode(command.body), expires=expires)
         case Delete():
             return Deleted(**common)
         case React():

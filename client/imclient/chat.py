@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import trio
 
@@ -45,6 +45,7 @@ from imclient.events import (
     Truncated,
     Typing,
 )
+from imclient.outbox import Extras
 from imclient.stages import State
 from imclient.text import Transcript, clean
 from imserver.errors import BadRequest, ImError
@@ -60,6 +61,7 @@ _STATES = {State.LIVE: "online", State.CATCHING_UP: "catching up"}
 HELP = """\
   TEXT            send TEXT to the partner
   /to NAME        open the conversation with NAME
+  /vanish N TEXT  send TEXT, which vanishes after N seconds
   /history [N]    show the N messages before those shown (20)
   /help           show this, and what one can do with groups
   /quit           leave; so does Ctrl-D
@@ -100,6 +102,7 @@ class Chat:
         self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "/to": self._open,
             "/history": self._show_older,
+            "/vanish": self._send_vanishing,
             "/help": self._help,
             **GroupCommands(client, lambda: self.partner, self._open, self._note).table(),
             **ConversationCommands(client, self._note).table(),
@@ -193,7 +196,16 @@ class Chat:
     def _own(self, sent: Sent, text: str) -> Message:
         me = self._client
         log = sent.to if sent.to.startswith("#") else OWN_LOG
-        return Message(at=sent.at, sender=me.user, device=me.device, to=sent.to, id=sent.id, body=text, log=log)
+        return Message(
+            at=sent.at,
+            sender=me.user,
+            device=me.device,
+            to=sent.to,
+            id=sent.id,
+            body=text,
+            log=log,
+            expires=sent.expires,
+        )
 
     async def _on_failed(self, failed: SendFailed) -> None:
         self.has_failed = True
@@ -274,10 +286,16 @@ class Chat:
         elif line.strip():
             self._send(line.removeprefix("/") if line.startswith("//") else line, self.partner)
 
-    def _send(self, text: str, to: str | None) -> None:
+    def _send(self, text: str, to: str | None, **extras: Unpack[Extras]) -> None:
         if to is None:
             raise BadRequest("to whom? /to NAME opens a conversation")
-        self._unsent[self._client.send_nowait(to, text)] = text
+        self._unsent[self._client.send_nowait(to, text, **extras)] = text
+
+    async def _send_vanishing(self, argument: str) -> None:
+        seconds, _, text = argument.partition(" ")
+        if not (seconds.isascii() and seconds.isdigit() and text):
+            raise BadRequest("/vanish N TEXT: after how many seconds does which text vanish?")
+        self._send(text, self.partner, ttl=int(seconds))
 
     async def _open(self, name: str) -> None:
         self.partner = partner = parse_address(name, "/to")

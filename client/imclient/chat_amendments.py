@@ -1,5 +1,6 @@
 """Replies, edits, deletions and reactions in `imclient chat`."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -41,6 +42,7 @@ class AmendmentCommands:
 
     def shown(self, message: Message) -> Message:
         """As it is to be read now: what it answers, its newest text, what was said to it."""
+        self._thread.expire(time.time())  # what has vanished is not quoted
         self._thread.add(message)
         self._newest[message.partner(self._client.user), message.sender == self._client.user] = message
         line = self._thread.line(message.reference)
@@ -56,6 +58,7 @@ class AmendmentCommands:
 
     def told(self, what: AnyAmendment) -> str:
         """A sentence."""
+        self._thread.expire(time.time())
         before = self._thread.line(what.of)
         self._thread.add(what)
         which = "a message" if before is None else f'"{_quoted(before.message, before.body)}"'

@@ -145,8 +145,8 @@ class Client:
     ) -> Sent:
         """Sends a message and waits until it is stored for its recipient and its sender, however long that takes.
 
-        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`, and
-        `mentions` in a group.
+        `extras`: `reply` and `forwarded` (a message's `reference`), `attachment`, `location`, `encrypted`, `mentions`
+        in a group, and `ttl`: after so many seconds it vanishes.
 
         Lost connections and errors that the server calls passing are waited out, and the message is repeated under
         its id. If cancelled, a message that has not left yet is taken back; one that has left goes on to be repeated

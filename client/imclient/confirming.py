@@ -26,6 +26,7 @@ class _Stored(msgspec.Struct):
     at: str
     prev: str | None = None
     stamp: int | None = None
+    expires: int | None = None
 
 
 class Confirming:
@@ -71,14 +72,14 @@ class Confirming:
         if self._journal.is_on:
             self._journal.add(Kept(log, stored.at, self._entry(item.command(), log, stored)))
         self._reader.replied(log, stored.at, stored.prev)
-        return [] if item.is_confirmed else [Sent(id, item.to, stored.at, stored.stamp)]
+        return [] if item.is_confirmed else [Sent(id, item.to, stored.at, stored.stamp, stored.expires)]
 
     def _entry(self, said: Command, log: str, stored: _Stored) -> Message | AnyAmendment:
         """As it stands in the log."""
         who = self._identity
         if not isinstance(said, Send):
             assert isinstance(said, Edit | Delete | React)
-            return amended(said, who.user, who.device, stored.at, log, stored.stamp)
+            return amended(said, who.user, who.device, stored.at, log, stored.stamp, stored.expires)
         return Message(
             at=stored.at,
             sender=who.user,
@@ -94,16 +95,19 @@ class Confirming:
             location=said.location,
             encrypted=said.encrypted,
             mentions=said.mentions,
+            expires=stored.expires,
         )
 
-    def show_sent(self, id: str, at: str, now: float, stamp: int | None = None) -> list[Event]:
+    def show_sent(
+        self, id: str, at: str, now: float, stamp: int | None = None, expires: int | None = None
+    ) -> list[Event]:
         """An own message came from the log: so it is stored, unless the recipient's log has lost it since.
 
-        `stamp`: of what changes a message.
+        `stamp`: of what changes a message. `expires`: when it vanishes.
         """
         is_news = self._outbox.confirm(id)
         item = self._outbox.find(id) if self._outbox.is_in_doubt else self._outbox.answered(id, now)
-        return [Sent(id, item.to, at, stamp)] if is_news and item is not None else []
+        return [Sent(id, item.to, at, stamp, expires)] if is_news and item is not None else []
 
     def _fail(self, id: str, error: ImError) -> list[Event]:
         item = self._outbox.remove(id)

@@ -86,6 +86,10 @@ class Conversation:
         if is_newer(at, self._counted_to) and is_newer(at, self._line):
             self._came[at] = message
 
+    def was_scheduled(self, at: str) -> None:
+        """The server has said it for this user, who need not have read anything."""
+        self.last = _later(self.last, at)
+
     def has_said(self, at: str, *, is_message: bool = True) -> bool:
         """The same of this user; or it has amended a message."""
         if is_message:
@@ -162,6 +166,8 @@ class Tally:
 
     def on_event(self, event: Event) -> None:
         match event:
+            case Message() if event.sender == self._me and event.scheduled is not None:
+                self.of(event.to).was_scheduled(event.at)
             case Message() if event.sender == self._me:
                 self._note(self.of(event.to).has_said(event.at))
             case Message():

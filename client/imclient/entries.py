@@ -51,7 +51,7 @@ class Entries:
     def _on_message(self, push: pushes.MessagePush, size: int, now: float) -> list[Event]:
         log, message = push.log or OWN_LOG, message_of(push)
         if self._is_own(push):
-            shown = self._confirming.show_sent(push.id, push.at, now)
+            shown = self._confirming.show_sent(push.id, push.at, now, expires=push.expires)
             return shown + self._on_entry(log, push.at, push.prev, message, 0, is_news=False)
         if self._reader.comes_again((log, push.sender, push.device, push.id)):
             return self._on_entry(log, push.at, push.prev, message, 0, is_news=False)

@@ -36,6 +36,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     location: Location | None = None
     encrypted: Encrypted | None = None
     mentions: list[str] | None = None  # members of the group that are addressed
+    expires: int | None = None  # unix seconds, by the server's clock: then it vanishes, and MUST be shown no more
+    scheduled: int | None = None  # for when it was (unix seconds): the server has said it
 
     @property
     def reference(self) -> Reference:
@@ -71,12 +73,14 @@ class Sent(msgspec.Struct, frozen=True):
     """A message is stored for its recipient and its sender; `at` in the sender's own log (or the group's).
 
     `stamp`: of an edit, a deletion or a reaction, where the server has told it.
+    `expires`: when it vanishes (unix seconds, by the server's clock).
     """
 
     id: str
     to: str
     at: str
     stamp: int | None = None
+    expires: int | None = None
 
     @property
     def sent_at(self) -> datetime:

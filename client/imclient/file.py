@@ -7,7 +7,8 @@ two programs on one file each would take the other's cursors and messages for it
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,6 +51,11 @@ CREATE TABLE contacts (user TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROW
 """
 
 
+# Made where it is missing: files were made without it. Only what vanishes is in it.
+_EXPIRES = "json_extract(CAST(content AS TEXT), '$.expires')"
+_EXPIRING = f"CREATE INDEX IF NOT EXISTS expiring ON entries ({_EXPIRES}) WHERE {_EXPIRES} IS NOT NULL"
+
+
 class LocalConversation(msgspec.Struct, frozen=True):
     """With a user or a group, and the newest message of it that the file has."""
 
@@ -71,13 +77,14 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class File:
-    def __init__(self, path: Path, account: str) -> None:
-        """Opens the file, or makes it with mode 0600. `account`: user and place of the server.
+    def __init__(self, path: Path, account: str, wall: Callable[[], float] = time.time) -> None:
+        """Opens the file, or makes it with mode 0600. `account`: user and place of the server. `wall`: unix seconds.
 
         Raises SetupError where it is another account's, in use, no such file, of a newer version, or can't be used.
         """
         self._path = path
         self._account = account
+        self._wall = wall
         self._user = account.partition("@")[0]
         self._turn = threading.Lock()
         self._cursors: dict[str, str] = {}
@@ -100,6 +107,7 @@ class File:
             self._sqlite.execute("PRAGMA synchronous = FULL")
             with self._transaction():
                 self._check_or_create()
+                self._sqlite.execute(_EXPIRING)
 
     def _check_or_create(self) -> None:
         [(application,)] = self._sqlite.execute("PRAGMA application_id")
@@ -199,8 +207,8 @@ class File:
 
     # -- writing
 
-    def write(self, changes: Sequence[Change], cursors: dict[str, str], facts: dict[str, str]) -> None:
-        """All of it or nothing. Raises SetupError."""
+    def write(self, changes: Sequence[Change], cursors: dict[str, str], facts: dict[str, str]) -> float | None:
+        """All of it or nothing. Returns in how many seconds something vanishes next. Raises SetupError."""
         with self._turn_taken(), self._transaction():
             for change in changes:
                 self._apply(change)
@@ -211,7 +219,16 @@ class File:
             )
             news = [(log, at) for log, at in cursors.items() if self._cursors.get(log) != at]
             self._sqlite.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", news)
+            next_expiry = self._expire()
         self._cursors = dict(cursors)
+        return next_expiry
+
+    def _expire(self) -> float | None:
+        """Removes what has vanished. Returns in how many seconds something does next."""
+        now = self._wall()
+        self._sqlite.execute(f"DELETE FROM entries WHERE {_EXPIRES} IS NOT NULL AND {_EXPIRES} <= ?", (int(now),))
+        [(expires,)] = self._sqlite.execute(f"SELECT min({_EXPIRES}) FROM entries WHERE {_EXPIRES} IS NOT NULL")
+        return None if expires is None else expires - now
 
     def _apply(self, change: Change) -> None:
         match change:
@@ -288,6 +305,7 @@ class File:
     def history(self, partner: str, before: str | None, limit: int) -> Page:
         """The newest messages of a conversation (before the position `before`), newest last."""
         with self._turn_taken():
+            self._expire()
             return self._page(partner, before, limit)
 
     def _page(self, partner: str, before: str | None, limit: int) -> Page:
@@ -313,6 +331,7 @@ class File:
     def conversations(self) -> list[LocalConversation]:
         """The last one to be talked in first."""
         with self._turn_taken():
+            self._expire()
             partners = self._sqlite.execute(
                 "SELECT DISTINCT partner FROM entries WHERE partner IS NOT NULL AND NOT is_lost"
             ).fetchall()

@@ -8,6 +8,7 @@ had acknowledged or sent is in the file.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 
 import anyio
 import anyio.to_thread
@@ -21,6 +22,7 @@ from imclient.reader import Reader
 from imserver.errors import BadRequest, SetupError
 from imserver.model import parse_address, parse_position
 
+MOST_UNLOOKED_SECONDS = 60.0  # the clock may be set, or the machine sleep, until something vanishes
 MOST_PAGE = 200  # messages: as many as the server gives
 
 Tell = Callable[[Sequence[Event | Disconnected]], None]
@@ -42,6 +44,7 @@ class Keeper:
         self._written = anyio.Event()  # what is there now is in the file
         self._failure: SetupError | None = None
         self._is_over = False
+        self._next_expiry: float | None = 0.0  # anyio's time: the file is to be looked at; at first at once
 
     def restore(self, reader: Reader, outbox: Outbox) -> None:
         """They go on where the last run ended."""
@@ -72,7 +75,8 @@ class Keeper:
         """
         try:
             while True:
-                await self._awake.wait()
+                with anyio.CancelScope(deadline=inf if self._next_expiry is None else self._next_expiry):
+                    await self._awake.wait()
                 self._awake = anyio.Event()
                 written, self._written = self._written, anyio.Event()
                 try:
@@ -95,11 +99,14 @@ class Keeper:
     async def _write(self) -> None:
         changes, (told, self._told) = self.journal.take(), (self._told, [])
         mark, facts = self._replica.mark(), self._facts_now()
-        if changes or mark.cursors != self._cursors or facts != self._facts:
+        if changes or mark.cursors != self._cursors or facts != self._facts or self._expires():
             await self._commit(changes, mark.cursors, facts)
             self._cursors, self._facts = mark.cursors, facts
             self._replica.saved(mark, anyio.current_time())
         self._tell(told)
+
+    def _expires(self) -> bool:
+        return self._next_expiry is not None and self._next_expiry <= anyio.current_time()
 
     async def _commit(self, changes: list[Change], cursors: dict[str, str], facts: dict[str, str]) -> None:
         if self._failure is not None:
@@ -107,10 +114,11 @@ class Keeper:
         # Shielded: a thread can't be called back, and what it does must be known. It takes as long as the disk.
         with anyio.CancelScope(shield=True):
             try:
-                await anyio.to_thread.run_sync(self._file.write, changes, cursors, facts)
+                seconds = await anyio.to_thread.run_sync(self._file.write, changes, cursors, facts)
             except SetupError as error:
                 self._failure = error
                 raise
+        self._next_expiry = None if seconds is None else anyio.current_time() + min(seconds, MOST_UNLOOKED_SECONDS)
 
     def _facts_now(self) -> dict[str, str]:
         who = self._replica.identity

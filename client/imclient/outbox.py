@@ -36,6 +36,7 @@ class Extras(TypedDict, total=False):
     location: Location
     encrypted: Encrypted
     mentions: list[str]  # members of the group that are addressed
+    ttl: int  # so many seconds after the server has stored it, it vanishes
 
 
 class Item:

@@ -43,6 +43,8 @@ def message_of(push: MessagePush) -> Message:
         location=push.location,
         encrypted=push.encrypted,
         mentions=push.mentions,
+        expires=push.expires,
+        scheduled=push.scheduled,
     )
 
 

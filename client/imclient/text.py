@@ -3,7 +3,7 @@
 import json
 import unicodedata
 import zlib
-from datetime import date, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
 import click
@@ -52,7 +52,14 @@ class Transcript:
         place = "" if where == partner else self.style(f"[{where}] ", dim=True)
         head = f"{self.style(f'{when:%H:%M:%S}', dim=True)} {place}{self._name(message)}: "
         # What follows a line end is indented: it can't pass for a message of its own.
-        return self._new_day(when) + head + body_text(message.body).replace("\n", "\n         ")
+        text = body_text(message.body).replace("\n", "\n         ")
+        return self._new_day(when) + head + text + self._vanishing(message)
+
+    def _vanishing(self, message: Message) -> str:
+        if message.expires is None:
+            return ""
+        when = datetime.fromtimestamp(message.expires, UTC).astimezone(self._zone)
+        return self.style(f" (vanishes on {when:%-d %B, %H:%M:%S})", dim=True)
 
     def _name(self, message: Message) -> str:
         if message.sender != self._me:

@@ -60,7 +60,7 @@ class Later:
         if command.when > now + LONGEST_SECONDS:
             raise BadRequest(f"when: {LONGEST_SECONDS // 86400} days from now are the most")
         command.again = True  # it may be said by several workers, one long after the other
-        to, content, again, mentions, _ = said_by(session, command, max(command.when, now))
+        to, content, again, mentions, _ = said_by(session, command, max(command.when, int(now)))
         saying = Saying(to, again, mentions, content)
         user = session.user
         when = await self._store.schedule(user, session.device, command.id, command.when, saying)

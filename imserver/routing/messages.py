@@ -124,16 +124,18 @@ def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: boo
 Said = tuple[Address, bytes, int, Sequence[str], int | None]
 
 
-def said_by(session: Session, command: Send, at: float | None = None) -> Said:
-    """What a command says at that time (unix seconds; None: now). Raises BadRequest, RateLimited."""
+def said_by(session: Session, command: Send, at: int | None = None) -> Said:
+    """What a command says now, or is to say at that time (unix seconds). Raises BadRequest, RateLimited."""
     identity = session.identity
     assert identity is not None
     to, message_id, sender = parse_address(command.to), parse_message_id(command.id), identity.sender
     content = (sender.group_content if to[0] == "#" else sender.content)(to, message_id, command.body)
     again = len(content) - len(bytes(command.body)) - 1 if command.again else 0
-    if not command.has_extras:
+    if at is None and not command.has_extras:
         return to, content, again, (), None
     extras, expires = command.checked_extras(), None
+    if at is not None:
+        extras["scheduled"] = at
     if command.ttl is not None:
         said_at = session.context.wall() if at is None else at
         extras["expires"] = expires = int(said_at) + command.ttl  # the last of them

@@ -1,9 +1,9 @@
 """How many messages of a conversation nobody at this user's devices has read: counted in the log, when somebody asks.
 
 **The rule:** the messages of others that stand behind the read mark, and behind the last that the user itself has said
-in that conversation (a message, or an edit, deletion or reaction): who answers has read what came before. It takes the
-log and the mark, and nothing else; so whoever knows both comes to the same number, in whatever order it has heard of
-them. Nothing is counted when a message is stored.
+in that conversation (a message, or an edit, deletion or reaction): who answers has read what came before. A message
+that was scheduled is no answer. It takes the log and the mark, and nothing else; so whoever knows both comes to the
+same number, in whatever order it has heard of them. Nothing is counted when a message is stored.
 
 A log is looked through from its end, as far as somebody's mark is in doubt and the bound allows. What the log does not
 keep any more is not counted.
@@ -32,6 +32,10 @@ class Count:
         self.unread = 0
         self.last: Position | None = None
         self.is_settled = False  # nothing older counts
+
+    def pass_by(self, at: Position) -> None:
+        """A message that says nothing of what was read."""
+        self.last = self.last or at
 
     def look(self, at: Position, *, is_message: bool, is_own: bool) -> None:
         if is_message:
@@ -77,7 +81,9 @@ class Counting:
         count = self.counts.get(partner)
         if count is None and self._finds_others:
             count = self.counts[partner] = Count()
-        if count is not None:
+        if count is not None and is_own and head.scheduled is not None:
+            count.pass_by(entry.at)
+        elif count is not None:
             count.look(entry.at, is_message=is_message, is_own=is_own)
 
     def _is_settled(self, reached: Position | None) -> bool:

@@ -147,6 +147,7 @@ class Head(msgspec.Struct):
     id: str | None = None
     of: Reference | None = None
     stamp: int = 0
+    scheduled: int | None = None
 
 
 _heads = msgspec.json.Decoder(Head)

@@ -61,6 +61,13 @@ def test_who_answers_has_read_what_came_before() -> None:
     assert tally.known["#tea"].unread == 1
 
 
+def test_what_was_scheduled_is_no_answer() -> None:
+    tally = Tally("alice")
+    tally.on_event(message("1-0"))
+    tally.on_event(msgspec.structs.replace(message("2-0", sender="alice", to="bob"), scheduled=7))
+    assert (tally.known["bob"].unread, tally.known["bob"].last) == (1, "2-0")
+
+
 def test_what_the_server_has_counted_is_counted_on() -> None:
     tally = Tally("alice")
     for at in ("8-0", "12-0"):

@@ -74,7 +74,7 @@ def server_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         ),
         *("devices", "password", "profile", "search", "report"),
         *("group_typing", "mentions"),
-        *("edit", "delete", "reactions", "group_amendments", "extras", "later"),
+        *("edit", "delete", "reactions", "group_amendments", "extras", "later", "vanishing"),
     ],
 )
 def test_over_tcp_on_a_cluster(name: str, server_on_a_cluster: Server) -> None:

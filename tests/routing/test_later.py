@@ -138,6 +138,17 @@ def test_to_a_group_with_mentions_and_to_oneself(node: ServerNode, world: World)
     assert world.database.groups.groups[GroupId("#tea")].mentioned.keys() == {"bob"}
 
 
+def test_it_is_no_answer_so_what_came_before_stays_unread(node: ServerNode, world: World) -> None:
+    alice, bob = entered(node, "alice"), entered(node, "bob")
+    bob.ask("send", id="b1", to="alice", body="x")
+    schedule(alice, "c1", 0)
+    look(node)
+    assert [frame.get("scheduled") for frame in alice.hear() + bob.hear()] == [1000, 1000]
+    [conversation] = alice.ask("conversations", ref=1)[-1]["ok"]["conversations"]
+    last = world.database.accounts["alice"].last.decode()
+    assert (conversation["unread"], conversation["last"]) == (1, last)
+
+
 def test_it_vanishes_so_long_after_its_time_or_after_now(node: ServerNode, world: World) -> None:
     alice, bob, start = entered(node, "alice"), entered(node, "bob"), now(world)
     schedule(alice, "c1", 20, ttl=60)

@@ -3,7 +3,7 @@
  * windows), and where there is no browser. After a reload the logs are read from the server again.
  */
 
-import { laterPosition } from "./protocol.js";
+import { hasExpired, laterPosition } from "./protocol.js";
 import { mergeRecords } from "./record.js";
 import { countUnread, pageOf, put, remove } from "./timeline.js";
 
@@ -43,6 +43,16 @@ export class MemoryReplica {
     for (const record of records.values()) this.#records.set(record.with, mergeRecords(this.#records.get(record.with), record));
     for (const [log, at] of cursors) this.#cursors.set(log, laterPosition(this.#cursors.get(log), at));
     for (const [id, item] of outbox) this.#keep(device, id, item);
+  }
+
+  async expire(now) {
+    const partners = new Set();
+    for (const [partner, messages] of this.#messages) {
+      const left = messages.filter((message) => !hasExpired(message, now));
+      if (left.length < messages.length) partners.add(partner);
+      this.#messages.set(partner, left);
+    }
+    return partners;
   }
 
   async erase() {

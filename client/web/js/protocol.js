@@ -157,14 +157,21 @@ export function toError(err) {
  * The message in an entry or in a history page; null where it is not one.
  *
  * @param {object} frame @param {string} log
- * @returns {{log: string, at: string, from: string, device: string, to: string, id: string, body: unknown, reply?: object} | null}
+ * @returns {{log: string, at: string, from: string, device: string, to: string, id: string, body: unknown, reply?: object,
+ *   expires?: number} | null} `expires`: seconds since 1970
  */
 export function toMessage(frame, log) {
   if (!isObject(frame) || !isPosition(frame.at) || !isText(frame.from) || !isText(frame.to)) return null;
   if (frame.ev !== undefined && frame.ev !== "msg") return null;
   const { at, from, to, body = "" } = frame;
   const message = { log, at, from, device: isText(frame.device) ? frame.device : "", to, id: isText(frame.id) ? frame.id : "", body };
+  if (Number.isInteger(frame.expires)) message.expires = frame.expires;
   return isReference(frame.reply) ? { ...message, reply: frame.reply } : message;
+}
+
+/** Whether it has vanished. @param {{expires?: number} | null} message @param {number} now milliseconds since 1970 */
+export function hasExpired(message, now) {
+  return message?.expires !== undefined && message.expires * 1000 <= now;
 }
 
 const AMENDMENTS = new Set(["edit", "delete", "reaction"]);

@@ -14,8 +14,8 @@ import { comparePositions, laterPosition, timeOf } from "./protocol.js";
 import { mergeRecords } from "./record.js";
 import { isForReading } from "./timeline.js";
 
-const VERSION = 1;
-const STORES = ["messages", "records", "cursors", "outbox"];
+const VERSION = 2; // 1 had no `expiring`: when a message vanishes, whose it is, and where it stands
+const STORES = ["messages", "records", "cursors", "outbox", "expiring"];
 
 /** More unread messages than this need not be counted exactly. */
 export const MOST_UNREAD = 100;
@@ -26,7 +26,10 @@ export const MOST_LOOKED_AT = 1000;
 /** @param {string} user @returns {Promise<Replica>} @throws {DOMException} where the browser keeps nothing for this page */
 export async function openReplica(user) {
   const opening = indexedDB.open(`imserver/${user}`, VERSION);
-  opening.onupgradeneeded = () => STORES.forEach((name) => opening.result.createObjectStore(name));
+  opening.onupgradeneeded = () => {
+    const { objectStoreNames } = opening.result;
+    for (const name of STORES) if (!objectStoreNames.contains(name)) opening.result.createObjectStore(name);
+  };
   return new Replica(await resultOf(opening), user);
 }
 
@@ -82,12 +85,35 @@ export class Replica {
   async write({ messages, gone = [], records, cursors, outbox, device }) {
     const write = this.#db.transaction(STORES, "readwrite");
     const done = completionOf(write);
-    for (const message of messages) write.objectStore("messages").put(message, keyOf(message.with, message.at));
+    for (const message of messages) {
+      write.objectStore("messages").put(message, keyOf(message.with, message.at));
+      if (message.expires !== undefined) write.objectStore("expiring").put(true, [message.expires, message.with, message.at]);
+    }
     for (const { with: partner, at } of gone) write.objectStore("messages").delete(keyOf(partner, at));
     for (const record of records.values()) change(write.objectStore("records"), record.with, (kept) => mergeRecords(kept, record));
     for (const [log, at] of cursors) change(write.objectStore("cursors"), log, (kept) => laterPosition(kept, at));
     for (const [id, item] of outbox) putOrDelete(write.objectStore("outbox"), [device, id], item && { ...item, device });
     await done;
+  }
+
+  /** Forgets what has vanished. @param {number} now milliseconds since 1970 @returns {Promise<Set<string>>} in which conversations */
+  async expire(now) {
+    const write = this.#db.transaction(["messages", "expiring"], "readwrite");
+    const done = completionOf(write);
+    const partners = new Set();
+    const due = IDBKeyRange.upperBound([Math.floor(now / 1000) + 1], true);
+    const request = write.objectStore("expiring").openCursor(due);
+    request.onsuccess = () => {
+      const cursor = request.result;
+      if (!cursor) return;
+      const [, partner, at] = cursor.key;
+      partners.add(partner);
+      write.objectStore("messages").delete(keyOf(partner, at));
+      cursor.delete();
+      cursor.continue();
+    };
+    await done;
+    return partners;
   }
 
   /** Forgets everything; the replica stays usable. */

@@ -7,11 +7,14 @@
 
 import { nameOf, Waiting } from "./amendments.js";
 import { Keeping } from "./keeping.js";
-import { OWN_LOG, comparePositions, isGroup, laterPosition, partnerOf } from "./protocol.js";
+import { OWN_LOG, comparePositions, hasExpired, isGroup, laterPosition, partnerOf } from "./protocol.js";
 import { mergeRecords, newRecord } from "./record.js";
 import { insert, isForReading, put, remove } from "./timeline.js";
 
 export const PAGE_MESSAGES = 50;
+
+/** What has vanished is looked for so often at most. */
+export const EXPIRY_MS = 1000;
 
 /** A typing notice holds for so long unless it is renewed. */
 export const TYPING_SECONDS = 6;
@@ -36,6 +39,7 @@ export class Store {
   #keeping;
   #waiting = new Waiting();
   #onChange;
+  #nextExpiry = 0;
 
   /**
    * @param {object} setup
@@ -243,6 +247,19 @@ export class Store {
     return conversation.last.at;
   }
 
+  /** Forgets what has vanished. To be called now and then, and before anything is shown. @param {number} now milliseconds since 1970 */
+  async expire(now) {
+    if (now < this.#nextExpiry) return;
+    this.#nextExpiry = now + EXPIRY_MS;
+    await this.#keeping.flush();
+    const partners = await this.#replica.expire(now); // another tab may have done so before, for what is in memory here
+    for (const { record, messages, last } of this.conversations.values()) {
+      if ([...messages, last].some((message) => hasExpired(message, now))) partners.add(record.with);
+    }
+    for (const partner of partners) await this.#forgetExpired(this.conversation(partner), now);
+    if (partners.size > 0) this.#onChange();
+  }
+
   /** Resolves when all that was passed on has been kept. */
   flush() {
     return this.#keeping.flush();
@@ -285,6 +302,14 @@ export class Store {
     if (conversation.last !== last) await this.#recount(conversation);
     else Object.assign(conversation, { unread });
     this.#onChange();
+  }
+
+  async #forgetExpired(conversation, now) {
+    const { record } = conversation;
+    conversation.messages = conversation.messages.filter((message) => !hasExpired(message, now));
+    const [newest = null] = await this.#replica.page(record.with, { from: null, before: null, limit: 1 });
+    if (hasExpired(conversation.last, now)) conversation.last = newest;
+    await this.#recount(conversation);
   }
 
   async #kept(partner, isMeant) {

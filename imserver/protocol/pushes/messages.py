@@ -51,6 +51,7 @@ class MessagePush(Push, tag="msg", kw_only=True):
     location: Location | None = None
     encrypted: Encrypted | None = None
     mentions: Mentions | None = None
+    scheduled: int | None = None  # for when it was (unix seconds): it was said by the server
     expires: int | None = None  # unix seconds: then it vanishes
 
 

@@ -55,6 +55,13 @@ export async function contract(open) {
   const { outboxes } = await replica.load();
   same([outboxes.get("web"), outboxes.get("other")], [[item(2, "b")], [item(3, "a")]], "each device's outbox");
 
+  const vanishing = [{ ...message("2000-0"), expires: 50 }, { ...message("2001-0"), expires: 51 }, { ...message("2002-0"), expires: 150 }];
+  await replica.write(batch({ messages: vanishing }));
+  same([...(await replica.expire(49_999))], [], "nothing vanishes before its time");
+  same([...(await replica.expire(51_999)), ...(await replica.expire(51_999))], ["bob"], "what vanishes does so once");
+  same((await page(replica)).slice(-2), [ats[4], "2002-0"], "the rest stays");
+  same([...(await replica.expire(150_000)), ...(await page(replica))], ["bob", ...ats], "all has vanished that does");
+
   await replica.erase();
   const erased = await (await open()).load();
   same([erased.cursors.size, erased.conversations, await page(replica)], [0, [], []], "erased");

@@ -269,3 +269,20 @@ test("a typing notice holds for a while, or until the message comes", async () =
   store.message(from("2-0"));
   assert.equal(store.conversations.get("bob").typingUntil, 0);
 });
+
+test("what vanishes is gone in time: from memory, from the replica, and from what is unread", async () => {
+  const replica = new MemoryReplica("alice");
+  const { store } = await newStore(replica);
+  await store.open("bob", noServer).catch(() => {});
+  for (const message of [from("1-0"), from("2-0", { expires: 60 }), from("3-0", { expires: 90 })]) store.message(message);
+  store.message(from("4-0", { from: "carol", expires: 60 }));
+  await store.expire(59_999);
+  assert.deepEqual([ats(store.conversation("bob").messages), store.unread], [["1-0", "2-0", "3-0"], 4]);
+  await store.expire(60_000); // it was looked at just now
+  await store.expire(61_000);
+  assert.deepEqual([ats(store.conversation("bob").messages), store.conversation("bob").last.at], [["1-0", "3-0"], "3-0"]);
+  assert.deepEqual([store.conversation("carol").last, store.unread], [null, 2]);
+  await store.expire(90_000);
+  assert.deepEqual([ats(store.conversation("bob").messages), store.conversation("bob").last.at, store.unread], [["1-0"], "1-0", 1]);
+  assert.deepEqual(ats(await replica.page("bob", { from: null, before: null, limit: 9 })), ["1-0"]);
+});

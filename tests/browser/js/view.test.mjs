@@ -33,6 +33,13 @@ test("a message keeps its line when it is answered for", () => {
   assert.deepEqual([waiting.state, stored.state], ["sending", "sent"]);
 });
 
+test("what vanishes says so, and has no line once its time has come", () => {
+  const messages = [from(NOON - 2, { body: "stays" }), from(NOON - 1, { body: "goes", expires: NOON / 1000 + 1 })];
+  const linesAt = (now) => rowsOf(conversationOf(messages), [], { ...reader, now }).filter(({ kind }) => kind === "message");
+  assert.deepEqual(linesAt(NOON).map(({ text, vanishes }) => [text, vanishes]), [["stays", false], ["goes", true]]);
+  assert.deepEqual(linesAt(NOON + 1000).map(({ text }) => text), ["stays"]);
+});
+
 test("a refused message says why, with the code", () => {
   const row = rowsOf(conversationOf([]), [itemOf("x", "failed", { code: "not-found", text: "" })], reader).at(-1);
   assert.equal(row.why, "Not sent: there is no user called bob (not-found).");

@@ -47,7 +47,7 @@ function updateMessage(line, row) {
   line.classList.toggle("opens", row.opens);
   setPart(line.querySelector(".quote"), row.quote);
   setText(line.querySelector(".text"), row.text);
-  setPart(line.querySelector(".edited"), row.edited ? "edited" : "");
+  setPart(line.querySelector(".edited"), [row.edited && "edited", row.vanishes && "vanishes"].filter(Boolean).join(", "));
   setPart(line.querySelector(".reactions"), row.reactions);
   const time = line.querySelector("time");
   setText(time, clockLabel(row.time));

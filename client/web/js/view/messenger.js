@@ -1,7 +1,7 @@
 /** The page while somebody is signed in: the list beside the open conversation, under a banner. Which one is open stands in the address. */
 
 import { BannerView, bannerOf } from "./banner.js";
-import { isGroup } from "../protocol.js";
+import { hasExpired, isGroup } from "../protocol.js";
 import { bodyText } from "./format.js";
 import { announcementOf } from "./message.js";
 import { PeopleView } from "./people.js";
@@ -78,6 +78,7 @@ export class MessengerView {
     this.#timer = null;
     if (this.#client === null) return;
     const now = Date.now();
+    this.#store.expire(now).catch(() => {}); // where the replica is broken the banner has said so
     this.#markRead();
     this.#renderBanner(now);
     this.#renderConversations(now);
@@ -110,7 +111,9 @@ export class MessengerView {
   }
 
   #isRestless(now) {
-    return this.#client.link.stage !== "live" || this.#store.sorted.some((conversation) => conversation.typingUntil > now);
+    const vanishesSoon = (message) => hasExpired(message, now + REDRAW_MS.late);
+    const changes = ({ typingUntil, messages, last }) => typingUntil > now || [...messages, last].some(vanishesSoon);
+    return this.#client.link.stage !== "live" || this.#store.sorted.some(changes);
   }
 
   /** Seen is what a person could see: the conversation is open, at its end, in a window that has the focus. */

@@ -1,7 +1,7 @@
 /** The lines of an open conversation, as data: what stands between its messages, and how each of them looks. Pure. */
 
 import { bodyOf, nameOf, reactionsOf } from "../amendments.js";
-import { comparePositions, isGroup, timeOf } from "../protocol.js";
+import { comparePositions, hasExpired, isGroup, timeOf } from "../protocol.js";
 import { bodyText, dayLabel, isSameDay, lineOf, whyNotSent } from "./format.js";
 
 /** Messages of one sender so close together stand as one block. */
@@ -9,7 +9,7 @@ const BLOCK_MS = 5 * 60_000;
 
 /**
  * @typedef {{key: string, kind: "day", text: string}
- *   | {key: string, kind: "message", own: boolean, author: string, opens: boolean, text: string, edited: boolean, quote: string,
+ *   | {key: string, kind: "message", own: boolean, author: string, opens: boolean, text: string, edited: boolean, vanishes: boolean, quote: string,
  *      reactions: string, time: number,
  *      state: "" | "sending" | "sent" | "delivered" | "seen" | "failed", id: string, why: string}} Row
  * `author` is empty where it goes without saying; `opens`: the first message of a block; `why`: only of a failed one
@@ -22,7 +22,7 @@ const BLOCK_MS = 5 * 60_000;
  * @returns {Row[]}
  */
 export function rowsOf(conversation, items, reader) {
-  const shown = conversation.messages.filter(({ deleted }) => !deleted);
+  const shown = conversation.messages.filter((message) => !message.deleted && !hasExpired(message, reader.now));
   const byName = new Map(shown.map((message) => [nameOf(message), message]));
   const stored = shown.map((message) => storedRow(message, byName, conversation.record, reader));
   const unsent = items.map((item) => unsentRow(item));
@@ -40,6 +40,7 @@ function storedRow(message, byName, record, { me, device }) {
     author: !own && isGroup(record.with) ? message.from : "",
     text: bodyText(bodyOf(message)),
     edited: Boolean(message.edited),
+    vanishes: message.expires !== undefined,
     quote: message.reply ? quoteOf(byName.get(nameOf(message.reply))) : "",
     reactions: reactionsOf(message),
     time: timeOf(message.at),
@@ -69,6 +70,7 @@ function unsentRow(item) {
     author: "",
     text: bodyText(item.body),
     edited: false,
+    vanishes: false,
     quote: "",
     reactions: "",
     time: item.time,
