@@ -11,7 +11,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from imserver.errors import FramingError
 from imserver.protocol.framing import WebSocketFraming
-from tests.protocol.chunks import CUTS, byte_by_byte, chunked, heard, whole
+from tests.protocol.chunks import CUTS, Heard, byte_by_byte, chunked, heard, whole
 
 LIMIT = 70_000  # so that lengths of 7, 16 and 64 bits all occur
 SIZES = [0, 1, 3, 4, 5, 125, 126, 127, 65535, 65536, LIMIT]
@@ -181,13 +181,23 @@ def test_the_limit_counts_bytes_also_in_fragments() -> None:
         framing.receive(to_server(Opcode.CONT, "é".encode() * 400))
 
 
+def unmasked(it: Heard, kind: ConnectionType) -> Heard:
+    """A client masks its replies at random: what matters is what a server hears."""
+    if kind is SERVER:
+        return it
+    peer = Connection(SERVER)
+    peer.receive_data(it.replies)
+    return it._replace(replies=repr(list(peer.events())).encode())
+
+
 @settings(max_examples=200)
+@example(b"\x88\x00", [], CLIENT)  # a close, which a client answers
 @example(b"\x00~\x00\x80", [], SERVER)  # not masked, and the length is not complete before the fourth byte
 @given(st.binary(max_size=80), CUTS, st.sampled_from([SERVER, CLIENT]))
 def test_any_bytes_give_frames_or_a_framing_error(data: bytes, cuts: list[int], kind: ConnectionType) -> None:
-    at_once = whole(WebSocketFraming(50, kind), data)
-    assert heard(WebSocketFraming(50, kind), chunked(data, cuts)) == at_once
-    assert byte_by_byte(WebSocketFraming(50, kind), data) == at_once
+    at_once = unmasked(whole(WebSocketFraming(50, kind), data), kind)
+    assert unmasked(heard(WebSocketFraming(50, kind), chunked(data, cuts)), kind) == at_once
+    assert unmasked(byte_by_byte(WebSocketFraming(50, kind), data), kind) == at_once
 
 
 @given(st.lists(st.binary(max_size=12), max_size=6), st.lists(st.sampled_from(range(16)), min_size=6, max_size=6), CUTS)
