@@ -89,15 +89,17 @@ class GroupDatabase:
         known = self.groups.get(group)
         if known is None:
             return posted([b"not-found"])
-        standing, _ = known.standing(sender)
-        if may_post(standing, announcing=known.fields["posting"] == "admins"):
+        sender, _, said_in = sender.partition(" ")
+        standing, since = known.standing(sender)
+        may = may_post(standing, announcing=known.fields["posting"] == "admins")
+        if may and said_in in ("", (since or b"").decode()):
             appended = self._database.append(group, dedupe, content, origin, again)
             if isinstance(appended, Appended) and appended.prev is not None:
                 known.mentioned.update({user: appended.at for user in mentions if user in known.members})
             return appended
         if dedupe in self._account(group).seen:
             return Appended(self._account(group).seen[dedupe], None)
-        return posted([b"refused", standing.encode()])
+        return posted([b"former"] if may else [b"refused", standing.encode()])
 
     def create(
         self, group: GroupId, owner: str, token: str, content: bytes, fields: dict[str, Any]

@@ -113,6 +113,14 @@ def check_resent(session: Session) -> None:
         raise Unavailable("what was confirmed last has to be sent again first: say `resend`")
 
 
+def _member(session: Session, group: GroupId) -> str:
+    """The user, and in which membership of the group it speaks; `-`: in none that this session has heard of."""
+    since = None if session.following is None else session.following.membership(group)
+    if since is not None:
+        return f"{session.user} {since.decode()}"
+    return f"{session.user} -" if session.tail_of(group) is None else session.user
+
+
 def _charge_mentions(session: Session, mentions: Sequence[str], *, to_group: bool) -> None:
     """Raises BadRequest, RateLimited."""
     if not to_group:
@@ -249,7 +257,7 @@ class Messages:
         if to[0] == "#":
             command.to = to
             then = Sending(session, command, told).on_stored
-            appends.group(to, user, dedupe, content, place, then, again, mentions)
+            appends.group(to, _member(session, GroupId(to)), dedupe, content, place, then, again, mentions)
         elif to == user:
             appends.one(user, dedupe, content, place, Sending(session, command, told).on_stored, again)
         elif store.reaches_both:

@@ -29,7 +29,7 @@ _PARTINGS = frozenset(("left", "kicked", "banned"))
 
 
 class Following:
-    __slots__ = ("_awaited", "_session", "_since", "_upto", "acked", "tails")
+    __slots__ = ("_awaited", "_began", "_session", "_since", "_upto", "acked", "tails")
 
     def __init__(self, session: "Session", upto: Position = START, *, is_synced: bool = True) -> None:
         """`upto`: what the own log says up to there is history; the list that came with the login knows it."""
@@ -38,6 +38,7 @@ class Following:
         # Logs that have to be caught up with before the client is synced, its own among them; None: it is.
         self._awaited: set[str] | None = None if is_synced else {session.user}
         self._since: dict[GroupId, Position] = {}  # where memberships began, as far as the groups have said so
+        self._began: dict[GroupId, Position] = {}  # the same as the user's list has it, until the group has answered
         self.tails: dict[GroupId, Tail] = {}
         self.acked: dict[GroupId, Position] = {}  # kept by the device, not stored yet
 
@@ -53,6 +54,8 @@ class Following:
     def _follow(self, group: GroupId, began: Position | None, cursor: Position) -> None:
         tail = Tail(self._session, group, cursor, cursor, new_device=cursor == START)
         self.tails[group] = tail
+        if began is not None:
+            self._began[group] = began
         self._session.context.registry.follow(group, tail, self._session)
         self._ask(tail, group, began)
 
@@ -73,6 +76,7 @@ class Following:
             self._drop(group)
             return
         self._since[group] = answer.since
+        self._began.pop(group, None)
         tail.enter(answer, is_cut=answer.start == answer.since)
 
     def _correct_list(self, group: GroupId, began: Position | None, answer: Followed) -> None:
@@ -91,6 +95,10 @@ class Following:
             self._session.push(Synced(self._session.tail.position.decode()))
             self._session.context.attendance.came(self._session)
             self._end_if_idle()
+
+    def membership(self, group: GroupId) -> Position | None:
+        """Where it began, as far as is known; None where there is none, or it is not known."""
+        return self._since.get(group) or self._began.get(group)
 
     @property
     def is_synced(self) -> bool:
@@ -154,6 +162,7 @@ class Following:
     def _drop(self, group: GroupId) -> None:
         tail = self.tails.pop(group, None)
         self._since.pop(group, None)
+        self._began.pop(group, None)
         self.acked.pop(group, None)
         if tail is not None:
             tail.end()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from imserver.errors import Conflict, Exists, ImError, NotAllowed, NotFound
+from imserver.errors import Conflict, Exists, ImError, NotAllowed, NotFound, Unavailable
 from imserver.model import START, GroupId, Position, UserId
 from imserver.protocol.groups import RULES, STANDINGS, is_hidden
 from imserver.store.calls import Appended, Packed, call, deleted, pack
@@ -71,6 +71,7 @@ def post(
     again: int = 0,
     mentions: Sequence[str] = (),
 ) -> Packed:
+    """`sender`: the user, and behind a space where its membership began, where that is known."""
     if again or mentions:
         called_with = (keys.state, keys.log, keys.members)
         return call(b"im_append_group_2", called_with, dedupe, content, origin, sender, again or "", *mentions)
@@ -79,9 +80,11 @@ def post(
 
 
 def posted(reply: list[Any]) -> Appended | ImError:
-    """The errors are NotFound and NotAllowed."""
+    """The errors are NotFound, NotAllowed, and Unavailable: said in a membership that is over, and there is another."""
     if len(reply) == 2 and reply[0] != b"refused":
         return Appended(reply[0], reply[1])
+    if reply[0] == b"former":
+        return Unavailable("you have left the group and joined it meanwhile; send again with the same id")
     if reply[0] == b"deleted":
         return deleted()
     if reply[0] == b"not-found" or (reply[0] == b"refused" and is_hidden(reply[1].decode())):

@@ -60,7 +60,9 @@ class GroupStore:
     ) -> None:
         """A message at the end of the group's log; `then` gets where it stands, NotFound or NotAllowed.
 
-        `mentions`: for each of these who is a member it is noted where it stands.
+        `sender`: the user, and behind a space where its membership began, where that is known: so what a worker that
+        was cut off says late is not taken for said in a later one. `mentions`: for each of these who is a member it is
+        noted where it stands.
         """
         command = group_calls.post(group_keys(group), dedupe, content, origin, sender.encode(), again, mentions)
         self._call(group, command, then, group_calls.posted)

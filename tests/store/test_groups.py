@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from trio.testing import trio_test
 
-from imserver.errors import Conflict, Exists, ImError, NotAllowed, NotFound
+from imserver.errors import Conflict, Exists, ImError, NotAllowed, NotFound, Unavailable
 from imserver.model import START, Entry, GroupId, Position, UserId
 from imserver.protocol.groups import LETTERS, RULES
 from imserver.store.calls import Appended, Bounds
@@ -204,7 +204,7 @@ async def made(node: Node, name: str, *members: str, **fields: str | int) -> Gro
 async def post(
     node: Node, group: GroupId, sender: str, message_id: str, origin: bytes = NOBODY, mentions: Sequence[str] = ()
 ) -> Appended:
-    said = group_message(sender, group, message_id)
+    said = group_message(sender.split()[0], group, message_id)
     arguments = (group, sender, said.dedupe, said.content, origin)
     posted = await answer(lambda then: node.store.groups.post(*arguments, then, 0, mentions))
     assert isinstance(posted, Appended)
@@ -333,6 +333,28 @@ async def test_a_stored_message_of_someone_thrown_out_meanwhile_is_answered(depl
         said = group_message(b, group, "m2")
         refused = await answer(lambda then: node.store.groups.post(group, b, said.dedupe, said.content, NOBODY, then))
         assert isinstance(refused, NotFound)
+
+
+@trio_test
+async def test_what_was_said_in_a_former_membership_is_not_said_in_a_later_one(
+    deployment: Deployment, name: str
+) -> None:
+    """A worker that was cut off says it late; elsewhere its sender was told that it is refused, and has joined again."""
+    async with opened(deployment.url, "n1") as node:
+        a, b = UserId(f"{name}.a"), UserId(f"{name}.b")
+        group = await made(node, name, a, b)
+        first = (await follow(node, group, b)).since
+        assert first is not None
+        await post(node, group, f"{b} {first.decode()}", "m1")
+        await node.store.groups.change(group, Change("kick", a, b, group_event(group, "kicked", user=b)))
+        add = Change("add", a, b, group_event(group, "joined", user=b), (1000,))
+        second = (await node.store.groups.change(group, add)).at
+        for membership in (first.decode(), "-"):
+            said = group_message(b, group, "m2")
+            arguments = (group, f"{b} {membership}", said.dedupe, said.content, NOBODY)
+            assert isinstance(await answer(lambda then: node.store.groups.post(*arguments, then)), Unavailable)  # noqa: B023
+            assert (await post(node, group, f"{b} {membership}", "m1")).prev is None
+        assert (await post(node, group, f"{b} {second.decode()}", "m2")).prev is not None
 
 
 @trio_test

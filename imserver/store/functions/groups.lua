@@ -46,10 +46,10 @@ local function append_event(state, log, content)
   return at
 end
 
--- Whether a user may post.
+-- Whether a user may post; and since which position it is a member.
 local function posts(members, user)
   local known = redis.call('HMGET', members, user, '*')
-  return known[1] and not (known[2] and string.byte(known[1]) == 109) -- 109: m
+  return known[1] and not (known[2] and string.byte(known[1]) == 109), known[1] and string.sub(known[1], 3) -- 109: m
 end
 
 -- The message at that position mentions users, of whom members are told where it is.
@@ -66,12 +66,17 @@ end
 
 -- append_group: a message into a group's log.
 -- KEYS  1 state  2 log  3 members
--- ARGV  1 dedupe field  2 content  3 origin  4 sender  5 if given, and not empty: as for append  6 ... users it mentions
--- Returns {position, prev}; {position} for a repeat; {'not-found'}; {'refused', standing}.
+-- ARGV  1 dedupe field  2 content  3 origin  4 sender, and behind a space where its membership began, if it is known
+--       5 if given, and not empty: as for append  6 ... users it mentions
+-- Returns {position, prev}; {position} for a repeat; {'not-found'}; {'refused', standing}; {'former'}.
 -- Atomic: whoever is thrown out has no message in the log behind the entry that says so; and no message is there whose
 -- mentions are not noted, so that a repeat has nothing to complete.
+-- A message belongs to the membership in which it was said. The call of a worker that was cut off may come late, when its
+-- user has been told elsewhere that this message is refused, and is a member again: it is not for that one.
 local function append_group(keys, args)
-  if posts(keys[3], args[4]) then
+  local user, said_in = string.match(args[4], '^(%S+) ?(.*)$')
+  local may, since = posts(keys[3], user)
+  if may and (said_in == '' or said_in == since) then
     local appended = append_to(keys[1], keys[2], args[1], args[2], args[3], args[5] ~= '' and args[5])
     if args[6] and appended[2] then note_mentions(keys[3], { unpack(args, 6) }, appended[1]) end
     return appended
@@ -79,7 +84,8 @@ local function append_group(keys, args)
   if redis.call('EXISTS', keys[1]) == 0 then return NOT_FOUND end
   local at = redis.call('HGET', keys[1], args[1]) -- it was stored, before the sender lost the right
   if at then return { at } end
-  return { 'refused', (standing(keys[1], keys[3], args[4])) }
+  if may then return { 'former' } end
+  return { 'refused', (standing(keys[1], keys[3], user)) }
 end
 
 -- create_group.

@@ -325,6 +325,8 @@ class TalkingDevice:
                 self._on_disconnected(event)
             case GroupChanged():
                 self._on_change(event, now)
+            case Truncated() if event.log != OWN_LOG and self.seat.role.wanders:
+                pass  # it was no member meanwhile: the judge knows what it is to have
             case Truncated():
                 self._troubles.append(f"{self.seat.device}: the log was truncated at {event.at}")
 
