@@ -204,7 +204,7 @@ async def made(node: Node, name: str, *members: str, **fields: str | int) -> Gro
 async def post(
     node: Node, group: GroupId, sender: str, message_id: str, origin: bytes = NOBODY, mentions: Sequence[str] = ()
 ) -> Appended:
-    said = group_message(sender.split()[0], group, message_id)
+    said = group_message(sender.split(maxsplit=1)[0], group, message_id)
     arguments = (group, sender, said.dedupe, said.content, origin)
     posted = await answer(lambda then: node.store.groups.post(*arguments, then, 0, mentions))
     assert isinstance(posted, Appended)
@@ -339,7 +339,7 @@ async def test_a_stored_message_of_someone_thrown_out_meanwhile_is_answered(depl
 async def test_what_was_said_in_a_former_membership_is_not_said_in_a_later_one(
     deployment: Deployment, name: str
 ) -> None:
-    """A worker that was cut off says it late; elsewhere its sender was told that it is refused, and has joined again."""
+    """A worker that was cut off says it late, when its sender was told that it is refused, and is a member again."""
     async with opened(deployment.url, "n1") as node:
         a, b = UserId(f"{name}.a"), UserId(f"{name}.b")
         group = await made(node, name, a, b)
