@@ -53,17 +53,19 @@ def test_a_read_leaves_nothing_behind_that_a_poller_would_not_tell_of(server: Tl
 
 
 def test_what_is_written_in_part_goes_on(server: TlsProcess) -> None:
-    commands = [b"*2\r\n$4\r\nECHO\r\n$%d\r\n%b\r\n" % (size, b"e" * size) for size in (5_000_000, 10)]
+    commands = [b"*2\r\n$4\r\nECHO\r\n$%d\r\n%b\r\n" % (size, b"e" * size) for size in (20_000_000, 10)]
     with connect(server.tls_url()) as sock:
 
         async def talk() -> int:
             data, received = commands[0], 0
+            server.stop()
             with pytest.raises(BlockingIOError):
-                sock.send(data)  # more than the kernel takes
+                sock.send(data)  # more than the kernel takes while nobody reads
+            server.resume()
             data += commands[1]  # more has come meanwhile
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(send, data)
-                while received < 5_000_010:
+                while received < 20_000_010:
                     await trio.lowlevel.wait_readable(sock)
                     try:
                         received += sock.recv().count(b"e")
@@ -79,7 +81,7 @@ def test_what_is_written_in_part_goes_on(server: TlsProcess) -> None:
                 except BlockingIOError:
                     continue
 
-        assert trio.run(talk) == 5_000_010
+        assert trio.run(talk) == 20_000_010
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(server: TlsProcess) -> None:
