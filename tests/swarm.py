@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 
-def imswarm(*arguments: str, status: int | tuple[int, ...] = 0) -> dict[str, Any]:
+def imswarm(*arguments: str, status: int = 0) -> dict[str, Any]:
     """The JSON that `imswarm ARGUMENTS --json` prints."""
     done = subprocess.run(
         [sys.executable, "-m", "imswarm", *arguments, "--json"],
@@ -17,6 +17,6 @@ def imswarm(*arguments: str, status: int | tuple[int, ...] = 0) -> dict[str, Any
         timeout=100,
         check=False,
     )
-    assert done.returncode in (status if isinstance(status, tuple) else (status,)), done.stderr
+    assert done.returncode == status, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
