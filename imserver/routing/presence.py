@@ -105,6 +105,13 @@ class Presence:
             self._start(self._leave, user, device, _Gone(now, now))
         else:
             self._wait(user, device, _Gone(now, now + grace))
+            # What contacts are told stands on one device. Where another one shows as much it stands on that from now
+            # on: should it go, too, before this one's time is over, it has a time of its own.
+            self._circle.settle_nowait(user, ORDER, partial(self._on_moved, user))
+
+    def _on_moved(self, user: UserId, settled: Settled | ImError | None) -> None:
+        if isinstance(settled, Settled) and settled.is_news:
+            self._unsettled[user] = None
 
     def _wait(self, user: UserId, device: DeviceId, gone: _Gone) -> None:
         self._gone.pop((user, device), None)  # to the end

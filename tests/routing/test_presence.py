@@ -187,6 +187,34 @@ def test_who_leaves_a_node_that_has_its_lease_again_has_the_grace() -> None:
     assert screen.show == "offline"
 
 
+def test_each_device_has_a_grace_of_its_own() -> None:
+    """Contacts were told of the one that logged in last. It goes; the other is there, and then away for a moment."""
+    world = befriended("alice", "bob")
+    one, two = ServerNode(world, "n1"), ServerNode(world, "n2")
+    pad, phone, bob, screen = entered(two, "alice", "pad"), entered(one, "alice", "phone"), Peer(two), Screen()
+    _log_in(bob, "bob")
+    grace = one.context.settings.presence_grace_seconds
+
+    def settle(seconds: float) -> None:
+        for node in (one, two):
+            node.pass_time(seconds)
+        while one.move() + two.move():
+            pass
+        screen.hear(bob, "alice")
+
+    settle(1)
+    assert screen.show == "online"
+    phone.wire.hang_up()
+    settle(0)
+    settle(grace - 2)
+    pad.wire.hang_up()
+    settle(0)
+    settle(3)
+    assert screen.show == "online", "the pad has been gone for 3 s"
+    settle(grace)
+    assert screen.show == "offline"
+
+
 def test_under_strain_typing_is_dropped_and_presence_waits() -> None:
     world = befriended("alice", "bob")
     node = ServerNode(world, "n1")
