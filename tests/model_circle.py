@@ -207,7 +207,7 @@ class Rosters:
 
     # -- presence
 
-    def settle(self, user: str, gone: str, seconds: int, shown: Shown | None) -> Settled | None:
+    def settle(self, user: str, gone: bytes, seconds: int, shown: Shown | None) -> Settled | None:
         found = self._find(user)
         if found is None:
             return None
@@ -218,7 +218,7 @@ class Rosters:
             return None
         place, show, status = self._aggregate(account, roster)
         told, device = roster.told, device_at(roster.told_place)
-        is_over = gone in (device, f"={node_of(roster.told_place)}")
+        is_over = gone in (roster.told_place, b"=" + node_of(roster.told_place).encode())
         is_awaited = roster.told_place and device not in account.on and not is_over
         if is_awaited and REACHABILITY.index(show) > REACHABILITY.index(told.show):
             return Settled(told, roster.is_news)
@@ -304,12 +304,12 @@ class NodeCircle:
         return await self._ask("privacy", user, lambda rosters: rosters.privacy(user, write, seen))
 
     async def settle(
-        self, user: UserId, order: bytes, gone: str = "", seconds: int = 0, shown: Shown | None = None
+        self, user: UserId, order: bytes, gone: bytes = b"", seconds: int = 0, shown: Shown | None = None
     ) -> Any:
         return await self._ask("settle", user, lambda rosters: rosters.settle(user, gone, seconds, shown))
 
     def settle_nowait(self, user: UserId, order: bytes, then: Callable[[Any], None]) -> None:
-        self._store.call("settle", user, lambda database: database.rosters.settle(user, "", 0, None), then)
+        self._store.call("settle", user, lambda database: database.rosters.settle(user, b"", 0, None), then)
 
     async def audience(self, user: UserId) -> Any:
         return await self._ask("audience", user, lambda rosters: rosters.audience(user))

@@ -21,7 +21,7 @@ from math import inf
 from typing import NamedTuple
 
 from imserver.errors import ImError
-from imserver.model import DeviceId, UserId
+from imserver.model import Place, UserId
 from imserver.observe.log import get_logger
 from imserver.protocol.commands import SetPresence
 from imserver.protocol.overload import Level, level_of
@@ -40,7 +40,7 @@ _MOST_WORKERS = 16
 
 
 class _Gone(NamedTuple):
-    """A device that has left, and what is done if it is not back by `due` (reactor time)."""
+    """A session that has ended, and what is done if it is not back by `due` (reactor time)."""
 
     since: float
     due: float
@@ -56,8 +56,9 @@ class Presence:
         self._context = context
         self._circle = context.store.circle
         self.typing = TypingNotices(context)
-        self._own_node = DeviceId(f"={context.store.node}")  # stands for all that were here before the lease was lost
-        self._gone: dict[tuple[UserId, DeviceId], _Gone] = {}  # in the order in which they are due
+        # Stands for all that were here before the lease was lost:
+        self._own_node = Place(b"=" + context.store.node.encode())
+        self._gone: dict[tuple[UserId, Place], _Gone] = {}  # in the order in which they are due
         self._unsettled: dict[UserId, None] = {}  # what contacts are told may be behind
         self._outdated: dict[Session, None] = {}  # may have missed something
         self._workers = 0  # tasks for what has waited
@@ -99,12 +100,12 @@ class Presence:
             log.debug("not now", what="greeting", error=str(error))
             self._unsettled[session.user] = self._outdated[session] = None
 
-    def went(self, user: UserId, device: DeviceId, *, said_so: bool) -> None:
+    def went(self, user: UserId, place: Place, *, said_so: bool) -> None:
         now, grace = self._context.clock.now, self._context.settings.presence_grace_seconds
         if said_so:
-            self._start(self._leave, user, device, _Gone(now, now))
+            self._start(self._leave, user, place, _Gone(now, now))
         else:
-            self._wait(user, device, _Gone(now, now + grace))
+            self._wait(user, place, _Gone(now, now + grace))
             # What contacts are told stands on one device. Where another one shows as much it stands on that from now
             # on: should it go, too, before this one's time is over, it has a time of its own.
             self._circle.settle_nowait(user, ORDER, partial(self._on_moved, user))
@@ -113,21 +114,21 @@ class Presence:
         if isinstance(settled, Settled) and settled.is_news:
             self._unsettled[user] = None
 
-    def _wait(self, user: UserId, device: DeviceId, gone: _Gone) -> None:
-        self._gone.pop((user, device), None)  # to the end
-        self._gone[user, device] = gone
+    def _wait(self, user: UserId, place: Place, gone: _Gone) -> None:
+        self._gone.pop((user, place), None)  # to the end
+        self._gone[user, place] = gone
 
-    async def _leave(self, user: UserId, device: DeviceId, gone: _Gone) -> None:
-        """The device is not waited for any more."""
+    async def _leave(self, user: UserId, place: Place, gone: _Gone) -> None:
+        """Who was at this place is not waited for any more; at a later place it has a time of its own."""
         now = self._context.clock.now
         try:
-            settled = await self._circle.settle(user, ORDER, device, int(now - gone.since))
+            settled = await self._circle.settle(user, ORDER, place, int(now - gone.since))
             if settled is not None and settled.is_news:
                 await self._tell_all(user)
             await self._circle.release(user, self._context.store.node)
         except ImError as error:
             log.debug("not now", what="leaving", error=str(error))
-            self._wait(user, device, _Gone(gone.since, now + RETRY_SECONDS))
+            self._wait(user, place, _Gone(gone.since, now + RETRY_SECONDS))
 
     async def clear(self, user: UserId, node: str) -> None:
         """The node is dead, or has left this to others. Raises ServiceError: then it is done again.
@@ -138,7 +139,7 @@ class Presence:
             now = self._context.clock.now
             self._wait(user, self._own_node, _Gone(now, now + self._context.settings.presence_grace_seconds))
             return
-        settled = await self._circle.settle(user, ORDER, f"={node}")
+        settled = await self._circle.settle(user, ORDER, b"=" + node.encode())
         if settled is not None and settled.is_news:
             await self._tell_all(user)
         await self._circle.release(user, node)
@@ -260,9 +261,9 @@ class Presence:
         if self._outdated:
             session, _ = self._outdated.popitem()
             return session.is_closed or await self._refresh(session)
-        (user, device), gone = next(iter(self._gone.items()))
-        del self._gone[user, device]
-        await self._leave(user, device, gone)
+        (user, place), gone = next(iter(self._gone.items()))
+        del self._gone[user, place]
+        await self._leave(user, place, gone)
         return True
 
     async def _settle_late(self, user: UserId) -> bool:

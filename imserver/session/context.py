@@ -71,7 +71,7 @@ class Attendance(Protocol):
     def came(self, session: "Session") -> None:
         """It has its backlog."""
 
-    def went(self, user: UserId, device: DeviceId, *, said_so: bool) -> None:
+    def went(self, user: UserId, place: Place, *, said_so: bool) -> None:
         """A session has left the directory, and contacts may be to be told; `said_so`: by a logout."""
 
 

@@ -387,4 +387,4 @@ class Session:
     def _went(self, said_so: bool, reply: object) -> None:
         """It has left the directory."""
         if reply == OWES:
-            self.context.attendance.went(self.user, self.device, said_so=said_so)
+            self.context.attendance.went(self.user, self.place, said_so=said_so)

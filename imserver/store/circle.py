@@ -71,7 +71,7 @@ class Circle:
     # -- presence
 
     async def settle(
-        self, user: UserId, order: bytes, gone: str = "", seconds: int = 0, shown: Shown | None = None
+        self, user: UserId, order: bytes, gone: bytes = b"", seconds: int = 0, shown: Shown | None = None
     ) -> Settled | None:
         """What contacts are to be told follows what the user's devices show. None: there is nobody to be told."""
         command = circle_calls.settle(user_keys(user), order, gone, seconds, shown)

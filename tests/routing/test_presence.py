@@ -215,6 +215,35 @@ def test_each_device_has_a_grace_of_its_own() -> None:
     assert screen.show == "offline"
 
 
+def test_a_device_that_has_been_elsewhere_since_has_its_whole_grace() -> None:
+    """The worker that it was at first still counts its first absence."""
+    world = befriended("alice", "bob")
+    one, two = ServerNode(world, "n1"), ServerNode(world, "n2")
+    pad, bob, screen = entered(one, "alice", "pad"), Peer(two), Screen()
+    _log_in(bob, "bob")
+    grace = one.context.settings.presence_grace_seconds
+
+    def settle(seconds: float) -> None:
+        for node in (one, two):
+            node.pass_time(seconds)
+        while one.move() + two.move():
+            pass
+        screen.hear(bob, "alice")
+
+    settle(1)
+    pad.wire.hang_up()
+    settle(0)
+    settle(grace - 2)
+    pad = Peer(two)
+    _log_in(pad, "alice", "pad")
+    settle(0)
+    pad.wire.hang_up()
+    settle(3)
+    assert screen.show == "online", "it has been gone for 3 s"
+    settle(grace)
+    assert screen.show == "offline"
+
+
 def test_under_strain_typing_is_dropped_and_presence_waits() -> None:
     world = befriended("alice", "bob")
     node = ServerNode(world, "n1")
@@ -238,5 +267,5 @@ def test_under_strain_typing_is_dropped_and_presence_waits() -> None:
     assert [frame for frame in bob.hear() if frame.get("ev") == "typing"] == []
 
 
-def _log_in(peer: Peer, user: str) -> None:
-    peer.say("login", ref="login", token=token_for(user, "tab"), device="tab")
+def _log_in(peer: Peer, user: str, device: str = "tab") -> None:
+    peer.say("login", ref="login", token=token_for(user, device), device=device)

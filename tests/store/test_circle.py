@@ -248,7 +248,7 @@ async def test_a_device_that_was_there_shortly_ago_is_waited_for(deployment: Dep
         await circle.settle(user, ORDER, shown=Shown(at("pad", b"other.1"), "away", ""))
         await circle.tell(user, {}, "all")
 
-        async def show(gone: str = "") -> tuple[str, bool]:
+        async def show(gone: bytes = b"") -> tuple[str, bool]:
             settled = await circle.settle(user, ORDER, gone)
             assert settled is not None
             return settled.told.show, settled.is_news
@@ -256,9 +256,10 @@ async def test_a_device_that_was_there_shortly_ago_is_waited_for(deployment: Dep
         await node.detach(user, "phone", b"node.1")
         assert await show() == ("online", False)
         await circle.settle(user, ORDER, shown=Shown(at("pad", b"other.1"), "busy", ""))
-        assert await show("tablet") == ("online", False)
-        assert await show("=other") == ("online", False)
-        assert await show("phone") == ("busy", True)
+        assert await show(b"tablet=node.1") == ("online", False)
+        assert await show(b"phone=other.1") == ("online", False), "it has been elsewhere since"
+        assert await show(b"=other") == ("online", False)
+        assert await show(b"phone=node.1") == ("busy", True)
         assert await show() == ("busy", True)  # until contacts have been told
         await circle.tell(user, {}, "all")
         assert await show() == ("busy", False)
@@ -266,7 +267,7 @@ async def test_a_device_that_was_there_shortly_ago_is_waited_for(deployment: Dep
         await node.attach(user, "phone", b"node.2")
         assert await show() == ("online", True)  # more is told at once
         await node.detach(user, "phone", b"node.2")
-        assert await show("=node") == ("offline", True)
+        assert await show(b"=node") == ("offline", True)
 
 
 @trio_test
