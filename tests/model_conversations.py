@@ -14,6 +14,7 @@ from imserver.store.conversation_calls import (
     MOST_LOOKED_AT,
     Arranged,
     ConversationPage,
+    Forwarded,
     HasRead,
     Kind,
     Mark,
@@ -114,9 +115,30 @@ class Conversations:
         self._tell(sender, account, told)
         return 1
 
-    def keep(self, user: str, device: str, upto: Position) -> Unheard:
+    def keep(self, user: str, device: str, upto: Position, forwarded: Forwarded | None = None) -> Unheard:
         self._database.ack(user, device, upto)
-        return self._unheard(user, upto)
+        found = self._find(user)
+        if found is None or forwarded is None:
+            return self._unheard(user, upto)
+        account, kept = found
+        if newer(forwarded.since, kept.heard) or newer(upto, account.last):
+            return self._unheard(user, upto)
+        upto = forwarded.upto
+        if not newer(upto, kept.heard):
+            return Unheard(None, [])
+        behind = [entry for entry in account.log if newer(entry.at, kept.heard) and not newer(entry.at, upto)]
+        named = dict(forwarded.marks)
+        for sender, mark in _newest_of_each(user, behind):
+            assert not newer(mark.upto, named[sender].upto), "whoever names senders leaves nobody out"
+        marks = [
+            (UserId(sender), mark)
+            for sender, mark in forwarded.marks
+            if sender != user and newer(mark.upto, kept.heard) and not self._blocks(user, sender)
+        ]
+        if not marks:
+            kept.heard = upto
+            return Unheard(None, [])
+        return Unheard(upto, marks)
 
     def heard(self, user: str, reached: Position, upto: Position) -> Unheard:
         found = self._find(user)
@@ -204,8 +226,15 @@ class NodeConversations:
     def mark(self, sender: str, kind: Kind, partner: str, what: Mark, then: Callable[[Any], None]) -> None:
         self._call("mark", sender, lambda it: it.mark(sender, kind, partner, what), then)
 
-    def keep(self, user: str, device: str, upto: Position, then: Callable[[Any], None]) -> None:
-        self._call("ack", user, lambda it: it.keep(user, device, upto), then)
+    def keep(
+        self,
+        user: str,
+        device: str,
+        upto: Position,
+        forwarded: Forwarded | None,
+        then: Callable[[Any], None],
+    ) -> None:
+        self._call("ack", user, lambda it: it.keep(user, device, upto, forwarded), then)
 
     def heard(self, user: str, reached: Position, upto: Position, then: Callable[[Any], None]) -> None:
         self._call("heard", user, lambda it: it.heard(user, reached, upto), then)

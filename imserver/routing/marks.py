@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 from imserver.errors import ImError
-from imserver.model import DeviceId, GroupId, Position, UserId, is_group, parse_address, parse_position
+from imserver.model import GroupId, Position, UserId, is_group, parse_address, parse_position
 from imserver.protocol.commands import Read, Ref
 from imserver.protocol.overload import Level, level_of
 from imserver.protocol.pushes import (
@@ -64,14 +64,19 @@ class Marks:
 
     # -- delivered
 
-    def kept(
-        self, user: UserId, device: DeviceId, upto: Position, then: Callable[[object], None] | None = None
-    ) -> None:
+    def kept(self, session: Session, upto: Position, then: Callable[[object], None] | None = None) -> None:
         """Stored in any case; the senders hear of it where there is nothing more important to do."""
+        user, device, tail = session.user, session.device, session.tail
         if level_of(self._context.strain(user)) >= Level.MARKERS:
             self._context.store.ack(user, device, upto, then)
+            return
+        forwarded = tail.take_forwarded(upto) if tail is not None else None
+        if forwarded is None:
+            self._store.keep(user, device, upto, None, partial(self._on_kept, user, upto, then))
+        elif forwarded.marks:
+            self._store.keep(user, device, upto, forwarded, partial(self._on_kept, user, forwarded.upto, then))
         else:
-            self._store.keep(user, device, upto, partial(self._on_kept, user, upto, then))
+            self._context.store.ack(user, device, upto, then)
 
     def _on_kept(
         self, user: UserId, upto: Position, then: Callable[[object], None] | None, unheard: Unheard | ImError

@@ -89,7 +89,11 @@ class Sending:
                 tail.give_instead(result)
             result = _OVERTAKEN
         if isinstance(result, Appended):
-            reply = self._told.answer(command.id, result)
+            told = self._told
+            plain = told is _PLAIN  # nearly always
+            reply = (
+                Sent(command.id, result.at, result.prev, result.expires) if plain else told.answer(command.id, result)
+            )
             if tail is None:  # a group that this session does not follow yet, or any more
                 session.reply(command.ref, reply)
             else:
@@ -291,7 +295,7 @@ class Messages:
                 session.reply(command.ref, EMPTY)
 
         if group is None:
-            self._context.marking.kept(session.user, session.device, upto, stored)
+            self._context.marking.kept(session, upto, stored)
         else:
             self._context.store.groups.ack(session.user, session.device, group, upto, stored)
 

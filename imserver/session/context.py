@@ -9,7 +9,7 @@ import msgspec
 
 from imserver.config import Settings
 from imserver.errors import ImError
-from imserver.model import DeviceId, Entry, Place, Position, UserId
+from imserver.model import Entry, Place, Position, UserId
 from imserver.observe.metrics import Counters
 from imserver.protocol.commands import Command, Ref
 from imserver.protocol.limits import Limits
@@ -78,10 +78,8 @@ class Attendance(Protocol):
 class Marking(Protocol):
     """Who stores what devices have kept, and tells the senders (`routing.marks`)."""
 
-    def kept(
-        self, user: UserId, device: DeviceId, upto: Position, then: Callable[[object], None] | None = None
-    ) -> None:
-        """A device has kept everything up to there; `then`: it is stored."""
+    def kept(self, session: "Session", upto: Position, then: Callable[[object], None] | None = None) -> None:
+        """The session's device has kept everything up to there; `then`: it is stored."""
 
 
 Handler = Callable[["Session", Any], None]

@@ -301,7 +301,7 @@ class Session:
     def store_acked(self) -> None:
         """What was kept since this was called last."""
         if self.acked is not None:
-            self.context.marking.kept(self.user, self.device, self.acked)
+            self.context.marking.kept(self, self.acked)
             self.acked = None
         if self.following is not None:
             self.following.store_acked()
@@ -380,7 +380,7 @@ class Session:
                 self.following.close()
             context.registry.remove(identity.user, self)
             if self.acked is not None:  # `detach` stores it as well, but tells no sender
-                context.marking.kept(identity.user, identity.device, self.acked)
+                context.marking.kept(self, self.acked)
             context.store.detach(identity.user, identity.place, self.acked, partial(self._went, why == LOGOUT))
             log.debug("session closed", user=identity.user, device=identity.device, why=why)
 

@@ -20,7 +20,9 @@ from imserver.protocol.commands import Ref
 from imserver.protocol.lifecycle import TAIL, Event, TailState, advance
 from imserver.protocol.pushes import Regressed, RemovedPush, Sent, Truncated
 from imserver.session.cursor import Verdict, is_newer, judge
+from imserver.session.forwarded import NOTHING, Recent
 from imserver.store.calls import Appended
+from imserver.store.conversation_calls import Forwarded
 from imserver.store.group_calls import Followed
 from imserver.store.stored import GROUP_KIND, KIND_AT, head_of
 
@@ -34,7 +36,17 @@ _LIVE, _FORWARD = TailState.LIVE, Verdict.FORWARD  # looked up with every messag
 class Tail:
     """`position`: everything up to there was forwarded, or needs not be."""
 
-    __slots__ = ("_answers", "_end", "_may_be_cut", "_page", "_session", "log", "position", "state")
+    __slots__ = (
+        "_answers",
+        "_end",
+        "_may_be_cut",
+        "_page",
+        "_recent",
+        "_session",
+        "log",
+        "position",
+        "state",
+    )
 
     def __init__(self, session: "Session", log: str, position: Position, end: Position, *, new_device: bool) -> None:
         """`end`: where the log ended when the session entered the directory.
@@ -51,6 +63,7 @@ class Tail:
         self._page = 0  # entries asked for by the read under way; 0: none is
         # Replies that wait for their entries' place; more than one where a client repeated a send.
         self._answers: dict[Position, list[tuple[Ref, Sent]]] | None = None
+        self._recent = NOTHING  # whose messages were forwarded: only of the own log
 
     # -- what is published
 
@@ -112,7 +125,11 @@ class Tail:
 
     def _forward(self, entry: Entry) -> None:
         session = self._session
-        context, channel = session.context, session.channel
+        context, channel, recent = session.context, session.channel, self._recent
+        if entry.content.startswith(recent.prefix):
+            recent.last = entry
+        else:
+            self._remember(entry)
         self.position = entry.at
         context.counters.messages_out += 1
         channel.forward(entry)
@@ -120,6 +137,21 @@ class Tail:
             self.overflow()
         if entry.content[KIND_AT] == GROUP_KIND:
             session.on_group_event(self, entry)
+
+    def _remember(self, entry: Entry) -> None:
+        if is_group(self.log):
+            return
+        if self._recent is NOTHING:
+            self._recent = Recent(self.position)
+        if not self._recent.add(entry):
+            self._recent = NOTHING
+
+    def take_forwarded(self, upto: Position) -> Forwarded | None:
+        """Whose messages the device has kept, up to there, since this was called before; None: that is not known."""
+        if self._recent is NOTHING or is_newer(upto, self.position):
+            self._recent = NOTHING
+            return None
+        return self._recent.take(upto, self.position)
 
     def overflow(self) -> None:
         """The client takes no more for now."""
@@ -177,6 +209,7 @@ class Tail:
         session = self._session
         session.context.counters.regressions += 1
         self.position = at
+        self._recent = NOTHING
         session.push(Regressed(at.decode(), self.log if is_group(self.log) else None))
         following = session.following
         # Until it has caught up, the position is what a client has said, perhaps.

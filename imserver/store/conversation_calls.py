@@ -111,9 +111,25 @@ class Unheard(NamedTuple):
     marks: list[tuple[UserId, Mark]]
 
 
-def keep(keys: UserKeys, device: str, upto: Position) -> Packed:
-    """As `calls.ack`; the reply tells also who is to hear of it."""
-    return call(b"im_keep_2", (keys.state, keys.log), device, upto, MOST_LOOKED_AT)
+class Forwarded(NamedTuple):
+    """Of each sender the newest message, among all that a session was given behind `since`, up to `upto`, and has kept.
+
+    Its own are not among them; those of the user's other devices may be.
+    """
+
+    since: Position
+    upto: Position
+    marks: list[tuple[str, Mark]]
+
+
+def keep(keys: UserKeys, device: str, upto: Position, forwarded: Forwarded | None = None) -> Packed:
+    """As `calls.ack`; the reply tells also who is to hear of it. `forwarded`: saves the store looking into the log."""
+    named: list[bytes | str] = []
+    if forwarded is not None:
+        named += forwarded.since, forwarded.upto
+        for sender, what in forwarded.marks:
+            named += sender, what.upto, bytes(what)
+    return call(b"im_keep_2", (keys.state, keys.log), device, upto, MOST_LOOKED_AT, *named)
 
 
 def heard(keys: UserKeys, reached: Position, upto: Position) -> Packed:

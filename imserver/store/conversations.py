@@ -10,6 +10,7 @@ from imserver.store.answers import ignore
 from imserver.store.conversation_calls import (
     Arranged,
     ConversationPage,
+    Forwarded,
     HasRead,
     Kind,
     Mark,
@@ -62,9 +63,16 @@ class ConversationStore:
         """The partner has read, or kept, a message of the sender, who hears of it."""
         self._call(sender, conversation_calls.mark(user_keys(sender), kind, partner, what), then, None)
 
-    def keep(self, user: UserId, device: str, upto: Position, then: Callable[[Unheard | ImError], None]) -> None:
-        """As `Store.ack`; `then` gets who is to be told of it."""
-        command = conversation_calls.keep(user_keys(user), device, upto)
+    def keep(
+        self,
+        user: UserId,
+        device: str,
+        upto: Position,
+        forwarded: Forwarded | None,
+        then: Callable[[Unheard | ImError], None],
+    ) -> None:
+        """As `Store.ack`; `then` gets who is to be told of it. `forwarded`: whose messages these are, if known."""
+        command = conversation_calls.keep(user_keys(user), device, upto, forwarded)
         self._call(user, command, then, conversation_calls.unheard)
 
     def heard(self, user: UserId, reached: Position, upto: Position, then: Callable[[Unheard | ImError], None]) -> None:

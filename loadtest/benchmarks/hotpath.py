@@ -34,7 +34,7 @@ from imserver.session.identity import Identity
 from imserver.session.keepalive import TimerWheel
 from imserver.session.registry import Registry
 from imserver.session.session import Session
-from imserver.store import store as store_module
+from imserver.store import trimming
 from imserver.store.calls import Bounds
 from imserver.store.leases import describe_node
 from imserver.store.partitions import PARTITIONS
@@ -61,7 +61,8 @@ class FakeSocket:
         return self.number
 
     def recv(self, size: int) -> bytes:
-        return self.incoming
+        data, self.incoming = self.incoming[:size], self.incoming[size:]
+        return data
 
     def send(self, data: bytes) -> int:
         return len(data)
@@ -90,12 +91,13 @@ class FakeShard(FakeSocket):
         self.calls = b""
 
     def send(self, data: bytes) -> int:
-        self.calls = data
+        self.calls += data  # in pieces, where it is much
         return len(data)
 
     def work(self) -> None:
         answers = []
-        for call in self.calls.split(b"\r\nim_append_both_2\r\n")[1:]:
+        calls, self.calls = self.calls, b""
+        for call in calls.split(b"\r\nim_append_both_2\r\n")[1:]:
             fields = call.split(b"\r\n")
             to, own, content = (fields[index] for index in (3, 7, 13))
             at, prev = self._append(to)
@@ -116,12 +118,12 @@ class Nobody:
     """Nobody has contacts, and nobody asks: among the ready-made answers there are none for it."""
 
     def came(self, session: Session) -> None: ...
-    def went(self, user: UserId, device: DeviceId, *, said_so: bool) -> None: ...
+    def went(self, user: UserId, place: Place, *, said_so: bool) -> None: ...
 
 
 class Bench:
     def __init__(self, *, websocket: bool) -> None:
-        store_module._TRIM_EVERY = 10**9  # no trims among the ready-made answers
+        trimming._EVERY = 10**9  # no trims among the ready-made answers
         settings = Settings()
         self.counters = Counters()
         self.reactor = Reactor(self.counters)
@@ -194,7 +196,9 @@ class Bench:
         """Every session sends one message: read, append, push, reply. Returns the seconds of the worker's part."""
         spent = self._turn(self.sockets)
         self.shard.work()
-        return spent + self._turn([self.shard])
+        while self.shard.incoming:
+            spent += self._turn([self.shard])
+        return spent
 
     def _turn(self, ready: Sequence[FakeSocket]) -> float:
         self.poller.ready = [(sock.number, 1) for sock in ready]

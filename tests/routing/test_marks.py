@@ -1,5 +1,6 @@
 """Marks and counts on a network under a test's control: under load, over lost links, between two calls."""
 
+import random
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from imserver.model import Position
 from imserver.routing import conversations
 from imserver.routing.unread import MOST_ENTRIES
+from imserver.session.forwarded import MOST_SENDERS
 from tests.model_store import World
 from tests.session.node import ServerNode
 from tests.session.peer import Peer, entered, world_of
@@ -17,9 +19,9 @@ def marks(heard: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(frame["ev"], frame.get("id", "")) for frame in heard if frame.get("ev") in ("read", "delivered")]
 
 
-def say(world: World, sender: str, to: str, message_id: str) -> str:
+def say(world: World, sender: str, to: str, message_id: str, device: str = "laptop") -> str:
     """Stored for both, as a send is."""
-    said = message(sender, to, message_id)
+    said = message(sender, to, message_id, device=device)
     world.database.append(sender, said.dedupe, said.content, b"-")
     appended: Any = world.database.append(to, said.dedupe, said.content, b"-")
     return str(appended.at.decode())
@@ -46,6 +48,33 @@ def test_under_load_acknowledgements_are_stored_and_senders_hear_of_all_of_them_
     second = say(world, "alice", "bob", "a2")
     bob.ask("ack", upto=second, ref=3)
     assert marks(alice.hear()) == [("delivered", "a2")]
+
+
+def test_all_senders_are_told_whatever_the_session_remembers() -> None:
+    """The first acknowledgement, some that follow, one after more than is remembered, one after a lost link."""
+    names = ("bob", "carol", "dave")
+    world = world_of("alice", *names)
+    node = ServerNode(world, "n")
+    alice, senders = entered(node, "alice"), {name: entered(node, name) for name in names}
+    chance, link = random.Random(1), node.store.links[0]
+    for turn in range(30):
+        newest = {}
+        for number in range(MOST_SENDERS + 2 if turn == 20 else chance.randrange(6)):
+            sender, device = chance.choice(names), f"device{number}"
+            newest[sender] = f"{turn}.{number}"
+            upto = say(world, sender, "alice", newest[sender], device)
+            if turn == 10:
+                link.sever()
+        if turn == 10:
+            link.restore()
+            link.restore()
+        node.settle()
+        alice.hear()
+        if newest:
+            alice.ask("ack", upto=upto, ref=1)
+        for name, peer in senders.items():
+            told = [message_id for kind, message_id in marks(peer.hear()) if kind == "delivered"]
+            assert told == ([newest[name]] if name in newest else []), (turn, name)
 
 
 def test_a_sender_out_of_reach_is_told_with_the_next_acknowledgement() -> None:

@@ -9,14 +9,26 @@ import pytest
 from trio.testing import trio_test
 
 from imserver.errors import ImError, NotFound
-from imserver.model import START, Place, Position, UserId
+from imserver.model import START, Entry, Place, Position, UserId
 from imserver.protocol.contacts import BLOCK, Switches
+from imserver.session.forwarded import Recent
 from imserver.store import account_calls
-from imserver.store.conversation_calls import Arranged, HasRead, Kind, Mark, Marked, Rearranged, Record, Unheard
+from imserver.store.conversation_calls import (
+    Arranged,
+    Forwarded,
+    HasRead,
+    Kind,
+    Mark,
+    Marked,
+    Rearranged,
+    Record,
+    Unheard,
+)
 from imserver.store.partitions import user_keys
 from tests.model_circle import Rosters
 from tests.model_conversations import Conversations
-from tests.model_database import Database
+from tests.model_database import Database, newer
+from tests.session.test_forwarded import forward
 from tests.store.deployment import Deployment
 from tests.store.node import Node, Said, answer, message, opened
 from tests.store.test_circle import registered
@@ -29,8 +41,8 @@ async def read(node: Node, user: UserId, partner: str, upto: bytes) -> Any:
     return await answer(partial(node.store.conversations.read, user, partner, Position(upto), ORIGIN))
 
 
-async def keep(node: Node, user: UserId, upto: bytes, device: str = "pad") -> Any:
-    return await answer(partial(node.store.conversations.keep, user, device, Position(upto)))
+async def keep(node: Node, user: UserId, upto: bytes, device: str = "pad", forwarded: Forwarded | None = None) -> Any:
+    return await answer(partial(node.store.conversations.keep, user, device, Position(upto), forwarded))
 
 
 async def heard(node: Node, user: UserId, reached: bytes, upto: bytes) -> Any:
@@ -70,6 +82,17 @@ class Both:
     def real(self, user: str, position: Any) -> Any:
         return self.real_at.get((user, position), position)
 
+    def forwarded(self, user: str, upto: Position, chance: random.Random) -> Forwarded | None:
+        """What a session would name that has everything up to `upto`; from any earlier position on."""
+        log = self.database.accounts[user].log
+        since = chance.randrange(len(log))
+        recent = Recent(self.real(user, log[since].prev))
+        for each in log[since:]:
+            if not newer(each.at, upto):
+                forward(recent, Entry(self.real(user, each.at), each.prev, each.content))
+        real = self.real(user, upto)
+        return recent.take(real, real) if chance.random() < 0.7 and not newer(log[since].prev, upto) else None
+
     def as_real(self, owner: str, value: Any) -> Any:
         """An answer of the model, with the positions of the store: all of one log."""
         if isinstance(value, bytes):
@@ -100,9 +123,11 @@ async def test_random_steps_have_the_same_results_as_on_the_model(deployment: De
                     real = await read(node, user, partner, both.real(user, upto))
                     assert real == both.as_real(user, both.model.read(user, partner, upto, ORIGIN))
                 case 3:
-                    real = await keep(node, user, both.real(user, upto))
+                    forwarded = both.forwarded(user, upto, chance) if log else None
+                    real = await keep(node, user, both.real(user, upto), forwarded=forwarded)
                     expected = both.model.keep(user, "pad", upto)
-                    assert real == both.as_real(user, expected)
+                    assert real.reached == both.as_real(user, expected.reached)
+                    assert sorted(real.marks) == sorted(both.as_real(user, expected.marks))  # nobody waits for another
                     if expected.reached is not None and chance.random() < 0.5:
                         real = await heard(node, user, real.reached, both.real(user, upto))
                         assert real == both.as_real(user, both.model.heard(user, expected.reached, upto))
@@ -201,6 +226,30 @@ async def test_senders_are_remembered_as_told_only_when_they_were(deployment: De
         third = await said(node, alice, message(bob, alice, "b3"))
         assert [mark.id for _, mark in (await keep(node, alice, third)).marks] == ["b3"]
         assert deployment.state(alice)[b"c:pad"] == third
+
+
+@trio_test
+async def test_where_senders_are_named_the_log_is_not_looked_into(deployment: Deployment, name: str) -> None:
+    """Nobody whose messages may stand behind the watermark is left out for that."""
+    async with opened(deployment.url, "node") as node:
+        alice, bob, carol = await registered(node, f"{name}.a", f"{name}.b", f"{name}.c")
+        first = Position(await said(node, alice, message(bob, alice, "b1")))
+        second = Position(await said(node, alice, message(carol, alice, "c1")))
+        named = Forwarded(first, second, [(alice, Mark(second, "pad", "own")), (carol, Mark(second, "pad", "named"))])
+
+        async def kept() -> list[str]:
+            return [mark.id for _, mark in (await keep(node, alice, second, forwarded=named)).marks]
+
+        assert await kept() == ["c1", "b1"], "nobody has been told yet: it is looked for"
+        await heard(node, alice, first, first)
+        assert await kept() == ["named"]
+        await node.store.circle.relate(alice, carol, str(BLOCK), 1)
+        assert await kept() == []
+        assert deployment.state(alice)[b"kept"] == second
+        beyond = Mark(Position(b"999999999999999-0"), "pad", "b9")
+        unheard = await keep(node, alice, beyond.upto, forwarded=Forwarded(second, beyond.upto, [(bob, beyond)]))
+        assert unheard == Unheard(None, []), "what is not in the log was not kept"
+        assert deployment.state(alice)[b"kept"] != beyond.upto
 
 
 @trio_test

@@ -167,13 +167,40 @@ local function unheard(keys, upto, most, told, guard)
   return answer
 end
 
+-- The same, of senders who are named (`args`, from `first` on, as in the answer), instead of looking into the log: all of
+-- whom there is something between the watermark, or before it, and `upto`.
+local function unheard_of(state, args, first, upto, told, guard)
+  local answer, user = { upto }, user_of(state)
+  for index = first, #args, 3 do
+    local sender = args[index]
+    local is_blocked = guard and redis.call('HGET', state, 'w:' .. sender) == '-'
+    if sender ~= user and newer(args[index + 1], told) and not is_blocked then
+      answer[#answer + 1] = sender
+      answer[#answer + 1] = args[index + 1]
+      answer[#answer + 1] = args[index + 2]
+    end
+  end
+  if #answer > 1 then return answer end
+  redis.call('HSET', state, 'kept', upto)
+  return {}
+end
+
 -- keep: as `ack`; and what senders are to be told of it.
--- KEYS  1 state  2 log   ARGV  1 device  2 position  3 most entries to look at   Returns what `unheard` does.
+-- KEYS  1 state  2 log
+-- ARGV  1 device  2 position  3 most entries to look at
+--       4 if given: whose messages stand behind this position  5 and up to this one (not after 2)  is named; for each:
+--       6 name  7 position  8 "device id" ...
+-- Returns what `unheard` does.
 local function keep(keys, args)
-  local cursor, upto = 'c:' .. args[1], args[2]
+  local cursor, upto, since = 'c:' .. args[1], args[2], args[4]
   local known = redis.call('HMGET', keys[1], 'last', cursor, 'kept', 'guard')
-  if moves_to(upto, known[2], known[1]) then redis.call('HSET', keys[1], cursor, upto) end
-  return unheard(keys, upto, args[3], known[3], known[4])
+  local last, told = known[1], known[3]
+  if moves_to(upto, known[2], last) then redis.call('HSET', keys[1], cursor, upto) end
+  if not (since and told and last) or newer(since, told) or newer(upto, last) then
+    return unheard(keys, upto, args[3], told, known[4])
+  end
+  if not newer(args[5], told) then return {} end
+  return unheard_of(keys[1], args, 6, args[5], told, known[4])
 end
 
 -- heard: the senders have been told of what was kept up to a position; what comes next?

@@ -1,0 +1,89 @@
+"""Whose messages a session was given, so that their senders can be told once its device has kept them.
+
+The store could look that up in the log, and does where this is not known (`store.conversation_calls.keep`). It makes a
+table of each entry for it, which costs a sixth of what appending it did. The session has just forwarded them.
+
+Only the newest of each sender is remembered: to keep all of a second made a worker a tenth slower, since the memory of
+one message was not used again for the next. So while messages come faster than they are acknowledged, senders hear now
+and then of what had come some acknowledgements before; when they cease, of the last.
+"""
+
+from imserver.model import START, Entry, Position
+from imserver.session.cursor import is_newer
+from imserver.store.conversation_calls import Forwarded, Mark
+from imserver.store.stored import head_of
+
+MOST_SENDERS = 64
+PATIENCE = 5
+"""With every so manieth acknowledgement a sender hears of its messages, while more are on their way.
+
+To tell it costs as much as five messages, and an acknowledgement comes every second."""
+
+_MESSAGE, _TO, _BODY = b'{"ev":"msg"', b',"to":', b',"body":'
+_NONE_BEGINS_SO = b"-"
+_Newest = dict[bytes, tuple[Position, bytes]]  # how messages of one sender and device begin -> position, head
+
+
+class Recent:
+    """What was forwarded behind `_since`: in two parts, up to `_turn` and behind it.
+
+    `prefix`: how the message `last` begins, and all others of that device. Where one does, it takes the place of
+    `last`, and nothing else is to be done: that is looked at with every message.
+    """
+
+    __slots__ = ("_before", "_newest", "_patience", "_since", "_turn", "last", "prefix")
+
+    def __init__(self, position: Position) -> None:
+        """Nothing behind `position` has been forwarded yet."""
+        self.last: Entry | None = None
+        self.prefix = _NONE_BEGINS_SO
+        self._since = self._turn = position
+        self._before: _Newest = {}
+        self._newest: _Newest = {}
+        self._patience = 0
+
+    def add(self, entry: Entry) -> bool:
+        """An entry that does not begin as the last one. False: that is more than can be remembered."""
+        self._settle()
+        content = entry.content
+        if content.startswith(_MESSAGE):
+            self.last, self.prefix = entry, content[: content.index(_TO)]
+        return len(self._newest) < MOST_SENDERS
+
+    def _settle(self) -> None:
+        last, self.last = self.last, None
+        if last is not None:  # the whole would be kept in memory for it
+            self._newest[self.prefix] = last.at, last.content[: last.content.index(_BODY)]
+
+    def take(self, upto: Position, position: Position) -> Forwarded:
+        """Everything up to `upto` was kept, and up to `position` forwarded: whom to tell of what of it."""
+        self._settle()
+        since, kept, newest = self._since, self._before, self._newest
+        if not (kept or newest) or is_newer(self._turn, upto):
+            return Forwarded(since, since, [])
+        if not any(is_newer(at, upto) for at, _ in newest.values()):
+            kept.update(newest)
+            self._since = self._turn = upto
+            self._before, self._newest, self._patience = {}, {}, 0
+            return Forwarded(since, upto, _marks(kept))
+        self._patience += 1
+        if kept and self._patience < PATIENCE:
+            return Forwarded(since, since, [])
+        self._since, self._turn = self._turn, position
+        self._before, self._newest, self._patience = newest, {}, 0
+        return Forwarded(since, self._since, _marks(kept))
+
+
+NOTHING = Recent(START)
+"""Stands for that nothing is remembered. MUST stay so."""
+
+
+def _marks(newest: _Newest) -> list[tuple[str, Mark]]:
+    marks: dict[str, Mark] = {}
+    for at, text in newest.values():
+        head = head_of(text + b"}")
+        assert head.sender and head.device and head.id
+        known = marks.get(head.sender)
+        if known is None or is_newer(at, known.upto):
+            marks[head.sender] = Mark(at, head.device, head.id)
+    return list(marks.items())
