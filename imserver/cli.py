@@ -124,7 +124,8 @@ def send(sender: str, to: str, text: str, message_id: str | None, as_json: bool,
 def profile(number: int, seconds: int, out: Path, **options: Any) -> None:
     """Draw what a worker of the server on this data directory spends its time with: a flame graph, as SVG.
 
-    Needs py-spy (pip install py-spy), which looks from outside and hardly slows the worker.
+    Prints also how much it does at once meanwhile. Needs py-spy (pip install py-spy), which looks from outside and
+    hardly slows the worker.
     """
     settings = loaded(options).settings
     from imserver import profiling
@@ -135,7 +136,11 @@ def profile(number: int, seconds: int, out: Path, **options: Any) -> None:
     if number not in pids:
         there_are = ", ".join(map(str, pids)) or "none"
         raise SetupError(f"no worker {number} runs on {settings.data}; there are: {there_are}")
+    assert run is not None
+    before = profiling.counters_of(run.admin, number)
     profiling.record(pids[number], seconds, out)
+    for line in profiling.batches_between(before, profiling.counters_of(run.admin, number)):
+        click.echo(line)
     click.echo(out)
 
 

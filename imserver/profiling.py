@@ -1,7 +1,13 @@
-"""A flame graph of a running process by py-spy, which reads its memory from outside and hardly slows it."""
+"""What a running worker does: where its time goes, and how much it does at once, which is what keeps its costs down.
 
+The flame graph is py-spy's, which reads the worker's memory from outside and hardly slows it.
+"""
+
+import json
 import shutil
 import subprocess
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 from imserver.errors import SetupError
@@ -9,6 +15,12 @@ from imserver.errors import SetupError
 PROGRAM = "py-spy"
 _RATE = 200  # samples a second
 _GRACE_SECONDS = 30.0  # to find its way into the process, and to draw
+_ADMIN_SECONDS = 10.0
+_BATCHES = {  # what: the counter of it, and of what it is done in
+    "ready sockets a turn": ("batch_sockets", "batches"),
+    "calls a write to the store": ("store_calls", "store_flushes"),
+    "entries a write to a client": ("messages_out", "client_writes"),
+}
 
 
 def start(pid: int, seconds: int, out: Path) -> "subprocess.Popen[str]":
@@ -38,3 +50,26 @@ def finish(profiler: "subprocess.Popen[str]", seconds: int, out: Path) -> None:
 def record(pid: int, seconds: int, out: Path) -> None:
     """Looks at this process for so long and draws what it saw into `out`, as SVG. Raises SetupError."""
     finish(start(pid, seconds, out), seconds, out)
+
+
+def counters_of(admin: tuple[str, int], number: int) -> dict[str, int]:
+    """What a worker has counted, from `/status`. Raises SetupError."""
+    url = f"http://{admin[0]}:{admin[1]}/status"
+    try:
+        with urllib.request.urlopen(url, timeout=_ADMIN_SECONDS) as answer:
+            workers = json.load(answer)["workers"]
+    except OSError as error:
+        raise SetupError(f"{url} does not answer: {error}") from None
+    counters: dict[str, int] = next((each["counters"] for each in workers if each["number"] == number), {})
+    if not counters:
+        raise SetupError(f"{url} has no counters of worker {number}: it does not answer")
+    return counters
+
+
+def batches_between(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
+    """How much was done at once between two looks, a line each."""
+    lines = []
+    for what, (count, batches) in _BATCHES.items():
+        times = after[batches] - before[batches]
+        lines.append(f"{(after[count] - before[count]) / times:8.1f} {what}" if times else f"       - {what}")
+    return lines

@@ -230,10 +230,13 @@ class Worker:
             await trio.sleep(1.0)
 
     async def _watch_lag(self) -> None:
+        """The smaller of the last two: who was stopped is late once, who has too much to do is late again."""
+        before = 0.0
         while True:
             due = trio.current_time() + LAG_SECONDS
             await trio.sleep_until(due)
-            self.context.lag = trio.current_time() - due
+            lag = trio.current_time() - due
+            self.context.lag, before = min(lag, before), lag
 
     async def _quietly(self, function: Any, *arguments: Any) -> None:
         """What is done again soon anyway: readiness tells when the store is away."""

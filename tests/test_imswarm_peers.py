@@ -1,15 +1,22 @@
 """`imswarm peers`: a client's side of XMPP, byte by byte; how rounds are compared; a run against a real peer."""
 
+import base64
+import hmac
 import sys
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto.connection import Connection as WebSocket
+from wsproto.connection import ConnectionType
+from wsproto.events import TextMessage
 
 if sys.platform != "linux":
     pytest.skip("imswarm needs Linux: epoll and /proc", allow_module_level=True)
@@ -18,9 +25,10 @@ from imswarm.client_loop import ClientLoop
 from imswarm.connection import Address
 from imswarm.deployment import DeploymentError
 from imswarm.framing import FramingError
+from imswarm.peers.centrifugo import CENTRIFUGO, LinesFraming
 from imswarm.peers.comparison import compared
 from imswarm.peers.ejabberd import EJABBERD
-from imswarm.peers.launch import Launch, Peer, launched
+from imswarm.peers.launch import Launch, Peer, launched, of_debian
 from imswarm.peers.prosody import PROSODY
 from imswarm.peers.round import Figures
 from imswarm.peers.sessions import XMPP
@@ -233,7 +241,7 @@ def test_what_was_not_measured_is_not_compared() -> None:
 
 
 def test_a_missing_peer_is_named_with_its_package() -> None:
-    absent = Peer("absent", "no-such-server", "some-package", _never, "", "")
+    absent = replace(PROSODY, name="absent", program="no-such-server", brought_by=of_debian("some-package"))
     with (
         pytest.raises(DeploymentError, match=r"absent is missing.*apt-get install some-package"),
         launched(absent, False, None),
@@ -241,12 +249,8 @@ def test_a_missing_peer_is_named_with_its_package() -> None:
         pass
 
 
-def _never(directory: Path, port: int, archive: bool) -> Launch:
-    raise AssertionError("a peer that is missing is not configured")
-
-
 def test_a_peer_that_ends_at_once_tells_why() -> None:
-    broken = Peer("broken", "sh", "dash", _broken, "", "")
+    broken = replace(PROSODY, program="sh", configure=_broken)
     with pytest.raises(DeploymentError, match=r"status 3:\nno such option"), launched(broken, False, None):
         pass
 
@@ -255,7 +259,7 @@ def _broken(directory: Path, port: int, archive: bool) -> Launch:
     return Launch(("sh", "-c", "echo no such option >&2; exit 3"))
 
 
-@pytest.mark.parametrize("peer", [PROSODY, EJABBERD], ids=lambda peer: peer.name)
+@pytest.mark.parametrize("peer", [PROSODY, EJABBERD, CENTRIFUGO], ids=lambda peer: peer.name)
 def test_a_peer_listens_on_loopback_only(peer: Peer, tmp_path: Path) -> None:
     (configuration := tmp_path / "peer").mkdir()
     peer.configure(configuration, 4711, True)
@@ -265,11 +269,48 @@ def test_a_peer_listens_on_loopback_only(peer: Peer, tmp_path: Path) -> None:
     assert "0.0.0.0" not in text
 
 
+def test_a_token_of_centrifugo_is_signed_and_subscribes_its_user() -> None:
+    (account,) = CENTRIFUGO.accounts(Address("127.0.0.1", 1), "user", 1)
+    signed, _, signature = account.token.rpartition(".")
+    header, claims = (msgspec.json.decode(_unpadded(part)) for part in signed.split("."))
+    assert (account.user, claims) == ("user0", {"sub": "user0", "subs": {"box:user0": {}}})
+    assert header["alg"] == "HS256"
+    assert _unpadded(signature) == hmac.digest(b"correct horse", signed.encode(), "sha256")
+
+
+def _unpadded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+@given(st.lists(st.lists(st.sampled_from([b'{"id":1,"publish":{}}', b"{}", b'{"push":{}}']), min_size=1)), st.data())
+def test_several_replies_of_centrifugo_come_in_one_message(messages: list[list[bytes]], data: st.DataObject) -> None:
+    server = WebSocket(ConnectionType.SERVER)
+    stream = b"".join(server.send(TextMessage(data=b"\n".join(lines).decode())) for lines in messages)
+    framing, replies = LinesFraming(b""), []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        replies += framing.feed(stream[:size])
+        stream = stream[size:]
+    assert replies == [line for lines in messages for line in lines]
+
+
+SCENE = ("--sessions", "20", "--pairs", "5", "--seconds", "1", "--warm-up-seconds", "0.2", "--rounds", "1")
+
+
+def test_centrifugo_beside_imserver(require: Callable[[str], Path]) -> None:
+    require("redis-server")
+    if CENTRIFUGO.missing:
+        pytest.skip(CENTRIFUGO.missing)
+    report = imswarm("peers", "--peers", "centrifugo", *SCENE, "--rate", "50", "--no-pin")
+    assert list(report["contenders"]) == ["imserver", "centrifugo", "centrifugo+archive"]
+    assert [report[kind] for kind in ("lost", "duplicated", "reordered", "errors")] == [0, 0, 0, 0]
+    assert report["contenders"]["centrifugo"]["messages_per_s"]["median"] > 0
+
+
 def test_prosody_beside_imserver(require: Callable[[str], Path]) -> None:
     require("redis-server")
     require("prosody")
-    scene = ("--sessions", "20", "--pairs", "5", "--seconds", "1", "--warm-up-seconds", "0.2", "--rounds", "1")
-    report = imswarm("peers", "--peers", "prosody", *scene, "--rate", "50", "--no-pin")
+    report = imswarm("peers", "--peers", "prosody", *SCENE, "--rate", "50", "--no-pin")
     assert list(report["contenders"]) == ["imserver", "prosody", "prosody+archive"]
     assert report["errors"] == 0
     for contender in report["contenders"].values():  # CPU time comes in steps too coarse for so short a run

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from imserver import profiling
 from imserver.cli import main
 from imserver.errors import SetupError
+from imserver.observe.metrics import COUNTS
+from tests.server import Server
 
 
 def program(directory: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +43,16 @@ def test_it_is_asked_for_this_process_and_time(tmp_path: Path, monkeypatch: pyte
     assert out.read_text().startswith("record --pid 4711 --duration 3 ")
 
 
+def test_how_much_is_done_at_once() -> None:
+    before = {row.name: 10 for row in COUNTS}
+    after = before | {"batches": 14, "batch_sockets": 20, "store_flushes": 12, "store_calls": 73}
+    assert profiling.batches_between(before, after) == [
+        "     2.5 ready sockets a turn",
+        "    31.5 calls a write to the store",
+        "       - entries a write to a client",
+    ]
+
+
 @pytest.mark.skipif(shutil.which(profiling.PROGRAM) is None, reason="py-spy is not installed")
 def test_a_real_flame_graph(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
@@ -49,6 +61,22 @@ def test_a_real_flame_graph(tmp_path: Path) -> None:
         finally:
             busy.kill()
     assert "<svg" in (tmp_path / "out.svg").read_text()
+
+
+def test_a_running_worker_is_looked_at(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SetupError, match="no counters of worker 9"):
+        profiling.counters_of(tuple(server.run["admin"]), 9)
+    program(tmp_path, "open(sys.argv[sys.argv.index('--output') + 1], 'w').write('<svg/>')", monkeypatch)
+    out = tmp_path / "out.svg"
+    result = CliRunner().invoke(main, ["profile", "--data", str(server.data), "--seconds", "1", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    *batches, path = result.output.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in batches] == [
+        "ready sockets a turn",
+        "calls a write to the store",
+        "entries a write to a client",
+    ]
+    assert path == str(out)
 
 
 def test_a_worker_that_does_not_run_is_named(tmp_path: Path) -> None:

@@ -20,8 +20,11 @@ from imclient.wire import Wire
 from imserver.errors import ImError
 
 LEAVE_SECONDS = 2.0
+GOODBYE_SECONDS = 1.0  # for the server to close first
 
 Tell = Callable[[Sequence[Event | Disconnected]], None]
+
+_PARTED = Ended(ConnectionLost("the client was closed"))
 
 
 class Exchange:
@@ -34,6 +37,7 @@ class Exchange:
         self._scope = anyio.CancelScope()
         self._awake = anyio.Event()
         self._outcome: Reconnect | Ended = Reconnect("the connection was left")
+        self._has_parted = False
 
     async def run(self) -> Reconnect | Ended:
         self._replica.connected(anyio.current_time())
@@ -56,7 +60,7 @@ class Exchange:
         try:
             await work()
         except ConnectionLost as lost:
-            self.end(Reconnect(str(lost)))
+            self.end(_PARTED if self._has_parted else Reconnect(str(lost)))
 
     async def _read(self) -> None:
         while True:
@@ -84,9 +88,20 @@ class Exchange:
             if frames or self._wire.has_replies:
                 await self._wire.send(frames)
             elif self._replica.state is State.ENDED:
-                return self.end(Ended(ConnectionLost("the client was closed")))
+                return await self._part()
             else:
                 await self._sleep_until_due()
+
+    async def _part(self) -> None:
+        """The last words are sent; the server closes when it has read them.
+
+        To close while something of the server's is unread resets the connection, which may take back what was said:
+        where `logout` is lost the server waits for the client to come back, and does not tell contacts.
+        """
+        self._has_parted = True
+        with anyio.move_on_after(GOODBYE_SECONDS):
+            await anyio.sleep_forever()  # until the reader sees the end
+        self.end(_PARTED)
 
     async def _sleep_until_due(self) -> None:
         due = self._replica.next_due()

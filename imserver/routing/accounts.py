@@ -116,7 +116,8 @@ class Accounts:
                     raise
         raise Unavailable("this device logs in again and again; try later")
 
-    async def logout(self, session: Session, command: Logout) -> None:
+    def logout(self, session: Session, command: Logout) -> None:
+        """At once: a task might come after the end of the connection, and then the client would be waited for."""
         session.reply(command.ref, EMPTY)
         session.leave()
 

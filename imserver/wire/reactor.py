@@ -229,5 +229,6 @@ class Reactor:
             for link in links:
                 link.flush()
             clients, self._clients = self._clients, {}
+            self._counters.client_writes += len(clients)
             for client in clients:
                 client.flush()

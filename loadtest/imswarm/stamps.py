@@ -29,7 +29,11 @@ def send_template(prefix: bytes, to: str, body_bytes: int, frame: Callable[[byte
     stamp = prefix + b"%010d%019d"
     padding = b"." * (body_bytes - STAMP_BYTES)
     request = b'{"op":"send","ref":%%d,"id":"%b","to":"%b","body":"%b%b"}'
-    template = request % (stamp, to.encode(), stamp, padding)
+    return framed_template(request % (stamp, to.encode(), stamp, padding), frame)
+
+
+def framed_template(template: bytes, frame: Callable[[bytes], bytes]) -> bytes:
+    """The same of any request that is completed so."""
     sample = template % (FIRST_REF, 0, 0, 0, 0)
     head, tail = frame(sample).split(sample)
     return head.replace(b"%", b"%%") + template + tail

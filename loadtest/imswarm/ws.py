@@ -30,12 +30,13 @@ def _client_frame(kind: int, payload: bytes) -> bytes:
     return bytes((kind, _MASKED | _LENGTH_64)) + length.to_bytes(8) + _ZERO_KEY + payload
 
 
-def upgrade_request(host: str) -> bytes:
-    """The greeting of a connection to `host` (`HOST:PORT`)."""
+def upgrade_request(host: str, path: str = "/ws", subprotocol: str = "im.v1") -> bytes:
+    """The greeting of a connection to `host` (`HOST:PORT`). Without a subprotocol it asks for none."""
+    asked = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     return (
-        b"GET /ws HTTP/1.1\r\nHost: %b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"GET %b HTTP/1.1\r\nHost: %b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Protocol: im.v1\r\n\r\n" % (host.encode(), _KEY)
+        b"%b\r\n" % (path.encode(), host.encode(), _KEY, asked.encode())
     )
 
 

@@ -187,6 +187,22 @@ def test_who_leaves_a_node_that_has_its_lease_again_has_the_grace() -> None:
     assert screen.show == "offline"
 
 
+def test_who_logs_out_and_is_gone_at_once_is_not_waited_for() -> None:
+    world = befriended("alice", "bob")
+    node = ServerNode(world, "n1")
+    alice, screen, bob = entered(node, "alice"), Screen(), Peer(node)
+    _log_in(bob, "bob")
+    node.settle()
+    screen.hear(bob, "alice")
+    assert screen.show == "online"
+    alice.say("logout")
+    node.turn()
+    node.reactor.reset(alice.wire)  # before any task has run
+    node.settle()
+    screen.hear(bob, "alice")
+    assert screen.show == "offline"
+
+
 def test_each_device_has_a_grace_of_its_own() -> None:
     """Contacts were told of the one that logged in last. It goes; the other is there, and then away for a moment."""
     world = befriended("alice", "bob")

@@ -42,5 +42,5 @@ ROWS = (
     Row(Register, OUTSIDE,          True,  10,   Level.LOGINS),  # plain functions put these two into a line;
     Row(Login,    OUTSIDE,          True,  10,   Level.LOGINS, Welcome),  # a task does them when their turn has come
     Row(Ping,     OUTSIDE + INSIDE, True,  0.5,  Level.NEVER),
-    Row(Logout,   INSIDE,           False, 1,    Level.NEVER),
+    Row(Logout,   INSIDE,           True,  1,    Level.NEVER),
 )  # fmt: skip

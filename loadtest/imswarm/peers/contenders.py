@@ -11,15 +11,14 @@ from importlib.metadata import version
 from imswarm import client_process
 from imswarm.accounts import make_accounts, make_password_accounts
 from imswarm.client_process import Dialect
-from imswarm.connection import Address
 from imswarm.deployment import Deployment, started
+from imswarm.peers.centrifugo import CENTRIFUGO
 from imswarm.peers.ejabberd import EJABBERD
-from imswarm.peers.launch import Peer, launched, register
+from imswarm.peers.launch import Peer, launched
 from imswarm.peers.prosody import PROSODY
-from imswarm.peers.sessions import XMPP
 from imswarm.population import Account
 
-PEERS = {peer.name: peer for peer in (EJABBERD, PROSODY)}
+PEERS = {peer.name: peer for peer in (EJABBERD, PROSODY, CENTRIFUGO)}
 
 IMSERVER = "imserver"
 _PASSWORD = "correct horse"
@@ -47,7 +46,7 @@ class Contender:
 def contenders(peers: Sequence[Peer], with_archive: bool) -> list[Contender]:
     """Imserver first; the peers must not be missing."""
     kinds = (False, True) if with_archive else (False,)
-    return [_imserver(), *(_xmpp(peer, archive) for peer in peers for archive in kinds)]
+    return [_imserver(), *(_peer(peer, archive) for peer in peers for archive in kinds)]
 
 
 def _imserver() -> Contender:
@@ -67,17 +66,13 @@ def _password_accounts(deployment: Deployment, prefix: str, count: int) -> list[
     return make_password_accounts(deployment.redis_url, prefix, count, _PASSWORD)
 
 
-def _xmpp(peer: Peer, archive: bool) -> Contender:
+def _peer(peer: Peer, archive: bool) -> Contender:
     return Contender(
         name=f"{peer.name}+archive" if archive else peer.name,
-        version=peer.version,
+        version=peer.version(),
         keeps=peer.archives if archive else peer.keeps,
         start=partial(launched, peer, archive),
-        accounts=lambda deployment, prefix, count: register(_tcp(deployment), prefix, count),
-        dialect=XMPP,
+        accounts=lambda deployment, prefix, count: peer.accounts(deployment.target("tcp"), prefix, count),
+        dialect=peer.dialect,
         acknowledges=False,
     )
-
-
-def _tcp(deployment: Deployment) -> Address:
-    return deployment.target("tcp")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
-from imswarm.peers.launch import Launch, Peer, find_program
+from imswarm.peers.launch import Launch, Peer, find_program, of_debian, version_of_debian
+from imswarm.peers.sessions import XMPP
 from imswarm.peers.xmpp import DOMAIN
+from imswarm.peers.xmpp_server import answers, register
 
 _CONFIGURATION = """\
 hosts: [{domain}]
@@ -56,8 +59,12 @@ def _libraries() -> str:
 EJABBERD = Peer(
     name="ejabberd",
     program="ejabberdctl",
-    package="ejabberd",
+    brought_by=of_debian("ejabberd"),
+    version=partial(version_of_debian, "ejabberd"),
     configure=_configure,
+    is_ready=answers,
+    accounts=register,
+    dialect=XMPP,
     keeps="until it is delivered, in memory",
     archives="in both users' archives: Mnesia tables on disk, not synced",
 )

@@ -6,10 +6,13 @@ has grown by 5 %), a message costs it three times as much; to measure that would
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from imswarm.peers.launch import Launch, Peer, find_program
+from imswarm.peers.launch import Launch, Peer, find_program, of_debian, version_of_debian
+from imswarm.peers.sessions import XMPP
 from imswarm.peers.xmpp import DOMAIN
+from imswarm.peers.xmpp_server import answers, register
 
 _CONFIGURATION = """\
 run_as_root = true  -- only relevant where the load test runs as root
@@ -44,8 +47,12 @@ def _configure(directory: Path, port: int, archive: bool) -> Launch:
 PROSODY = Peer(
     name="prosody",
     program="prosody",
-    package="prosody",
+    brought_by=of_debian("prosody"),
+    version=partial(version_of_debian, "prosody"),
     configure=_configure,
+    is_ready=answers,
+    accounts=register,
+    dialect=XMPP,
     keeps="until it is delivered, in memory",
     archives="in both users' archives: files that are appended to, not synced",
 )
