@@ -112,8 +112,15 @@ def _replica(identity: Identity, cursors: dict[str, str], keeper: Keeper | None)
 @asynccontextmanager
 async def _running(client: Client, replica: Replica, profile: Profile | None) -> AsyncIterator[None]:
     error: BaseException | None = None
+    # Where the application is cancelled, by Ctrl-C or a time limit, the last words are said all the same.
+    until_left = anyio.CancelScope(shield=True)
+
+    async def run() -> None:
+        with until_left:
+            await client.run()
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(client.run)
+        tasks.start_soon(run)
         try:
             await client.wait_entered()
             if profile is not None:
@@ -123,6 +130,7 @@ async def _running(client: Client, replica: Replica, profile: Profile | None) ->
             error = raised  # raised again outside the task group, which would wrap it in a group
         finally:
             await client.leave()
+            until_left.cancel()
             tasks.cancel_scope.cancel()
     if profile is not None and replica.has_entered:
         _note(client, profile)

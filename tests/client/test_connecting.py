@@ -315,6 +315,30 @@ def test_after_the_block_everything_is_closed() -> None:
     run(scene)
 
 
+@pytest.mark.parametrize("url", URLS)
+def test_who_is_cancelled_logs_out(url: str) -> None:
+    async def scene(peer: Peer) -> None:
+        with trio.move_on_after(10):
+            async with imclient.connect(url, password="secret", device="laptop", dial=peer.dial) as alice:
+                await alice.wait_synced()
+                await trio.sleep_forever()
+        assert peer.sessions[-1].heard[-1] == Logout()
+        assert peer.server.sessions == []
+
+    run(scene)
+
+
+def test_who_is_cancelled_while_it_enters_is_not_kept_waiting() -> None:
+    async def scene(peer: Peer) -> None:
+        peer.is_mute = True
+        with trio.move_on_after(1):
+            async with enter(peer):
+                pass
+        assert trio.current_time() <= 4
+
+    run(scene)
+
+
 def test_leaving_does_not_wait_for_a_server_that_takes_nothing() -> None:
     async def scene(peer: Peer) -> None:
         async with enter(peer) as alice:
