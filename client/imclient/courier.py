@@ -37,7 +37,6 @@ class Exchange:
         self._scope = anyio.CancelScope()
         self._awake = anyio.Event()
         self._outcome: Reconnect | Ended = Reconnect("the connection was left")
-        self._has_parted = False
 
     async def run(self) -> Reconnect | Ended:
         self._replica.connected(anyio.current_time())
@@ -60,7 +59,7 @@ class Exchange:
         try:
             await work()
         except ConnectionLost as lost:
-            self.end(_PARTED if self._has_parted else Reconnect(str(lost)))
+            self.end(_PARTED if self._replica.state is State.ENDED else Reconnect(str(lost)))
 
     async def _read(self) -> None:
         while True:
@@ -98,7 +97,6 @@ class Exchange:
         To close while something of the server's is unread resets the connection, which may take back what was said:
         where `logout` is lost the server waits for the client to come back, and does not tell contacts.
         """
-        self._has_parted = True
         with anyio.move_on_after(GOODBYE_SECONDS):
             await anyio.sleep_forever()  # until the reader sees the end
         self.end(_PARTED)
