@@ -47,11 +47,16 @@ _STEPS = (
     (Level.TYPING, Strain(0.2, 0.25, 0.2, 0.2)),
 )
 
+_LEAST = _STEPS[-1][1]
+
 _LONGEST_DELAY_SECONDS = 4.0  # of what is counted on; most of a long one is over soon after its cause is
 
 
 def level_of(strain: Strain) -> Level:
     """The highest level that one of the measures has reached."""
+    calls, oldest, lag, logins = strain
+    if calls < _LEAST.calls and oldest < _LEAST.oldest and lag < _LEAST.lag and logins < _LEAST.logins:
+        return Level.CALM  # nearly always; asked with every acknowledgement
     for level, bounds in _STEPS:
         if any(measured >= bound for measured, bound in zip(strain, bounds, strict=True)):
             return level
