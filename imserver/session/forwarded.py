@@ -4,8 +4,9 @@ The store could look that up in the log, and does where this is not known (`stor
 table of each entry for it, which costs a sixth of what appending it did. The session has just forwarded them.
 
 Only the newest of each sender is remembered: to keep all of a second made a worker a tenth slower, since the memory of
-one message was not used again for the next. So while messages come faster than they are acknowledged, senders hear now
-and then of what had come some acknowledgements before; when they cease, of the last.
+one message was not used again for the next. So where less is acknowledged than has come, the store has to look. While
+that goes on, messages coming faster than they are acknowledged, it looks once; then senders hear now and then of what
+had come some acknowledgements before, and when messages cease, of the last.
 """
 
 from imserver.model import START, Entry, Position
@@ -55,22 +56,29 @@ class Recent:
         if last is not None:  # the whole would be kept in memory for it
             self._newest[self.prefix] = last.at, last.content[: last.content.index(_BODY)]
 
-    def take(self, upto: Position, position: Position) -> Forwarded:
-        """Everything up to `upto` was kept, and up to `position` forwarded: whom to tell of what of it."""
+    def take(self, upto: Position, position: Position) -> Forwarded | None:
+        """Everything up to `upto` was kept, and up to `position` forwarded: whom to tell of what of it.
+
+        None: that is not known, and to be looked for.
+        """
         self._settle()
         since, kept, newest = self._since, self._before, self._newest
-        if not (kept or newest) or is_newer(self._turn, upto):
+        if not (kept or newest):
             return Forwarded(since, since, [])
+        if is_newer(self._turn, upto):
+            return None if self._since == self._turn else Forwarded(since, since, [])
         if not any(is_newer(at, upto) for at, _ in newest.values()):
             kept.update(newest)
             self._since = self._turn = upto
             self._before, self._newest, self._patience = {}, {}, 0
             return Forwarded(since, upto, _marks(kept))
         self._patience += 1
-        if kept and self._patience < PATIENCE:
+        if self._patience == 1:
+            return None
+        if kept and self._patience <= PATIENCE:
             return Forwarded(since, since, [])
         self._since, self._turn = self._turn, position
-        self._before, self._newest, self._patience = newest, {}, 0
+        self._before, self._newest, self._patience = newest, {}, 1
         return Forwarded(since, self._since, _marks(kept))
 
 

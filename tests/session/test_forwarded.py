@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from imserver.model import START, Entry, Position, position_order
 from imserver.session.forwarded import MOST_SENDERS, PATIENCE, Recent
+from imserver.store.conversation_calls import Forwarded
 from tests.store.node import message
 
 
@@ -36,42 +37,63 @@ def courses(draw: st.DrawFn) -> list[tuple[list[str], int]]:
     return [*course, ([], total)]
 
 
-@given(courses())
-def test_of_each_sender_the_newest_that_was_kept_is_told_in_the_end(course: list[tuple[list[str], int]]) -> None:
-    recent, total = Recent(START), 0
-    newest: dict[str, int] = {}
-    told: dict[str, int] = {}
-    reached = 0
-    for senders, kept in course:
-        for sender in senders:
-            total += 1
-            newest[sender] = total
-            assert forward(recent, entry(total, sender, device="pad" if total % 2 else "phone"))
-        forwarded = recent.take(at(kept), at(total))
-        assert position_order(forwarded.since) == (reached, 0), "behind what was told before"
-        reached = position_order(forwarded.upto)[0]
+class Store:
+    """Tells senders as the store does: `told`, by sender, the newest message; `watermark`: of all up to there."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []  # senders; the first entry is number 1
+        self.told: dict[str, int] = {}
+        self.watermark = self.looks = 0
+
+    def newest(self, upto: int) -> dict[str, int]:
+        return {sender: number for number, sender in enumerate(self.log[:upto], 1)}
+
+    def keep(self, upto: int, forwarded: Forwarded | None) -> None:
+        if forwarded is None or position_order(forwarded.since)[0] > self.watermark:
+            self.looks += 1
+            self.told |= self.newest(upto)
+            self.watermark = max(self.watermark, upto)
+            return
         for sender, mark in forwarded.marks:
             number = position_order(mark.upto)[0]
             assert mark.id == f"m{number}"
-            assert told.get(sender, 0) < number <= kept
-            told[sender] = number
-    assert told == newest
-    assert reached == total
+            assert self.log[number - 1] == sender
+            assert number <= upto, "it has been kept"
+            self.told[sender] = max(number, self.told.get(sender, 0))
+        self.watermark = max(self.watermark, position_order(forwarded.upto)[0])
+        assert self.watermark <= upto
 
 
-def test_what_came_since_the_last_acknowledgement_waits_for_the_next() -> None:
+@given(courses())
+def test_of_each_sender_the_newest_that_was_kept_is_told_in_the_end(course: list[tuple[list[str], int]]) -> None:
+    recent, store = Recent(START), Store()
+    for senders, kept in course:
+        for sender in senders:
+            store.log.append(sender)
+            number = len(store.log)
+            assert forward(recent, entry(number, sender, device="pad" if number % 2 else "phone"))
+        store.keep(kept, recent.take(at(kept), at(len(store.log))))
+        for sender, number in store.newest(store.watermark).items():
+            assert store.told[sender] >= number, "everybody up to the watermark has been told"
+    assert store.told == store.newest(len(store.log))
+    assert store.watermark == len(store.log)
+
+
+def test_while_more_comes_than_is_acknowledged_the_store_looks_once() -> None:
     recent = Recent(START)
     forward(recent, entry(1, "bob"))
-    assert [mark.id for _, mark in recent.take(at(1), at(1)).marks] == ["m1"]
-    for number in range(2, 5):
-        forward(recent, entry(number, "bob"))
-    assert recent.take(at(3), at(4)).marks == []
+    assert _ids(recent.take(at(1), at(1))) == ["m1"]
     told = []
-    for number in range(5, 5 + 2 * PATIENCE):
+    for number in range(2, 4 + 2 * PATIENCE):
         forward(recent, entry(number, "bob"))
-        told += [mark.id for _, mark in recent.take(at(number - 1), at(number)).marks]
-    assert told == ["m4", f"m{4 + PATIENCE}"]
-    assert [mark.id for _, mark in recent.take(at(number), at(number)).marks] == [f"m{number}"]
+        told.append(_ids(recent.take(at(number - 1), at(number))))
+    assert told[0] is None
+    assert [ids for ids in told[1:] if ids] == [["m3"], [f"m{3 + PATIENCE}"]]
+    assert _ids(recent.take(at(number), at(number))) == [f"m{number}"]
+
+
+def _ids(forwarded: Forwarded | None) -> list[str] | None:
+    return None if forwarded is None else [mark.id for _, mark in forwarded.marks]
 
 
 def test_it_is_told_when_that_is_more_than_it_can_remember() -> None:
@@ -83,4 +105,4 @@ def test_it_is_told_when_that_is_more_than_it_can_remember() -> None:
 def test_only_messages_count() -> None:
     recent = Recent(START)
     assert forward(recent, Entry(at(1), START, b'{"ev":"contact","user":"bob","state":"asked"}'))
-    assert recent.take(at(1), at(1)).marks == []
+    assert _ids(recent.take(at(1), at(1))) == []
