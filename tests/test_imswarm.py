@@ -546,6 +546,11 @@ def test_login() -> None:
     assert (report["logins"], report["errors"], len(report["rounds"])) == (60, 0, 2)
 
 
+def test_login_of_members_of_groups() -> None:
+    report = imswarm("login", "--sessions", "5", "--groups", "3")
+    assert (report["logins"], report["groups"], report["errors"]) == (10, 3, 0)
+
+
 def test_floor() -> None:
     report = imswarm("floor", "--seconds", "0.3", "--sessions", "20", "--active", "10")
     assert report["echoes_per_cpu_s"] > 0

@@ -170,9 +170,10 @@ def idle(**values: Any) -> None:
 @main.command()
 @with_options(TARGET, WORKERS, SIZE)
 @option("--rounds", type=POSITIVE, default=2, help="In the first one the devices are new.")
-def login(rounds: int, **values: Any) -> None:
+@option("--groups", type=click.IntRange(min=0), default=0, help="Everybody is a member of so many.")
+def login(rounds: int, groups: int, **values: Any) -> None:
     """Everybody logs in by token and is disconnected again, several times."""
-    run_bench({**values, "floor": False}, lambda bench, size: run_login(bench, size, rounds))
+    run_bench({**values, "floor": False}, lambda bench, size: run_login(bench, size, rounds, groups))
 
 
 @main.command()
