@@ -1,11 +1,11 @@
-"""Before logins are measured: everybody becomes a member of some groups, by the client library."""
+"""Before logins are measured: everybody becomes a member of some groups, by the client library, and has read them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import trio
-from imclient import connect
+from imclient import Synced, connect
 
 from imserver.errors import ImError
 from imswarm.accounts import AccountsError
@@ -16,7 +16,10 @@ _AT_ONCE = 16
 
 
 def join_groups(target: Address, accounts: Sequence[Account], count: int) -> None:
-    """All of them are members of the same `count` groups, which the first one makes. Raises AccountsError."""
+    """All of them are members of the same `count` groups, which the first one makes, and have seen who else came.
+
+    Raises AccountsError.
+    """
     try:
         trio.run(_join_groups, target, accounts, count)
     except* ImError as group:
@@ -34,9 +37,18 @@ async def _join_groups(target: Address, accounts: Sequence[Account], count: int)
             for group in groups:
                 await client.groups.join(group)
 
+    async def read(account: Account) -> None:
+        async with limit, connect(_url(target, account), token=account.token, device=account.device) as client:
+            async for event in client.events():  # each is acknowledged when the next one is taken
+                if isinstance(event, Synced):
+                    break
+
     async with trio.open_nursery() as nursery:
         for account in others:
             nursery.start_soon(join, account)
+    async with trio.open_nursery() as nursery:
+        for account in accounts:
+            nursery.start_soon(read, account)
 
 
 def _url(target: Address, account: Account) -> str:
