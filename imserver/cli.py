@@ -137,9 +137,9 @@ def profile(number: int, seconds: int, out: Path, **options: Any) -> None:
         there_are = ", ".join(map(str, pids)) or "none"
         raise SetupError(f"no worker {number} runs on {settings.data}; there are: {there_are}")
     assert run is not None
-    before = profiling.counters_of(run.admin, number)
+    batches = profiling.Batches(run.admin, number)
     profiling.record(pids[number], seconds, out)
-    for line in profiling.batches_between(before, profiling.counters_of(run.admin, number)):
+    for line in batches.since_made():
         click.echo(line)
     click.echo(out)
 

@@ -54,9 +54,11 @@ def record(pid: int, seconds: int, out: Path) -> None:
 
 def counters_of(admin: tuple[str, int], number: int) -> dict[str, int]:
     """What a worker has counted, from `/status`. Raises SetupError."""
-    url = f"http://{admin[0]}:{admin[1]}/status"
+    host = f"[{admin[0]}]" if ":" in admin[0] else admin[0]
+    url = f"http://{host}:{admin[1]}/status"
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(url, timeout=_ADMIN_SECONDS) as answer:
+        with directly.open(url, timeout=_ADMIN_SECONDS) as answer:
             workers = json.load(answer)["workers"]
     except OSError as error:
         raise SetupError(f"{url} does not answer: {error}") from None
@@ -73,3 +75,27 @@ def batches_between(before: Mapping[str, int], after: Mapping[str, int]) -> list
         times = after[batches] - before[batches]
         lines.append(f"{(after[count] - before[count]) / times:8.1f} {what}" if times else f"       - {what}")
     return lines
+
+
+class Batches:
+    """How much a worker does at once from now on. One that does not answer has a flame graph all the same."""
+
+    def __init__(self, admin: tuple[str, int], number: int) -> None:
+        self._admin, self._number = admin, number
+        self._before = self._look()
+
+    def _look(self) -> dict[str, int] | str:
+        try:
+            return counters_of(self._admin, self._number)
+        except SetupError as error:
+            return str(error)
+
+    def since_made(self) -> list[str]:
+        """A line each, or why there are none."""
+        before, after = self._before, self._look()
+        for found in (before, after):
+            if isinstance(found, str):
+                return [found]
+        assert isinstance(before, dict)
+        assert isinstance(after, dict)
+        return batches_between(before, after)

@@ -20,6 +20,7 @@ import gc
 import os
 import socket
 import sys
+import time
 from functools import partial
 from ipaddress import ip_network
 from random import random
@@ -36,7 +37,7 @@ from imserver.observe import log as observe_log
 from imserver.observe.metrics import Counters, Statistics
 from imserver.protocol.framing import LineFraming, WebSocketFraming
 from imserver.protocol.limits import Limits
-from imserver.protocol.overload import level_of
+from imserver.protocol.overload import lag_of, level_of
 from imserver.routing.accounts import Accounts
 from imserver.routing.later import Later
 from imserver.routing.marks import Marks
@@ -230,13 +231,10 @@ class Worker:
             await trio.sleep(1.0)
 
     async def _watch_lag(self) -> None:
-        """The smaller of the last two: who was stopped is late once, who has too much to do is late again."""
-        before = 0.0
         while True:
-            due = trio.current_time() + LAG_SECONDS
+            due, spent = trio.current_time() + LAG_SECONDS, time.process_time()
             await trio.sleep_until(due)
-            lag = trio.current_time() - due
-            self.context.lag, before = min(lag, before), lag
+            self.context.lag = lag_of(trio.current_time() - due, time.process_time() - spent)
 
     async def _quietly(self, function: Any, *arguments: Any) -> None:
         """What is done again soon anyway: readiness tells when the store is away."""

@@ -218,7 +218,7 @@ class Rosters:
             return None
         place, show, status = self._aggregate(account, roster)
         told, device = roster.told, device_at(roster.told_place)
-        is_over = gone in (roster.told_place, b"=" + node_of(roster.told_place).encode())
+        is_over = gone in (roster.told_place, device.encode(), b"=" + node_of(roster.told_place).encode())
         is_awaited = roster.told_place and device not in account.on and not is_over
         if is_awaited and REACHABILITY.index(show) > REACHABILITY.index(told.show):
             return Settled(told, roster.is_news)

@@ -129,9 +129,11 @@ async def _running(client: Client, replica: Replica, profile: Profile | None) ->
         except (Exception, KeyboardInterrupt) as raised:
             error = raised  # raised again outside the task group, which would wrap it in a group
         finally:
-            await client.leave()
-            until_left.cancel()
-            tasks.cancel_scope.cancel()
+            try:
+                await client.leave()
+            finally:
+                until_left.cancel()
+                tasks.cancel_scope.cancel()
     if profile is not None and replica.has_entered:
         _note(client, profile)
         _save(profile)

@@ -63,6 +63,14 @@ def level_of(strain: Strain) -> Level:
     return Level.CALM
 
 
+def lag_of(late: float, spent: float) -> float:
+    """By how many seconds turns come late, where one was so `late` and so much CPU was `spent` meanwhile.
+
+    Who did nothing was stopped, and is not any more; who has too much to do gets a quarter of a core at least.
+    """
+    return min(late, 4 * spent)
+
+
 def retry_after(strain: Strain, random: float) -> float:
     """Seconds after which a command that was shed may be done: what is there now takes about as long as it has taken.
 

@@ -72,22 +72,24 @@ class Marks:
             return
         forwarded = tail.take_forwarded(upto) if tail is not None else None
         if forwarded is None:
-            self._store.keep(user, device, upto, None, partial(self._on_kept, user, upto, then))
+            self._store.keep(user, device, upto, None, partial(self._on_kept, session, upto, then))
         elif forwarded.marks:
-            self._store.keep(user, device, upto, forwarded, partial(self._on_kept, user, forwarded.upto, then))
+            self._store.keep(user, device, upto, forwarded, partial(self._on_kept, session, forwarded.upto, then))
         else:
             self._context.store.ack(user, device, upto, then)
 
     def _on_kept(
-        self, user: UserId, upto: Position, then: Callable[[object], None] | None, unheard: Unheard | ImError
+        self, session: Session, upto: Position, then: Callable[[object], None] | None, unheard: Unheard | ImError
     ) -> None:
         if then is not None:
             then(unheard)
-        self._tell(user, upto, unheard)
+        self._tell(session, upto, unheard)
 
-    def _tell(self, user: UserId, upto: Position, unheard: Unheard | ImError) -> None:
-        if not isinstance(unheard, ImError) and unheard.reached is not None:
-            Telling(self._context, user, upto, unheard.reached, self._tell).begin(unheard)
+    def _tell(self, session: Session, upto: Position, unheard: Unheard | ImError) -> None:
+        if isinstance(unheard, ImError):
+            _look_again(session)
+        elif unheard.reached is not None:
+            Telling(self._context, session, upto, unheard.reached, self._tell).begin(unheard)
 
     # -- hearing
 
@@ -131,36 +133,46 @@ class Marks:
 class Telling:
     """Senders are told what a user has kept; then it is remembered, and `then` gets what comes next."""
 
-    __slots__ = ("_context", "_has_failed", "_missing", "_reached", "_then", "_upto", "_user")
+    __slots__ = ("_context", "_has_failed", "_missing", "_reached", "_session", "_then", "_upto")
 
     def __init__(
         self,
         context: Context,
-        user: UserId,
+        session: Session,
         upto: Position,
         reached: Position,
-        then: Callable[[UserId, Position, Unheard | ImError], None],
+        then: Callable[[Session, Position, Unheard | ImError], None],
     ) -> None:
         self._context = context
-        self._user, self._upto, self._reached, self._then = user, upto, reached, then
+        self._session, self._upto, self._reached, self._then = session, upto, reached, then
         self._missing, self._has_failed = 0, False
 
     def begin(self, unheard: Unheard) -> None:
         self._missing = len(unheard.marks)
         for sender, mark in unheard.marks:
-            self._context.store.conversations.mark(sender, "delivered", self._user, mark, self._on_told)
+            self._context.store.conversations.mark(sender, "delivered", self._session.user, mark, self._on_told)
         if not unheard.marks:
             self._end()
 
     def _on_told(self, answer: object) -> None:
         self._missing -= 1
         self._has_failed = self._has_failed or isinstance(answer, ImError)
-        if not self._missing and not self._has_failed:
+        if self._missing:
+            return
+        if self._has_failed:
+            _look_again(self._session)
+        else:
             self._end()
 
     def _end(self) -> None:
-        then = partial(self._then, self._user, self._upto)
-        self._context.store.conversations.heard(self._user, self._reached, self._upto, then)
+        then = partial(self._then, self._session, self._upto)
+        self._context.store.conversations.heard(self._session.user, self._reached, self._upto, then)
+
+
+def _look_again(session: Session) -> None:
+    """Somebody may not have been told: with the next acknowledgement it is looked for who."""
+    if session.tail is not None:
+        session.tail.forget_forwarded()
 
 
 def _answer(session: Session, ref: Ref, answer: object) -> None:

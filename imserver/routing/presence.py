@@ -102,8 +102,8 @@ class Presence:
 
     def went(self, user: UserId, place: Place, *, said_so: bool) -> None:
         now, grace = self._context.clock.now, self._context.settings.presence_grace_seconds
-        if said_so:
-            self._start(self._leave, user, place, _Gone(now, now))
+        if said_so:  # the device, wherever contacts were told of it
+            self._start(self._leave, user, Place(place.partition(b"=")[0]), _Gone(now, now))
         else:
             self._wait(user, place, _Gone(now, now + grace))
             # What contacts are told stands on one device. Where another one shows as much it stands on that from now

@@ -16,9 +16,8 @@ from imserver.store.stored import head_of
 
 MOST_SENDERS = 64
 PATIENCE = 5
-"""With every so manieth acknowledgement a sender hears of its messages, while more are on their way.
-
-To tell it costs as much as five messages, and an acknowledgement comes every second."""
+"""So many acknowledgements are put off while more messages are on their way: to tell a sender costs as much as five of
+them. What is told then had come before the first of these; so a message may wait for twice as many."""
 
 _MESSAGE, _TO, _BODY = b'{"ev":"msg"', b',"to":', b',"body":'
 _NONE_BEGINS_SO = b"-"
@@ -32,7 +31,7 @@ class Recent:
     `last`, and nothing else is to be done: that is looked at with every message.
     """
 
-    __slots__ = ("_before", "_newest", "_patience", "_since", "_turn", "last", "prefix")
+    __slots__ = ("_before", "_has_looked", "_newest", "_patience", "_since", "_turn", "last", "prefix", "untold")
 
     def __init__(self, position: Position) -> None:
         """Nothing behind `position` has been forwarded yet."""
@@ -42,6 +41,8 @@ class Recent:
         self._before: _Newest = {}
         self._newest: _Newest = {}
         self._patience = 0
+        self._has_looked = False  # what others should have told may stand behind the watermark
+        self.untold: Position | None = None  # acknowledged, and put off
 
     def add(self, entry: Entry) -> bool:
         """An entry that does not begin as the last one. False: that is more than can be remembered."""
@@ -63,19 +64,22 @@ class Recent:
         """
         self._settle()
         since, kept, newest = self._since, self._before, self._newest
+        if not self._has_looked:
+            self._has_looked = True
+            return None
         if not (kept or newest):
             return Forwarded(since, since, [])
-        if is_newer(self._turn, upto):
-            return None if self._since == self._turn else Forwarded(since, since, [])
-        if not any(is_newer(at, upto) for at, _ in newest.values()):
+        if not (is_newer(self._turn, upto) or any(is_newer(at, upto) for at, _ in newest.values())):
             kept.update(newest)
             self._since = self._turn = upto
-            self._before, self._newest, self._patience = {}, {}, 0
+            self._before, self._newest, self._patience, self.untold = {}, {}, 0, None
             return Forwarded(since, upto, _marks(kept))
         self._patience += 1
         if self._patience == 1:
+            self.untold = None
             return None
-        if kept and self._patience <= PATIENCE:
+        self.untold = upto
+        if is_newer(self._turn, upto) or (kept and self._patience <= PATIENCE):
             return Forwarded(since, since, [])
         self._since, self._turn = self._turn, position
         self._before, self._newest, self._patience = newest, {}, 1

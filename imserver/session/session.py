@@ -379,8 +379,9 @@ class Session:
             if self.following is not None:
                 self.following.close()
             context.registry.remove(identity.user, self)
-            if self.acked is not None:  # `detach` stores it as well, but tells no sender
-                context.marking.kept(self, self.acked)
+            untold = self.tail.forget_forwarded() if self.tail is not None else None
+            if (kept := self.acked or untold) is not None:  # `detach` stores it as well, but tells no sender
+                context.marking.kept(self, kept)
             context.store.detach(identity.user, identity.place, self.acked, partial(self._went, why == LOGOUT))
             log.debug("session closed", user=identity.user, device=identity.device, why=why)
 

@@ -153,6 +153,11 @@ class Tail:
             return None
         return self._recent.take(upto, self.position)
 
+    def forget_forwarded(self) -> Position | None:
+        """The next time it is looked for, since somebody may not have been told. Gives what was put off."""
+        untold, self._recent = self._recent.untold, NOTHING
+        return untold
+
     def overflow(self) -> None:
         """The client takes no more for now."""
         self.state = advance(TAIL, self.state, Event.OVERFLOWED)

@@ -215,7 +215,7 @@ class Shown(NamedTuple):
 
 
 def settle(keys: UserKeys, order: bytes, gone: bytes = b"", seconds: int = 0, shown: Shown | None = None) -> Packed:
-    """`gone`: a place or `=node` that is not waited for any more, and for how many `seconds` it has been away."""
+    """`gone`: a place, a device or `=node` that is not waited for any more; `seconds`: how long it has been away."""
     parts = ("", "", "") if shown is None else shown
     return _call(b"im_settle_2", (keys.state, keys.roster), order, gone, seconds, *parts)
 

@@ -5,11 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imserver.protocol.commands import COMMANDS
-from imserver.protocol.overload import Level, Strain, level_of, retry_after
+from imserver.protocol.overload import Level, Strain, lag_of, level_of, retry_after
 
 CALM = Strain(calls=0.0, oldest=0.0, lag=0.0, logins=0.0)
 ORDER = [Level.TYPING, Level.PRESENCE, Level.MARKERS, Level.HISTORY, Level.LOGINS]
 MEASURES = st.builds(Strain, *[st.floats(0, 100)] * 4)
+
+
+def test_who_was_stopped_is_not_late() -> None:
+    assert lag_of(2.0, 0.01) == pytest.approx(0.04)
+    assert lag_of(2.0, 1.0) == 2.0
 
 
 def test_the_order_in_which_things_are_given_up() -> None:

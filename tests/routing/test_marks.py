@@ -24,6 +24,7 @@ def say(world: World, sender: str, to: str, message_id: str, device: str = "lapt
     said = message(sender, to, message_id, device=device)
     world.database.append(sender, said.dedupe, said.content, b"-")
     appended: Any = world.database.append(to, said.dedupe, said.content, b"-")
+    world.own_pushes(None)  # on their way to whoever is there
     return str(appended.at.decode())
 
 
@@ -75,6 +76,23 @@ def test_all_senders_are_told_whatever_the_session_remembers() -> None:
         for name, peer in senders.items():
             told = [message_id for kind, message_id in marks(peer.hear()) if kind == "delivered"]
             assert told == ([newest[name]] if name in newest else []), (turn, name)
+
+
+def test_what_was_put_off_is_told_when_the_session_ends() -> None:
+    """More comes all the time than is acknowledged, and then the client is gone."""
+    world = world_of("alice", "bob", "carol")
+    node = ServerNode(world, "n")
+    alice, bob, carol = entered(node, "alice"), entered(node, "bob"), entered(node, "carol")
+    before = say(world, "carol", "alice", "c0")
+    for number in range(1, 6):
+        upto, before = before, say(world, "bob" if number == 3 else "carol", "alice", f"m{number}")
+        node.settle()
+        alice.ask("ack", upto=upto, ref=number)
+    bob.hear()
+    alice.wire.hang_up()
+    node.settle()
+    assert marks(bob.hear()) == [("delivered", "m3")]
+    assert marks(carol.hear())[-1] == ("delivered", "m4")
 
 
 def test_a_sender_out_of_reach_is_told_with_the_next_acknowledgement() -> None:

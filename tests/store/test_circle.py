@@ -295,6 +295,28 @@ async def test_who_leaves_is_hosted_until_its_contacts_know(deployment: Deployme
 
 
 @trio_test
+async def test_who_is_still_waited_for_at_a_node_is_hosted_there(deployment: Deployment, name: str) -> None:
+    """An earlier place of it is not waited for any more: should the node die, somebody must tell of the later one."""
+    async with opened(deployment.url, "node") as node:
+        user, friend = await registered(node, name, f"{name}.f")
+        await befriend(node, user, friend)
+        link, keys, circle = node.store.link_of(user), user_keys(user), node.store.circle
+        hosting = Hosting(keys.partition, b"node")
+        for place in (b"node.1", b"node.2"):
+            await node.attach(user, "pad", place)
+            await circle.settle(user, ORDER)
+            await node.detach(user, "pad", place)
+        await circle.settle(user, ORDER, at("pad", b"node.1"))
+        await circle.release(user, "node")
+        assert user.encode() in await link.ask(calls.hosted(hosting))
+        settled = await circle.settle(user, ORDER, b"pad")  # logged out, wherever
+        assert settled is not None
+        assert settled.told.show == "offline"
+        await circle.release(user, "node")
+        assert user.encode() not in await link.ask(calls.hosted(hosting))
+
+
+@trio_test
 async def test_contacts_are_told_at_their_nodes_once_for_each(deployment: Deployment, name: str) -> None:
     async with opened(deployment.url, "one") as one, opened(deployment.url, "two") as two:
         names = [name, *(f"{name}.{number}" for number in range(6))]

@@ -123,10 +123,13 @@ local function clear(keys, args)
   return 1
 end
 
--- release: a user's contacts know that its session at the node is gone; the node hosts it no longer, unless it is back.
+-- release: a user's contacts know that its session at the node is gone; the node hosts it no longer, unless it is back, or
+-- contacts are still told of a place there: then somebody waits for that one, and releases the user after it.
 -- KEYS  1 state  2 users hosted by the node   ARGV  1 node   Returns 1.
 local function release_hosted(keys, args)
-  release(keys[1], keys[2], args[1])
+  local told = redis.call('HGET', keys[1], 'told')
+  local place = told and string.match(told, '^%S+ %S+ (%S+)')
+  if not place or node_at(place) ~= args[1] then release(keys[1], keys[2], args[1]) end
   return 1
 end
 

@@ -54,8 +54,8 @@ end
 -- for more: then it has the time to come back, and whoever counts that time settles when it is over.
 -- KEYS  1 state  2 roster
 -- ARGV  1 order of shows, the most reachable first; "offline" is the last
---       2 who is not waited for any more: a place (the device may have been elsewhere since), "=node" (all of a node), or
---         empty  3 since how long it has gone (seconds)
+--       2 who is not waited for any more: a place (the device may have been elsewhere since), a device that has logged out,
+--         "=node" (all of a node), or empty  3 since how long it has gone (seconds)
 --       4 a place that shows something new, or empty  5 show  6 status
 -- Returns {told, 1 if contacts are to be told}; {} where there is nobody to be told.
 -- Atomic, since two devices that change at once must not each tell of half.
@@ -70,7 +70,8 @@ local function settle(keys, args)
   local ranks, told = ranks_of(args[1]), read_told(known[2])
   local now = aggregate(keys[1], on, ranks)
   local device, node = device_at(told.place), node_at(told.place) or ''
-  local is_awaited = told.place ~= '-' and not is_connected(on, device) and args[2] ~= told.place and args[2] ~= '=' .. node
+  local is_awaited = told.place ~= '-' and not is_connected(on, device) and args[2] ~= told.place and args[2] ~= device
+    and args[2] ~= '=' .. node
   if is_awaited and ranks[now.show] > ranks[told.show] then return { known[2], tonumber(told.news) } end
   if now.show == told.show and now.status == told.status then
     if now.place ~= told.place then

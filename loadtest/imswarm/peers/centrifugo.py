@@ -12,7 +12,6 @@ import base64
 import hashlib
 import hmac
 import json
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -53,11 +52,19 @@ def _configure(directory: Path, port: int, archive: bool) -> Launch:
     return Launch((find_program("centrifugo") or "centrifugo", "-c", str(configuration)))
 
 
+def _version() -> str:
+    """What Go has built; the program itself knows its version only where the makers have built it."""
+    program = find_program("centrifugo") or "centrifugo"
+    lines = (line.split() for line in output_of(find_program("go") or "go", "version", "-m", program).splitlines())
+    return next((line[2] for line in lines if line[:1] == ["mod"]), output_of(program, "version").strip())
+
+
 def _is_ready(address: Address) -> bool:
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"http://{address}/health", timeout=5.0) as answer:
+        with directly.open(f"http://{address}/health", timeout=5.0) as answer:
             return bool(answer.status == 200)
-    except (OSError, urllib.error.HTTPError):
+    except OSError:
         return False
 
 
@@ -143,7 +150,7 @@ CENTRIFUGO = Peer(
     name="centrifugo",
     program="centrifugo",
     brought_by=f"Go: go install {_MODULE}",
-    version=lambda: output_of(find_program("centrifugo") or "centrifugo", "version").strip() or "unknown",
+    version=_version,
     configure=_configure,
     is_ready=_is_ready,
     accounts=_accounts,

@@ -81,7 +81,13 @@ def output_of(*command: str) -> str:
 
 def find_program(name: str) -> str | None:
     """Its path; Debian and Go put programs where not every user looks."""
-    places = (os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", str(Path.home() / "go" / "bin"))
+    places = (
+        os.environ.get("PATH", os.defpath),
+        "/usr/sbin",
+        "/sbin",
+        "/usr/local/go/bin",
+        str(Path.home() / "go" / "bin"),
+    )
     return shutil.which(name, path=os.pathsep.join(places))
 
 
