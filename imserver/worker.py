@@ -10,7 +10,8 @@ The nursery tree:
     |   |-- reactor        all sockets: clients, listeners, the links
     |   |-- link (each shard)   connects, and connects again
     |   |-- watch          of a cluster: who holds what now
-    |   |-- every_second   time-outs, cursors to store, probes, leases, what is due
+    |   |-- every_second   time-outs, probes, leases, what is due
+    |   |-- store_cursors  what was acknowledged, some at a time
     |   |-- watch_lag      how late tasks have their turn
     |   `-- rare commands  one short-lived task each
     `-- drain              once asked to: no new clients, finish, say bye, then cancel `serving`
@@ -23,6 +24,8 @@ import sys
 import time
 from functools import partial
 from ipaddress import ip_network
+from itertools import islice
+from math import ceil
 from random import random
 from typing import Any
 
@@ -67,6 +70,7 @@ log = observe_log.get_logger("worker")
 KEYS_SECONDS = 30.0  # how often rotated signing keys are looked for
 FIRST_READY_SECONDS = 30.0
 LAG_SECONDS = 0.25  # how often the lag of the turns is looked at
+CURSOR_ROUNDS = 20  # a second: so many parts of what is acknowledged in it
 # After more, leases are looked at before anything is read. Less is no danger: renewals are at most a second older, and
 # no lease is shorter than 4 seconds, of which the store keeps 3.
 LONGEST_STOP_SECONDS = 1.5
@@ -189,6 +193,7 @@ class Worker:
             self.reactor.watch_for_stops(LONGEST_STOP_SECONDS, self._after_a_stop)
             nursery.start_soon(self._every_second)
             nursery.start_soon(self._watch_lag)
+            nursery.start_soon(self._store_cursors)
             self.listen(start.tcp_fds, start.http_fds)
             for listener in self.listeners:
                 listener.start()
@@ -221,7 +226,6 @@ class Worker:
             with self.reactor.batch():
                 self.store.tick(self.reactor.now)
                 self.context.wheel.sweep(self.reactor.now)
-                self._store_cursors()
                 self.presence.tick(self.reactor.now)
                 self.marks.tick()
                 self.later.tick()
@@ -243,11 +247,19 @@ class Worker:
         except ImError as error:
             log.debug("not now", what=function.__qualname__, error=str(error))
 
-    def _store_cursors(self) -> None:
-        """Acknowledgements of the last second, many at once: a client may ack each message."""
-        dirty, self.context.cursors = self.context.cursors, {}
-        for session in dirty:
-            session.store_acked()
+    async def _store_cursors(self) -> None:
+        """Acknowledgements of about a second together: a client may ack each message.
+
+        The longest waiting part at a time: all of a second at once held up the messages of that moment for 10 ms.
+        """
+        cursors = self.context.cursors
+        while True:
+            due = list(islice(cursors, ceil(len(cursors) / CURSOR_ROUNDS)))
+            with self.reactor.batch():
+                for session in due:
+                    del cursors[session]
+                    session.store_acked()
+            await trio.sleep(1 / CURSOR_ROUNDS if due else LAG_SECONDS)
 
     # -- what others ask
 
