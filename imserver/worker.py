@@ -250,16 +250,17 @@ class Worker:
     async def _store_cursors(self) -> None:
         """Acknowledgements of about a second together: a client may ack each message.
 
-        The longest waiting part at a time: all of a second at once held up the messages of that moment for 10 ms.
+        The longest waiting part at a time: all of a second at once held up the messages of that moment for 10 ms. The
+        part does not shrink before all are stored, or the last ones would wait for much longer than a second.
         """
-        cursors = self.context.cursors
+        cursors, part = self.context.cursors, 0
         while True:
-            due = list(islice(cursors, ceil(len(cursors) / CURSOR_ROUNDS)))
+            part = max(part, ceil(len(cursors) / CURSOR_ROUNDS)) if cursors else 0
             with self.reactor.batch():
-                for session in due:
+                for session in list(islice(cursors, part)):
                     del cursors[session]
                     session.store_acked()
-            await trio.sleep(1 / CURSOR_ROUNDS if due else LAG_SECONDS)
+            await trio.sleep(1 / CURSOR_ROUNDS if part else LAG_SECONDS)
 
     # -- what others ask
 
