@@ -258,7 +258,7 @@ class Worker:
             part = max(part, ceil(len(cursors) / CURSOR_ROUNDS)) if cursors else 0
             with self.reactor.batch():
                 for session in list(islice(cursors, part)):
-                    del cursors[session]
+                    cursors.pop(session, None)
                     session.store_acked()
             await trio.sleep(1 / CURSOR_ROUNDS if part else LAG_SECONDS)
 

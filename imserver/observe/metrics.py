@@ -55,7 +55,7 @@ class Counters:
     bytes_out: int = _count("Bytes sent to clients.")
     batches: int = _count("Turns of the reactor that had something to do.")
     batch_sockets: int = _count("Ready sockets, summed over all turns.")
-    client_writes: int = _count("Writes to clients; messages_out divided by this is how well they go together.")
+    client_writes: int = _count("Writes to clients: each of all that a turn had for one of them, replies included.")
     store_calls: int = _count("Calls made to the store.")
     store_flushes: int = _count("Writes to the store's links; calls divided by this is how well they pipeline.")
     store_errors: int = _count("Calls that the store refused.")

@@ -89,11 +89,10 @@ class Sending:
                 tail.give_instead(result)
             result = _OVERTAKEN
         if isinstance(result, Appended):
-            told = self._told
-            plain = told is _PLAIN  # nearly always
-            reply = (
-                Sent(command.id, result.at, result.prev, result.expires) if plain else told.answer(command.id, result)
-            )
+            if self._told is _PLAIN:  # nearly always: `answer` would be a call more with every message
+                reply = Sent(command.id, result.at, result.prev, result.expires)
+            else:
+                reply = self._told.answer(command.id, result)
             if tail is None:  # a group that this session does not follow yet, or any more
                 session.reply(command.ref, reply)
             else:

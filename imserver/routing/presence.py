@@ -57,8 +57,9 @@ class Presence:
         self._circle = context.store.circle
         self.typing = TypingNotices(context)
         # Stands for all that were here before the lease was lost:
-        self._own_node = Place(b"=" + context.store.node.encode())
-        self._gone: dict[tuple[UserId, Place], _Gone] = {}  # in the order in which they are due
+        self._own_node = b"=" + context.store.node.encode()
+        # Who is waited for (a place, a device that has logged out, or this node), in the order in which they are due:
+        self._gone: dict[tuple[UserId, bytes], _Gone] = {}
         self._unsettled: dict[UserId, None] = {}  # what contacts are told may be behind
         self._outdated: dict[Session, None] = {}  # may have missed something
         self._workers = 0  # tasks for what has waited
@@ -103,7 +104,7 @@ class Presence:
     def went(self, user: UserId, place: Place, *, said_so: bool) -> None:
         now, grace = self._context.clock.now, self._context.settings.presence_grace_seconds
         if said_so:  # the device, wherever contacts were told of it
-            self._start(self._leave, user, Place(place.partition(b"=")[0]), _Gone(now, now))
+            self._start(self._leave, user, place.partition(b"=")[0], _Gone(now, now))
         else:
             self._wait(user, place, _Gone(now, now + grace))
             # What contacts are told stands on one device. Where another one shows as much it stands on that from now
@@ -114,21 +115,21 @@ class Presence:
         if isinstance(settled, Settled) and settled.is_news:
             self._unsettled[user] = None
 
-    def _wait(self, user: UserId, place: Place, gone: _Gone) -> None:
-        self._gone.pop((user, place), None)  # to the end
-        self._gone[user, place] = gone
+    def _wait(self, user: UserId, who: bytes, gone: _Gone) -> None:
+        self._gone.pop((user, who), None)  # to the end
+        self._gone[user, who] = gone
 
-    async def _leave(self, user: UserId, place: Place, gone: _Gone) -> None:
-        """Who was at this place is not waited for any more; at a later place it has a time of its own."""
+    async def _leave(self, user: UserId, who: bytes, gone: _Gone) -> None:
+        """Who was at a place is not waited for any more; at a later place it has a time of its own."""
         now = self._context.clock.now
         try:
-            settled = await self._circle.settle(user, ORDER, place, int(now - gone.since))
+            settled = await self._circle.settle(user, ORDER, who, int(now - gone.since))
             if settled is not None and settled.is_news:
                 await self._tell_all(user)
             await self._circle.release(user, self._context.store.node)
         except ImError as error:
             log.debug("not now", what="leaving", error=str(error))
-            self._wait(user, place, _Gone(gone.since, now + RETRY_SECONDS))
+            self._wait(user, who, _Gone(gone.since, now + RETRY_SECONDS))
 
     async def clear(self, user: UserId, node: str) -> None:
         """The node is dead, or has left this to others. Raises ServiceError: then it is done again.
@@ -261,9 +262,9 @@ class Presence:
         if self._outdated:
             session, _ = self._outdated.popitem()
             return session.is_closed or await self._refresh(session)
-        (user, place), gone = next(iter(self._gone.items()))
-        del self._gone[user, place]
-        await self._leave(user, place, gone)
+        (user, who), gone = next(iter(self._gone.items()))
+        del self._gone[user, who]
+        await self._leave(user, who, gone)
         return True
 
     async def _settle_late(self, user: UserId) -> bool:

@@ -161,13 +161,7 @@ def test_who_leaves_a_node_that_has_its_lease_again_has_the_grace() -> None:
     alice, bob, screen = entered(one, "alice"), Peer(two), Screen()
     _log_in(bob, "bob")
 
-    def settle(seconds: float) -> None:
-        for node in (one, two):
-            node.pass_time(seconds)
-        while one.move() + two.move():
-            pass
-        screen.hear(bob, "alice")
-
+    settle = partial(_settle, (one, two), bob, screen)
     settle(1)
     alice.wire.hang_up()
     settle(1)
@@ -211,13 +205,7 @@ def test_each_device_has_a_grace_of_its_own() -> None:
     _log_in(bob, "bob")
     grace = one.context.settings.presence_grace_seconds
 
-    def settle(seconds: float) -> None:
-        for node in (one, two):
-            node.pass_time(seconds)
-        while one.move() + two.move():
-            pass
-        screen.hear(bob, "alice")
-
+    settle = partial(_settle, (one, two), bob, screen)
     settle(1)
     assert screen.show == "online"
     phone.wire.hang_up()
@@ -239,13 +227,7 @@ def test_a_device_that_has_been_elsewhere_since_has_its_whole_grace() -> None:
     _log_in(bob, "bob")
     grace = one.context.settings.presence_grace_seconds
 
-    def settle(seconds: float) -> None:
-        for node in (one, two):
-            node.pass_time(seconds)
-        while one.move() + two.move():
-            pass
-        screen.hear(bob, "alice")
-
+    settle = partial(_settle, (one, two), bob, screen)
     settle(1)
     pad.wire.hang_up()
     settle(0)
@@ -281,6 +263,15 @@ def test_under_strain_typing_is_dropped_and_presence_waits() -> None:
     node.settle()
     assert [frame["user"] for frame in late.hear() if frame.get("ev") == "presence"] == ["bob"]
     assert [frame for frame in bob.hear() if frame.get("ev") == "typing"] == []
+
+
+def _settle(nodes: tuple[ServerNode, ServerNode], bob: Peer, screen: "Screen", seconds: float) -> None:
+    """Time passes, everything moves, and bob looks what he is shown of alice."""
+    for node in nodes:
+        node.pass_time(seconds)
+    while sum(node.move() for node in nodes):
+        pass
+    screen.hear(bob, "alice")
 
 
 def _log_in(peer: Peer, user: str, device: str = "tab") -> None:
